@@ -1,0 +1,1 @@
+"""The engine: a suite goes in, ranked results come out."""

@@ -1,0 +1,1 @@
+"""Probes: what is trained on frozen embeddings to score them. One module per probe."""

@@ -1,0 +1,1 @@
+"""Model variants: sensors, token schemes, the registry, encoders and their weights."""

@@ -1,0 +1,1 @@
+"""Ranked results as figures, tables and pages: pure functions of a table."""

@@ -1,0 +1,1 @@
+"""Benchmark suites: one YAML file each, and the data sets they name."""

@@ -1,0 +1,88 @@
+"""What every data set gives the harness: cards, samples, splits; the same shape for all.
+
+One module per data set implements `Dataset`. The harness sees only this file's
+types, so a new data set is one new module. It must know nothing of models' input
+order or normalisation: bands are delivered as stored, with their true names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Origin = Literal["real", "simulated"]
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """What a reader must know of a data set before believing a number measured on it.
+
+    ``bands`` maps a modality name (`models.sensors`) to the true names of the bands on
+    the last axis of its images, in stored order; names outside the modality (B10) are
+    allowed and ignored by models that do not use them. ``units_per_dn`` converts stored
+    values to Sentinel-2 digital numbers (reflectance x 10000): ``dn = stored * units_per_dn``.
+    ``notes`` are sentences that must show wherever the data are used (corrections made,
+    processing level, assumed dates).
+    """
+
+    name: str
+    title: str
+    origin: Origin
+    licence: str
+    home: str
+    level: str
+    classes: tuple[str, ...]
+    bands: Mapping[str, tuple[str, ...]]
+    height: int
+    width: int
+    steps: int
+    units_per_dn: float
+    split_rule: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Consecutive samples. Images are channels-last in stored units.
+
+    ``images[modality]``: float32 ``[B, H, W, T, D]``; ``timestamps``: int64 ``[B, T, 3]``
+    = day, month (0-based), year.
+    """
+
+    images: Mapping[str, npt.NDArray[np.float32]]
+    timestamps: npt.NDArray[np.int64]
+
+
+class Dataset(Protocol):
+    """A readable data set. Samples have stable string ids and one class label each."""
+
+    @property
+    def card(self) -> DatasetCard: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over all that can change a result: ids, labels, pixels, band names."""
+        ...
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """All sample ids, in a fixed order (the row order of every stored embedding)."""
+        ...
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Class index of each sample, ``[N]``, in the order of ``ids``."""
+        ...
+
+    def splits(self, seed: int) -> Mapping[str, npt.NDArray[np.int64]]:
+        """Row numbers of train, val and test. Published splits ignore the seed."""
+        ...
+
+    def read(self, rows: Sequence[int]) -> Batch:
+        """Load some samples; raises `UserError` naming the file that is broken."""
+        ...
