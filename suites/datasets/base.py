@@ -62,7 +62,9 @@ class Dataset(Protocol):
     """A readable data set. Samples have stable string ids and one class label each."""
 
     @property
-    def card(self) -> DatasetCard: ...
+    def card(self) -> DatasetCard:
+        """Facts about the data set; no pixel is read for them."""
+        ...
 
     @property
     def fingerprint(self) -> str:
