@@ -1,0 +1,177 @@
+"""Two variants side by side: what one costs against the other, and what it scores.
+
+The pairs a token design is judged by: a later version against the first one of the same
+size, a token scheme put on a version against that version's own, and two versions under
+the same scheme (what the recipe alone buys). Pure functions; it must know nothing of pages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from reports.resampling import Interval, TaskScores, bootstrap, interval, shared_tasks
+from reports.table import SuiteResults
+
+Kind = Literal["version", "scheme", "recipe"]
+Verdict = Literal["worse", "not separated", "better", "no interval"]
+VERDICT_ORDER: tuple[Verdict, ...] = ("worse", "not separated", "no interval", "better")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Candidate minus reference on one task, in the metric's own units.
+
+    ``interval`` is the paired 95% bootstrap interval. The verdict reads it in the metric's
+    direction: worse or better when it excludes zero.
+    """
+
+    task: str
+    reference: float
+    candidate: float
+    value: float
+    interval: Interval | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A candidate variant against its reference, same family, size and tier.
+
+    Ratios are reference / candidate: 2.9 reads "2.9 times fewer". ``macs_ratio_blind``
+    leaves attention's two products out, as counters that never saw them do. A ratio is
+    ``None`` when a cost is unknown. ``differences`` has the worst first.
+    """
+
+    kind: Kind
+    reference: str
+    candidate: str
+    size: str
+    tier: str
+    token_ratio: float | None
+    macs_ratio: float | None
+    macs_ratio_blind: float | None
+    differences: tuple[Difference, ...]
+    not_compared: tuple[str, ...]
+
+    def count(self, verdict: Verdict) -> int:
+        """Number of tasks with this verdict."""
+        return sum(d.verdict == verdict for d in self.differences)
+
+
+def is_base_scheme(variant: str) -> bool:
+    """Whether a variant carries its version's own scheme: its name has no ``:scheme``."""
+    return ":" not in variant
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """Sort key of a version: v1 < v1.1 < v1.2 < v1.10 < v2."""
+    return tuple(int(n) for n in re.findall(r"\d+", version))
+
+
+def compare(
+    results: SuiteResults, scores: Mapping[str, TaskScores] | None = None
+) -> tuple[Pair, ...]:
+    """All pairs of the suite: versions first, then schemes, then recipes.
+
+    Within a kind, pairs stand as the variants do in the table; `regressions_first` reorders.
+    """
+    scores = bootstrap(results) if scores is None else scores
+    rows = results.variants.to_dicts()
+    found = [
+        _pair(kind, reference, candidate, scores)
+        for reference in rows
+        for candidate in rows
+        for kind in _kinds(reference, candidate, rows)
+    ]
+    order: tuple[Kind, ...] = ("version", "scheme", "recipe")
+    return tuple(sorted(found, key=lambda pair: order.index(pair.kind)))
+
+
+def regressions_first(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
+    """Pairs with most tasks lost first, then fewest won; otherwise in the given order."""
+    return tuple(sorted(pairs, key=lambda p: (-p.count("worse"), p.count("better"))))
+
+
+def _kinds(
+    reference: Mapping[str, Any], candidate: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> Iterator[Kind]:
+    same = all(reference[key] == candidate[key] for key in ("family", "size", "tier"))
+    if not same or reference["variant"] == candidate["variant"]:
+        return
+    base = is_base_scheme(reference["variant"]), is_base_scheme(candidate["variant"])
+    older = version_key(reference["version"]) < version_key(candidate["version"])
+    if base == (True, True) and older and reference is _first_version(reference, rows):
+        yield "version"
+    if reference["version"] == candidate["version"] and base == (True, False):
+        yield "scheme"
+    if older and reference["scheme"] == candidate["scheme"] and base != (True, True):
+        yield "recipe"
+
+
+def _first_version(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    peers = [
+        other
+        for other in rows
+        if all(other[key] == row[key] for key in ("family", "size", "tier"))
+        and is_base_scheme(other["variant"])
+    ]
+    return min(peers, key=lambda other: version_key(other["version"]))
+
+
+def _pair(
+    kind: Kind,
+    reference: Mapping[str, Any],
+    candidate: Mapping[str, Any],
+    scores: Mapping[str, TaskScores],
+) -> Pair:
+    names = reference["variant"], candidate["variant"]
+    shared = shared_tasks(scores, *names)
+    differences = [_difference(scores[task], *names) for task in shared]
+    differences.sort(key=lambda d: VERDICT_ORDER.index(d.verdict))
+    return Pair(
+        kind,
+        *names,
+        reference["size"],
+        reference["tier"],
+        _ratio(reference["tokens"], candidate["tokens"]),
+        _ratio(reference["macs"], candidate["macs"]),
+        _ratio(_blind(reference), _blind(candidate)),
+        tuple(differences),
+        tuple(task for task in scores if task not in shared),
+    )
+
+
+def _blind(row: Mapping[str, Any]) -> float | None:
+    if row["macs"] is None or row["macs_attention"] is None:
+        return None
+    return float(row["macs"] - row["macs_attention"])
+
+
+def _ratio(reference: float | None, candidate: float | None) -> float | None:
+    return float(reference / candidate) if reference and candidate else None
+
+
+def _difference(task: TaskScores, reference: str, candidate: str) -> Difference:
+    r, c = task.columns((reference, candidate))
+    drawn = None if task.draws is None else interval(task.draws[:, c] - task.draws[:, r])
+    return Difference(
+        task.task.name,
+        float(task.point[r]),
+        float(task.point[c]),
+        float(task.point[c] - task.point[r]),
+        drawn,
+        _verdict(drawn, task.task.higher_is_better),
+    )
+
+
+def _verdict(drawn: Interval | None, higher_is_better: bool) -> Verdict:
+    if drawn is None:
+        return "no interval"
+    if drawn.low > 0:
+        return "better" if higher_is_better else "worse"
+    if drawn.high < 0:
+        return "worse" if higher_is_better else "better"
+    return "not separated"

@@ -1,0 +1,211 @@
+"""Paired bootstrap over test samples and seeds: the one source of uncertainty in a report.
+
+Every variant of a task sees the same resamples, so differences and ranks keep the
+correlation between variants. It must know nothing of ranks, pairs or pages, and it
+draws each task from its own seeded stream: adding a task leaves the others' numbers alone.
+
+Source: B. Efron and R. Tibshirani, An Introduction to the Bootstrap (1993), ch. 13
+(percentile intervals); the unit drawn is the test sample, shared by all seeds.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from reports.table import SuiteResults, TaskInfo
+
+Floats = npt.NDArray[np.float64]
+
+RESAMPLES = 1000
+DECIMALS = 10
+"""Scores closer than 1e-10 are equal: a tie must not hang on the order of a sum."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95% percentile interval, ``low <= high``."""
+
+    low: float
+    high: float
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+
+@dataclass(frozen=True, eq=False)
+class TaskScores:
+    """One task's scores, averaged over seeds, for the variants that have all its cells.
+
+    ``point`` is ``[V]``; ``draws`` is ``[B, V]``, or ``None`` when per-sample values are
+    lacking (an imported table); ``intervals`` then holds the cells' own, if there are any.
+    """
+
+    task: TaskInfo
+    variants: tuple[str, ...]
+    point: Floats
+    draws: Floats | None
+    intervals: tuple[Interval | None, ...]
+
+    def columns(self, names: tuple[str, ...]) -> list[int]:
+        """Positions of some variants on the last axis."""
+        return [self.variants.index(name) for name in names]
+
+
+def interval(draws: Floats) -> Interval:
+    """Central 95% of a ``[B]`` sample of the bootstrap distribution."""
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return Interval(float(low), float(high))
+
+
+def bootstrap(
+    results: SuiteResults, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, TaskScores]:
+    """Point scores and bootstrap draws of every task, by task name.
+
+    A variant that lacks a seed of a task is left out of that task, never averaged over
+    fewer seeds. Raises ``ValueError`` when the table contradicts itself: a cell given
+    twice, variants measured on different test samples, or a score that is not the mean
+    of its samples.
+    """
+    by_task = {
+        str(key[0]): frame
+        for key, frame in results.samples.partition_by("task", as_dict=True).items()
+    }
+    seed_counts = _seed_counts(len(results.run.seeds), resamples, seed)
+    return {
+        task.name: _task_scores(results, task, by_task.get(task.name), seed_counts, seed)
+        for task in results.run.tasks
+    }
+
+
+def _task_scores(
+    results: SuiteResults,
+    task: TaskInfo,
+    samples: pl.DataFrame | None,
+    seed_counts: npt.NDArray[np.int64],
+    seed: int,
+) -> TaskScores:
+    seeds = results.run.seeds
+    cells = results.scores.filter((pl.col("task") == task.name) & pl.col("seed").is_in(seeds))
+    if cells.select("variant", "seed").is_duplicated().any():
+        raise ValueError(f'Task "{task.name}" has two scores for one variant and seed.')
+    have = cells.group_by("variant").len().filter(pl.col("len") == len(seeds))["variant"]
+    order = set(have.to_list())
+    names = tuple(name for name in results.variants["variant"].to_list() if name in order)
+    by_seed = _score_matrix(cells, names, seeds)
+    point = np.round(by_seed.mean(axis=1), DECIMALS)
+    if samples is None or not names:
+        return TaskScores(task, names, point, None, _stored_intervals(cells, names, seeds))
+    values, present = _value_cube(samples, task.name, names, seeds)
+    _check_means(values, present, by_seed, names, task.name)
+    draws = _draw(values, present, seed_counts, np.random.default_rng([seed, _stream(task.name)]))
+    return TaskScores(
+        task, names, point, draws, tuple(interval(draws[:, v]) for v in range(len(names)))
+    )
+
+
+def _score_matrix(cells: pl.DataFrame, names: tuple[str, ...], seeds: tuple[int, ...]) -> Floats:
+    """Stored scores ``[V, K]``."""
+    lookup = {(v, k): s for v, k, s in cells.select("variant", "seed", "score").iter_rows()}
+    rows = [[float(lookup[name, k]) for k in seeds] for name in names]
+    return np.array(rows, dtype=np.float64).reshape(len(names), len(seeds))
+
+
+def _stored_intervals(
+    cells: pl.DataFrame, names: tuple[str, ...], seeds: tuple[int, ...]
+) -> tuple[Interval | None, ...]:
+    """The cells' own intervals; several seeds cannot be combined without the samples."""
+    if len(seeds) != 1:
+        return (None,) * len(names)
+    stored = {
+        v: Interval(low, high)
+        for v, low, high in cells.select("variant", "ci_low", "ci_high").iter_rows()
+        if low is not None and high is not None
+    }
+    return tuple(stored.get(name) for name in names)
+
+
+def _value_cube(
+    samples: pl.DataFrame, task: str, names: tuple[str, ...], seeds: tuple[int, ...]
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Per-sample values ``[V, K, S]`` and which samples a seed's test split holds ``[K, S]``."""
+    kept = samples.filter(pl.col("variant").is_in(names) & pl.col("seed").is_in(seeds))
+    ids = kept["sample"].unique().sort()
+    index = {
+        "variant": pl.DataFrame({"variant": list(names), "v": range(len(names))}),
+        "seed": pl.DataFrame({"seed": list(seeds), "k": range(len(seeds))}),
+        "sample": pl.DataFrame({"sample": ids, "s": range(len(ids))}),
+    }
+    for column, frame in index.items():
+        kept = kept.join(frame, on=column, how="left")
+    v, k, s = (kept[name].to_numpy() for name in ("v", "k", "s"))
+    values = np.full((len(names), len(seeds), len(ids)), np.nan)
+    values[v, k, s] = kept["value"].to_numpy()
+    filled = ~np.isnan(values)
+    if int(filled.sum()) != kept.height:
+        raise ValueError(f'Task "{task}" has a test sample twice, or one without a value.')
+    present = filled[0]
+    if not (filled == present).all() or not present.any(axis=1).all():
+        raise ValueError(f'Variants of task "{task}" were not measured on the same test samples.')
+    return np.where(filled, values, 0.0), present
+
+
+def _check_means(
+    values: Floats,
+    present: npt.NDArray[np.bool_],
+    by_seed: Floats,
+    names: tuple[str, ...],
+    task: str,
+) -> None:
+    means = values.sum(axis=2) / present.sum(axis=1)
+    wrong = np.argwhere(~np.isclose(means, by_seed, rtol=0, atol=1e-5))
+    if len(wrong):
+        raise ValueError(
+            f'The score of "{names[wrong[0][0]]}" on task "{task}" is not the mean of its samples.'
+        )
+
+
+def _draw(
+    values: Floats,
+    present: npt.NDArray[np.bool_],
+    seed_counts: npt.NDArray[np.int64],
+    rng: np.random.Generator,
+) -> Floats:
+    """Resampled scores ``[B, V]``: sample counts times values, then seed counts."""
+    n_variants, n_seeds, n_samples = values.shape
+    n_draws = len(seed_counts)
+    counts = _counts(rng, n_draws, n_samples)
+    drawn = counts @ present.T.astype(np.float64)  # [B, K]: how many of a seed's samples came up
+    summed = (counts @ values.reshape(-1, n_samples).T).reshape(n_draws, n_variants, n_seeds)
+    full = values.sum(axis=2) / present.sum(axis=1)
+    # A tiny test split may not come up at all; its full score then stands in.
+    scores = np.where(drawn[:, None] > 0, summed / np.maximum(drawn, 1)[:, None], full[None])
+    return np.round((scores * seed_counts[:, None]).sum(axis=2) / n_seeds, DECIMALS)
+
+
+def _counts(rng: np.random.Generator, n_draws: int, n_items: int) -> Floats:
+    """How often each item comes up in draws with replacement: ``[B, n_items]``."""
+    picks = rng.integers(n_items, size=(n_draws, n_items)) + n_items * np.arange(n_draws)[:, None]
+    flat = np.bincount(picks.ravel(), minlength=n_draws * n_items)
+    return np.asarray(flat.reshape(n_draws, n_items), dtype=np.float64)
+
+
+def _seed_counts(n_seeds: int, resamples: int, seed: int) -> npt.NDArray[np.int64]:
+    """Draws of the seeds ``[B, K]``, shared by all tasks: a seed repeats the whole suite."""
+    rng = np.random.default_rng([seed, _stream("seeds")])
+    return _counts(rng, resamples, n_seeds).astype(np.int64)
+
+
+def _stream(name: str) -> int:
+    return zlib.crc32(name.encode())
+
+
+def shared_tasks(scores: Mapping[str, TaskScores], *variants: str) -> tuple[str, ...]:
+    """Names of the tasks on which all these variants have every cell, in the suite's order."""
+    return tuple(name for name, task in scores.items() if set(variants) <= set(task.variants))

@@ -1,0 +1,96 @@
+"""Pairs: who is held against whom, cost ratios, and verdicts that need an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from reports.pairs import compare, regressions_first
+from reports.table import SuiteResults
+
+Make = Callable[..., SuiteResults]
+
+
+def test_pairs_are_the_ones_a_design_is_judged_by(make_results: Make) -> None:
+    names = [
+        "olmoearth-v1.1-nano",
+        "olmoearth-v1-nano",
+        "olmoearth-v1-nano:single",
+        "olmoearth-v1.2-nano",
+        "olmoearth-v1-tiny",
+        "other-v1.1-tiny",
+    ]
+    found = {
+        (p.kind, p.reference, p.candidate) for p in compare(make_results(dict.fromkeys(names, 0.7)))
+    }
+    assert found == {
+        ("version", "olmoearth-v1-nano", "olmoearth-v1.1-nano"),
+        ("version", "olmoearth-v1-nano", "olmoearth-v1.2-nano"),
+        ("scheme", "olmoearth-v1-nano", "olmoearth-v1-nano:single"),
+        ("recipe", "olmoearth-v1-nano:single", "olmoearth-v1.1-nano"),
+        ("recipe", "olmoearth-v1-nano:single", "olmoearth-v1.2-nano"),
+    }
+
+
+def test_other_tiers_are_not_paired(make_results: Make) -> None:
+    quality = {"olmoearth-v1-nano": 0.7, "olmoearth-v1.1-nano": 0.7}
+    results = make_results(quality, tiers={"olmoearth-v1-nano": "random"}, mix_tiers=True)
+    assert compare(results) == ()
+
+
+def test_cost_ratios_with_and_without_attention(make_results: Make) -> None:
+    (pair,) = compare(make_results({"olmoearth-v1-nano": 0.7, "olmoearth-v1.1-nano": 0.7}))
+    v1, v11 = 0.9e9, 0.3e9  # linear layers: three groups against one
+    a1, a11 = 0.8 * 0.9e9, 0.8 * 0.9e9 / 9  # attention grows with the square
+    assert pair.token_ratio == pytest.approx(3)
+    assert pair.macs_ratio == pytest.approx((v1 + a1 + 1e6) / (v11 + a11 + 1e6))
+    assert pair.macs_ratio_blind == pytest.approx((v1 + 1e6) / (v11 + 1e6))
+
+
+def test_a_clear_loss_is_a_regression_and_stands_first(make_results: Make) -> None:
+    quality = {
+        "olmoearth-v1-nano": 0.7,
+        "olmoearth-v1.1-nano": 0.7,
+        "olmoearth-v1-tiny": 0.8,
+        "olmoearth-v1.1-tiny": 0.4,
+    }
+    pairs = compare(make_results(quality))
+    assert [p.size for p in pairs] == ["nano", "tiny"]
+    worst, even = regressions_first(pairs)
+    assert worst.size == "tiny"
+    assert worst.count("worse") == 2
+    assert even.count("not separated") == 2
+
+
+def test_lower_is_better_turns_the_verdict(
+    make_results: Make, make_task: Callable[..., object]
+) -> None:
+    quality = {"olmoearth-v1-nano": 0.8, "olmoearth-v1.1-nano": 0.4}
+    (pair,) = compare(make_results(quality, [make_task("error", higher_is_better=False)]))
+    assert pair.differences[0].value < 0
+    assert pair.differences[0].verdict == "better"
+
+
+def test_paired_interval_against_the_closed_form(make_results: Make) -> None:
+    """The interval of a mean difference, from the per-sample differences' spread."""
+    names = ("olmoearth-v1-nano", "olmoearth-v1.1-nano")
+    results = make_results({names[0]: 0.7, names[1]: 0.6})
+    (pair,) = compare(results)
+    difference = next(d for d in pair.differences if d.task == "eurosat-knn")
+    knn = results.samples.filter(task="eurosat-knn")
+    a, b = (knn.filter(variant=name).sort("sample")["value"].to_numpy() for name in names)
+    half = 1.96 * np.std(b - a) / np.sqrt(len(a))
+    assert difference.value == pytest.approx(np.mean(b - a))
+    assert difference.interval is not None
+    assert difference.interval.low == pytest.approx(difference.value - half, abs=0.012)
+    assert difference.interval.high == pytest.approx(difference.value + half, abs=0.012)
+
+
+def test_a_missing_cell_is_not_compared(make_results: Make) -> None:
+    quality = {"olmoearth-v1-nano": 0.7, "olmoearth-v1.1-nano": 0.7}
+    gap = ("olmoearth-v1.1-nano", "eurosat-knn", 0)
+    (pair,) = compare(make_results(quality, without=[gap]))
+    assert [d.task for d in pair.differences] == ["eurosat-linear"]
+    assert pair.not_compared == ("eurosat-knn",)
