@@ -1,0 +1,140 @@
+"""What every probe is given and what it hands back.
+
+A probe sees embeddings and labels and nothing else: it must not know images,
+encoders, variants, files or tracking. A *view* is one (normalisation, pooling) pair
+of the same samples; all views of a task share their rows and labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from models.errors import UserError
+
+View = tuple[str, str]
+"""(normalisation, pooling), e.g. ``("pretraining", "mean")``."""
+
+_SPLITS = ("train", "val", "test")
+_CHECK_ROWS = 4096  # rows looked at together when a memory-mapped split is checked
+
+
+@dataclass(frozen=True)
+class EmbeddedSplit:
+    """One view of the data: float32 ``[n_train, dim]``, ``[n_val, dim]``, ``[n_test, dim]``.
+
+    Rows may be memory-mapped; probes read them in pieces.
+    """
+
+    train: Tensor
+    val: Tensor
+    test: Tensor
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Class index of each row of the three splits, int64 ``[n]``."""
+
+    train: Tensor
+    val: Tensor
+    test: Tensor
+
+
+@dataclass(frozen=True)
+class ProbeInputs:
+    """All that a probe may know: every view of the embeddings, the labels, the class count.
+
+    ``views`` holds the full product of its normalisations and poolings, in the order in
+    which ties between views are decided. Raises `ValueError` when shapes disagree (a
+    mistake of the caller, not of the user) and `UserError` when an embedding is not
+    finite or a split is empty.
+    """
+
+    views: Mapping[View, EmbeddedSplit]
+    labels: Labels
+    n_classes: int
+
+    def __post_init__(self) -> None:
+        if not self.views:
+            raise ValueError("a probe needs at least one (normalisation, pooling) view")
+        if set(self.views) != set(product(self.normalisations, self.poolings)):
+            raise ValueError("views must be every normalisation with every pooling")
+        for view, split in self.views.items():
+            self._check_shapes(view, split)
+        for name, rows, labels in self._named_rows():
+            _check_rows(name, rows, labels, self.n_classes)
+
+    @property
+    def normalisations(self) -> tuple[str, ...]:
+        """Names of the normalisations, in order of first appearance."""
+        return tuple(dict.fromkeys(normalisation for normalisation, _ in self.views))
+
+    @property
+    def poolings(self) -> tuple[str, ...]:
+        """Names of the poolings, in order of first appearance."""
+        return tuple(dict.fromkeys(pooling for _, pooling in self.views))
+
+    @property
+    def dim(self) -> int:
+        """Width of an embedding."""
+        return int(next(iter(self.views.values())).train.shape[1])
+
+    def _check_shapes(self, view: View, split: EmbeddedSplit) -> None:
+        for name in _SPLITS:
+            rows, labels = getattr(split, name), getattr(self.labels, name)
+            if rows.dtype != torch.float32 or rows.shape != (len(labels), self.dim):
+                raise ValueError(
+                    f"{name} embeddings of view {view} are {rows.dtype} {tuple(rows.shape)}, "
+                    f"expected float32 {(len(labels), self.dim)}"
+                )
+
+    def _named_rows(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        for (normalisation, pooling), split in self.views.items():
+            for name in _SPLITS:
+                title = f"the {name} embeddings ({normalisation} normalisation, {pooling} pooling)"
+                yield title, getattr(split, name), getattr(self.labels, name)
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One tuning trial: its number, its parameters and what it scored on validation."""
+
+    number: int
+    params: Mapping[str, str | float]
+    val_score: float
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """A probe's answer: test predictions and how they were chosen.
+
+    ``predictions``: int64 ``[n_test]``; ``probabilities``: float32 ``[n_test, n_classes]``,
+    rows sum to 1; ``chosen``: the settings that won on validation; ``val_score``: their
+    score there; ``trials``: everything that was tried.
+    """
+
+    predictions: Tensor
+    probabilities: Tensor
+    chosen: Mapping[str, str | int | float]
+    val_score: float
+    trials: tuple[TrialRecord, ...] = field(default=())
+
+
+def _check_rows(name: str, rows: Tensor, labels: Tensor, n_classes: int) -> None:
+    """Refuse what would otherwise become a wrong number without a word."""
+    if not len(rows):
+        raise UserError(f"There are no samples behind {name}; each split needs at least one.")
+    if int(labels.min()) < 0 or int(labels.max()) >= n_classes:
+        raise ValueError(f"labels of {name} are outside 0..{n_classes - 1}")
+    for start in range(0, len(rows), _CHECK_ROWS):
+        bad = ~torch.isfinite(rows[start : start + _CHECK_ROWS]).all(dim=1)
+        if bool(bad.any()):
+            row = start + int(bad.nonzero()[0])
+            raise UserError(
+                f"Row {row} of {name} holds NaN or infinity; a probe needs finite embeddings: "
+                "check that sample's pixels and the variant's weights."
+            )

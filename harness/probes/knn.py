@@ -1,0 +1,200 @@
+"""The k-nearest-neighbour probe: does an embedding put like beside like, untrained?
+
+Reads embeddings in blocks, so memory is bounded however many samples there are. Must
+not know tuning or training: the only choice it makes is the view, on validation.
+
+Ties. Where several training samples are equally similar at the k-th place, picking any
+k of them lets the order of the rows decide, and a collapsed embedding of a sorted data
+set then scores whatever that order gives. Here the places that are left are *shared*
+equally by all tied samples: the expected vote under random tie-breaking, without the
+randomness. Constant embeddings so vote with the class frequencies of the training set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from harness.metrics import metric as metric_named
+from harness.probes.base import ProbeInputs, ProbeResult, TrialRecord
+from models.errors import UserError
+
+_ROUNDING = 8 * torch.finfo(torch.float32).eps  # similarities this close are the same number
+
+
+@dataclass(frozen=True)
+class KnnSettings:
+    """Protocol of the kNN probe; the defaults are the OlmoEarth evaluation's.
+
+    ``weights="exp"`` votes with exp(similarity / temperature), where similarity is the
+    cosine, or minus the Euclidean distance; ``"uniform"`` gives each neighbour one vote
+    and ignores the temperature. ``k`` above the number of training samples uses all.
+    ``select_by`` names the score (`harness.metrics`) that chooses the view on validation.
+    """
+
+    k: int = 20
+    temperature: float = 0.07
+    metric: Literal["cosine", "l2"] = "cosine"
+    weights: Literal["exp", "uniform"] = "exp"
+    select_by: str = "accuracy"
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise UserError(f"The kNN probe's k is {self.k}; it must be 1 or more.")
+        if not self.temperature > 0:
+            raise UserError(
+                f"The kNN probe's temperature is {self.temperature:g}; it must be above 0."
+            )
+        for name, allowed in (("metric", ("cosine", "l2")), ("weights", ("exp", "uniform"))):
+            if getattr(self, name) not in allowed:
+                raise UserError(
+                    f'The kNN probe\'s {name} is "{getattr(self, name)}"; '
+                    f"allowed: {', '.join(allowed)}."
+                )
+        metric_named(self.select_by)
+
+
+OLMOEARTH_KNN = KnnSettings()
+"""k = 20, cosine, votes exp(similarity / 0.07) (olmoearth_pretrain, evals/knn.py)."""
+
+TORCHGEO_BENCH_KNN = KnnSettings(k=5, metric="l2", weights="uniform")
+"""k = 5, Euclidean on raw features, one vote each (torchgeo-bench, knn.py)."""
+
+
+def run_knn(
+    inputs: ProbeInputs, settings: KnnSettings, device: torch.device | str = "cpu"
+) -> ProbeResult:
+    """Choose the view on validation (ties: the first), then score it once on test."""
+    labels = inputs.labels
+    chosen_metric = metric_named(settings.select_by)
+    trials = []
+    for number, ((normalisation, pooling), split) in enumerate(inputs.views.items()):
+        votes = knn_votes(
+            split.train, labels.train, split.val, inputs.n_classes, settings, device=device
+        )
+        value = chosen_metric.value(labels.val.numpy(), votes.argmax(dim=1).numpy())
+        params = {"normalisation": normalisation, "pooling": pooling}
+        trials.append(TrialRecord(number, params, value))
+    sign = 1 if chosen_metric.higher_is_better else -1
+    best = max(trials, key=lambda trial: sign * trial.val_score)  # max keeps the first of equals
+    split = inputs.views[str(best.params["normalisation"]), str(best.params["pooling"])]
+    votes = knn_votes(
+        split.train, labels.train, split.test, inputs.n_classes, settings, device=device
+    )
+    return ProbeResult(votes.argmax(dim=1), votes, dict(best.params), best.val_score, tuple(trials))
+
+
+def knn_votes(
+    train: Tensor,
+    train_labels: Tensor,
+    queries: Tensor,
+    n_classes: int,
+    settings: KnnSettings,
+    *,
+    device: torch.device | str = "cpu",
+    query_block: int = 1024,
+    train_block: int = 8192,
+) -> Tensor:
+    """Share of the vote per class, float32 ``[n_queries, n_classes]`` on the CPU; rows sum to 1.
+
+    ``train`` ``[n_train, dim]``, ``train_labels`` int64 ``[n_train]``, ``queries``
+    ``[n_queries, dim]``. At most ``query_block x train_block`` similarities exist at once.
+    """
+    space = _Space(train, train_labels, n_classes, settings, torch.device(device), train_block)
+    blocks = [
+        space.votes(queries[start : start + query_block])
+        for start in range(0, len(queries), query_block)
+    ]
+    return torch.cat(blocks).to(torch.float32).cpu()
+
+
+class _Space:
+    """The training samples, ready to be asked for neighbours block by block."""
+
+    def __init__(
+        self,
+        train: Tensor,
+        labels: Tensor,
+        n_classes: int,
+        settings: KnnSettings,
+        device: torch.device,
+        block: int,
+    ) -> None:
+        self.train, self.labels, self.n_classes = train, labels, n_classes
+        self.settings, self.device, self.block = settings, device, block
+        self.k = min(settings.k, len(train))
+        # Distances do not change when the origin moves, but float32 does: far from the
+        # origin, |a|^2 + |b|^2 - 2ab loses the digits that tell neighbours apart.
+        self.origin = train.mean(dim=0, dtype=torch.float64).to(torch.float32).to(device)
+
+    def votes(self, queries: Tensor) -> Tensor:
+        """Votes of one block of queries, float64 ``[b, n_classes]``."""
+        points = self._place(queries)
+        last, best = self._kth_similarity(points)
+        slack = _ROUNDING * self._scale(points)
+        inside, tied = (
+            torch.zeros(len(points), self.n_classes, dtype=torch.float64, device=self.device)
+            for _ in range(2)
+        )
+        n_inside, n_tied = (torch.zeros_like(last, dtype=torch.float64) for _ in range(2))
+        for similarity, labels in self._similarities(points):
+            is_inside = similarity > last + slack
+            is_tied = (similarity >= last - slack) & ~is_inside
+            classes = F.one_hot(labels, self.n_classes).to(torch.float64)
+            inside += (self._weight(similarity, best) * is_inside) @ classes
+            tied += is_tied.to(torch.float64) @ classes
+            n_inside += is_inside.sum(dim=1, keepdim=True)
+            n_tied += is_tied.sum(dim=1, keepdim=True)
+        # One weight for all tied samples: equal class counts then give exactly equal votes.
+        votes = inside + tied * (self._weight(last, best) * (self.k - n_inside) / n_tied)
+        return votes / votes.sum(dim=1, keepdim=True)
+
+    def _place(self, rows: Tensor) -> Tensor:
+        rows = rows.to(self.device, torch.float32)
+        if self.settings.metric == "cosine":
+            return F.normalize(rows, dim=1, eps=1e-8)
+        return rows - self.origin
+
+    def _similarities(self, points: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """For each block of training samples: similarities ``[b, m]`` and labels ``[m]``."""
+        for start in range(0, len(self.train), self.block):
+            others = self._place(self.train[start : start + self.block])
+            labels = self.labels[start : start + self.block].to(self.device)
+            if self.settings.metric == "cosine":
+                yield points @ others.T, labels
+            else:
+                yield -_squared_distances(points, others), labels
+
+    def _kth_similarity(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Similarity of the k-th and of the nearest neighbour, each ``[b, 1]``."""
+        top = torch.empty(len(points), 0, device=self.device)
+        for similarity, _ in self._similarities(points):
+            merged = torch.cat([top, similarity], dim=1)
+            top = merged.topk(min(self.k, merged.shape[1]), dim=1).values
+        return top[:, -1:], top[:, :1]
+
+    def _scale(self, points: Tensor) -> Tensor | float:
+        """Size of the numbers whose rounding similarities carry: 1 for a cosine."""
+        if self.settings.metric == "cosine":
+            return 1.0
+        return points.square().sum(dim=1, keepdim=True)
+
+    def _weight(self, similarity: Tensor, best: Tensor) -> Tensor:
+        """Votes relative to the nearest neighbour's: the ratio cannot overflow."""
+        if self.settings.weights == "uniform":
+            return torch.ones_like(similarity, dtype=torch.float64)
+        similarity, best = similarity.to(torch.float64), best.to(torch.float64)
+        if self.settings.metric == "l2":
+            similarity, best = -(-similarity).sqrt(), -(-best).sqrt()
+        return ((similarity - best) / self.settings.temperature).exp()
+
+
+def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Squared Euclidean distances ``[n, m]``, never below zero."""
+    norms = a.square().sum(dim=1, keepdim=True) + b.square().sum(dim=1)
+    return torch.addmm(norms, a, b.T, alpha=-2).clamp_(min=0)
