@@ -147,7 +147,7 @@ def table(rng: Rng, numbers: I64) -> F32:
 
 
 def blur(bands: F32, strength: float) -> F32:
-    """The optics' point spread on ``[B, SCENE, SCENE]``: neighbours share in each pixel."""
+    """The optics' point spread on ``[B, H, W]``: neighbours share in each pixel."""
     side = np.float32(strength)
     spread = bands * (1 - 2 * side)
     spread[:, 1:-1] += side * (bands[:, :-2] + bands[:, 2:])
@@ -172,7 +172,7 @@ def at_resolution(bands: F32, cell: int) -> F32:
     columns = total[:, :, ::cell]
     for i in range(1, cell):
         columns = columns + total[:, :, i::cell]
-    coarse = columns / np.float32(cell * cell)
+    coarse = blur(columns / np.float32(cell * cell), 0.08)
     fine = _cubic(coarse, cell)
     return np.ascontiguousarray(_cubic(fine.swapaxes(1, 2), cell).swapaxes(1, 2))
 

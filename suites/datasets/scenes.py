@@ -36,7 +36,7 @@ Cover = dict[str, F32]
 def annual_crop(rng: Rng) -> Cover:
     """Large parcels, each at its own stage between bare soil and closed canopy."""
     field = parcels(rng, number(rng, 6, 26), number(rng, 12, 50))
-    return _cropland(rng, field, season=number(rng, -0.1, 0.8), contrast=number(rng, 0.7, 1.8))
+    return _cropland(rng, field, season=number(rng, -0.1, 0.8), contrast=number(rng, 1.2, 2.2))
 
 
 def permanent_crop(rng: Rng) -> Cover:
@@ -60,14 +60,14 @@ def permanent_crop(rng: Rng) -> Cover:
         "bright_soil": soil * bright,
         "dark_soil": soil * (1 - bright),
     }
-    among = _cropland(rng, field, season=number(rng, 0.0, 0.8), contrast=number(rng, 0.5, 1.5))
-    return _beside(plots, among, table(rng, field) < number(rng, 0.0, 0.5))
+    among = _cropland(rng, field, season=number(rng, 0.0, 0.5), contrast=number(rng, 0.5, 1.5))
+    return _beside(plots, among, table(rng, field) < number(rng, 0.0, 0.9))
 
 
 def pasture(rng: Rng) -> Cover:
     """Green paddocks, some mown or grazed short, with hedges and single trees."""
     field = parcels(rng, number(rng, 9, 34), number(rng, 12, 50))
-    even = number(rng, 0.2, 1.7)
+    even = number(rng, 0.6, 2.0)
     lush = _unit(number(rng, 0.3, 1.0) + even * (table(rng, field) - 0.5) + 0.1 * smooth(rng, 5))
     worn = number(rng, 0.2, 1.2) * (table(rng, field) - number(rng, 0.3, 1.0))
     dry = _unit(worn + 0.15 * smooth(rng, 4)) * (1 - lush * 0.5)
@@ -84,18 +84,24 @@ def pasture(rng: Rng) -> Cover:
 
 
 def herbaceous(rng: Rng) -> Cover:
-    """Rough natural vegetation: irregular patches of grass, shrub and bare ground."""
+    """Rough natural vegetation: irregular patches of grass, shrub and bare ground.
+
+    Old fields lie among it and keep their edges.
+    """
     shrub = _unit(number(rng, 0.0, 0.6) + 0.3 * smooth(rng, 5) + 0.2 * smooth(rng, 13))
     dry = _unit(number(rng, 0.0, 1.0) + 0.3 * smooth(rng, 4) + 0.15 * smooth(rng, 11)) * (1 - shrub)
     bare = _unit(number(rng, -0.25, 0.5) + 0.25 * smooth(rng, 9)) * (1 - shrub - dry)
     bright = number(rng, 0.2, 1.0)
-    return {
+    rough = {
         "shrub": shrub,
         "dry_grass": dry,
         "bright_soil": bare * np.float32(bright),
         "dark_soil": bare * np.float32(1 - bright),
         "grass": 1 - shrub - dry - bare,
     }
+    field = parcels(rng, number(rng, 9, 30), number(rng, 12, 40))
+    among = (pasture, permanent_crop)[int(rng.integers(2))](rng)
+    return _beside(rough, among, table(rng, field) < number(rng, -0.3, 0.5))
 
 
 def forest(rng: Rng) -> Cover:
@@ -114,24 +120,24 @@ def forest(rng: Rng) -> Cover:
 
 def residential(rng: Rng) -> Cover:
     """Blocks of small houses between streets, often with open country at the edge."""
-    return _outskirts(rng, _streets(rng), reach=number(rng, -2.4, 0.4))
+    return _outskirts(rng, _streets(rng), reach=number(rng, -2.6, 0.0))
 
 
 def industrial(rng: Rng) -> Cover:
     """Large flat roofs and yards, often with open country at the edge."""
-    return _outskirts(rng, _works(rng), reach=number(rng, -2.4, 0.5))
+    return _outskirts(rng, _works(rng), reach=number(rng, -2.6, 0.1))
 
 
 def _streets(rng: Rng) -> Cover:
     block, _ = blocks(rng, number(rng, 6, 13), number(rng, 0.8, 1.6))
     house, number_of = blocks(rng, number(rng, 2.2, 3.6), number(rng, 0.8, 1.5))
     built = table(rng, number_of) < number(rng, 0.5, 0.95)
-    roof = house * block * built * number(rng, 0.5, 0.9)
+    roof = house * block * built * number(rng, 0.65, 1.0)
     street = (1 - block) * number(rng, 0.5, 0.95)
     garden = 1 - roof - street
     trees = _unit(number(rng, 0.1, 0.7) + 0.3 * smooth(rng, 16)) * garden
     dry = number(rng, 0.0, 0.8)
-    tiled = number(rng, 0.3, 0.9)
+    tiled = number(rng, 0.1, 0.9)
     return {
         "tile_roof": roof * np.float32(tiled),
         "concrete": roof * np.float32(1 - tiled),
@@ -175,8 +181,9 @@ def highway(rng: Rng) -> Cover:
     road = ribbon(rng, width, bend)
     if rng.random() < 0.4:
         road = np.maximum(road, ribbon(rng, number(rng, 1.0, 2.5), number(rng, -1.2, 1.2)))
-    road = road * np.float32(number(rng, 0.55, 0.95))
-    lanes = {"asphalt": road * np.float32(0.8), "concrete": road * np.float32(0.2)}
+    road = road * np.float32(number(rng, 0.7, 1.0))
+    pale = number(rng, 0.1, 0.8)
+    lanes = {"asphalt": road * np.float32(1 - pale), "concrete": road * np.float32(pale)}
     return _over(land, lanes, road)
 
 

@@ -53,13 +53,13 @@ def tile(index: int, seed: int) -> npt.NDArray[np.uint16]:
     cover = CLASS_SCENES[CLASSES[index % len(CLASSES)]](rng)
     spectra = {name: spectrum(name, *_character(rng)) for name in cover}
     surface = mix(cover, spectra) * _relief(rng)
-    seen = to_sensor(blur(surface, number(rng, 0.08, 0.2)), _sky(rng))
+    seen = to_sensor(surface, _sky(rng))
     return _detect(seen, rng)
 
 
 def _character(rng: Rng) -> tuple[float, float]:
     """Brightness and colour of a material in one tile: soils, roofs and leaves differ by place."""
-    return 1.0 + 0.16 * float(bell(rng)), 0.12 * float(bell(rng))
+    return 1.0 + 0.13 * float(bell(rng)), 0.10 * float(bell(rng))
 
 
 def _relief(rng: Rng) -> F32:
@@ -72,11 +72,11 @@ def _relief(rng: Rng) -> F32:
 
 def _sky(rng: Rng) -> Sky:
     return Sky(
-        sun=number(rng, 0.72, 1.12),
-        haze=1.0 + 0.12 * float(bell(rng)),
-        vapour=number(rng, 0.55, 1.45),
+        sun=number(rng, 0.90, 1.12),
+        haze=1.0 + 0.08 * float(bell(rng)),
+        vapour=number(rng, 0.7, 1.35),
         cirrus=number(rng, 6.0, 17.0),
-        veil=300.0 * _skewed(rng),
+        veil=200.0 * _skewed(rng),
     )
 
 
@@ -89,6 +89,8 @@ def _skewed(rng: Rng) -> float:
 def _detect(seen: F32, rng: Rng) -> npt.NDArray[np.uint16]:
     """Sample every band on its own grid, add detector noise, quantise, cut out the tile."""
     seen[CIRRUS] += np.float32(0.8) * smooth(rng, 4)
+    fine = [i for i, resolution in enumerate(RESOLUTION) if resolution == 10]
+    seen[fine] = blur(seen[fine], number(rng, 0.08, 0.2))
     noise = rng.random(seen.shape, dtype=np.float32) - np.float32(0.5)
     noise[CIRRUS] *= np.float32(0.3)
     seen += np.float32(20.0) * noise
