@@ -1,0 +1,207 @@
+"""One cell: embed, probe, score. It knows neither MLflow nor YAML.
+
+The probe is tuned on the validation split and scored once on test. What is left in the
+store is a `CellResult` with per-sample predictions; an interrupted cell leaves nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from torch import Tensor
+
+from harness.embed import batch_size, embed_into
+from harness.encoders import build_encoder
+from harness.inputs import InputRule, dataset_rules, pretraining_rules
+from harness.metrics import sample_values, score
+from harness.pixels import Pixels, open_pixels
+from harness.plan import Cell, EmbeddingJob
+from harness.probes.base import EmbeddedSplit, Labels, ProbeInputs, ProbeResult
+from harness.probes.knn import KnnSettings, run_knn
+from harness.probes.tuning import LinearSettings, tune_linear
+from harness.store import CellResult, Embedding, Store
+from harness.suite import KnnProbe
+from models.tokens import InputShape, token_count
+from suites.datasets.base import SPLITS, Dataset
+
+Notify = Callable[[str, int, int], None]
+
+
+@dataclass
+class Seconds:
+    """Where a cell's time went; reported, never stored with the result."""
+
+    pixels: float = 0.0
+    encoder: float = 0.0
+    probe: float = 0.0
+    samples: int = 0
+    marks: list[float] = field(default_factory=list)
+
+
+def compute(
+    cell: Cell, dataset: Dataset, store: Store, device: torch.device, notify: Notify
+) -> tuple[CellResult, Seconds]:
+    """Compute a cell. ``notify(what, done, total)`` is told how far it is."""
+    seconds = Seconds()
+    embeddings = {
+        job.normalisation: embedding_of(
+            job, dataset, cell.task.poolings, store, device, notify, seconds
+        )
+        for job in cell.embeddings
+    }
+    started = time.perf_counter()
+    inputs = probe_inputs(embeddings, dataset, cell.task.split_seed)
+    found = _probe(cell, inputs, store, device, notify)
+    result = _score(cell, dataset, found)
+    seconds.probe = time.perf_counter() - started
+    return result, seconds
+
+
+def embedding_of(
+    job: EmbeddingJob,
+    dataset: Dataset,
+    poolings: tuple[str, ...],
+    store: Store,
+    device: torch.device,
+    notify: Notify,
+    seconds: Seconds,
+) -> Embedding:
+    """The stored embedding, or a new one. All poolings are kept, whoever asks for which."""
+    stored = store.embedding(job.key)
+    if stored is not None:
+        return stored
+    started = time.perf_counter()
+    pixels = open_pixels(dataset, store, lambda done, all_: notify("decoding images", done, all_))
+    rules = _rules(job, dataset, pixels)
+    encoder = build_encoder(job.variant, job.weights)
+    card = dataset.card
+    tokens = sum(
+        token_count(
+            job.variant.scheme,
+            [InputShape(card.height, card.width, card.steps, name)],
+            job.patch_size,
+        )
+        for name in card.bands
+    )
+    size = batch_size(tokens, job.variant.dim, device)
+    seconds.pixels += time.perf_counter() - started
+    started = time.perf_counter()
+    with store.embedding_writer(job.key, len(pixels), job.variant.dim, ("mean", "max")) as arrays:
+        embed_into(
+            arrays,
+            encoder,
+            pixels,
+            rules,
+            job.patch_size,
+            size,
+            device,
+            lambda done, all_: notify(f"embedding, {job.normalisation} normalisation", done, all_),
+        )
+    seconds.encoder += time.perf_counter() - started
+    seconds.samples += len(pixels)
+    fresh = store.embedding(job.key)
+    if fresh is None:
+        raise OSError(f"embedding {job.key} cannot be read back")
+    return fresh
+
+
+def _rules(job: EmbeddingJob, dataset: Dataset, pixels: Pixels) -> dict[str, InputRule]:
+    if job.normalisation == "pretraining":
+        return pretraining_rules(dataset.card)
+    return dataset_rules(dataset.card, pixels, dataset.splits(job.split_seed)["train"])
+
+
+def probe_inputs(
+    embeddings: Mapping[str, Embedding], dataset: Dataset, split_seed: int
+) -> ProbeInputs:
+    """Every (normalisation, pooling) view of the data, cut into its splits."""
+    splits = dataset.splits(split_seed)
+    labels = torch.from_numpy(dataset.labels)
+    return ProbeInputs(
+        views={
+            (normalisation, pooling): EmbeddedSplit(*(_rows(matrix, splits[s]) for s in SPLITS))
+            for normalisation, embedding in embeddings.items()
+            for pooling, matrix in embedding.poolings.items()
+        },
+        labels=Labels(*(labels[torch.from_numpy(splits[s])] for s in SPLITS)),
+        n_classes=len(dataset.card.classes),
+    )
+
+
+def _rows(matrix: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> Tensor:
+    """A split's rows; a consecutive split stays mapped on the file, others are gathered."""
+    return torch.from_numpy(np.ascontiguousarray(matrix[rows]))
+
+
+def _probe(
+    cell: Cell, inputs: ProbeInputs, store: Store, device: torch.device, notify: Notify
+) -> ProbeResult:
+    probe, metric = cell.task.probe, cell.task.metric
+    if isinstance(probe, KnnProbe):
+        settings = KnnSettings(
+            k=probe.k,
+            temperature=probe.temperature,
+            metric=probe.metric,
+            weights=probe.weights,
+            select_by=metric,
+        )
+        return run_knn(inputs, settings, device)
+    return tune_linear(
+        inputs,
+        LinearSettings(
+            trials=probe.trials,
+            sampler=probe.sampler,
+            epochs=probe.epochs,
+            batch_size=probe.batch_size,
+            metric=metric,
+        ),
+        seed=cell.seed,
+        study_path=store.study_path(cell.key),
+        device=device,
+        progress=lambda done, total: notify("tuning the probe", done, total),
+    )
+
+
+def _score(cell: Cell, dataset: Dataset, found: ProbeResult) -> CellResult:
+    task = cell.task
+    splits = dataset.splits(task.split_seed)
+    rows = splits["test"]
+    labels = dataset.labels[rows]
+    predictions = found.predictions.cpu().numpy()
+    scored = score(task.metric, labels, predictions, resamples=task.bootstrap, seed=0)
+    table = pl.DataFrame(
+        {
+            "sample": [dataset.ids[row] for row in rows],
+            "label": labels,
+            "prediction": predictions,
+            "value": sample_values(task.metric, labels, predictions),
+        }
+    ).hstack(
+        pl.DataFrame(
+            found.probabilities.cpu().numpy(),
+            schema=[f"p{c}" for c in range(found.probabilities.shape[1])],
+        )
+    )
+    return CellResult(
+        key=cell.key,
+        variant=cell.variant.name,
+        tier=cell.weights.tier,
+        task=task.name,
+        seed=cell.seed,
+        metric=task.metric,
+        scores={task.metric: (scored.value, scored.low, scored.high)},
+        val_score=found.val_score,
+        chosen=dict(found.chosen),
+        n_train=len(splits["train"]),
+        n_val=len(splits["val"]),
+        n_test=len(rows),
+        inputs=dict(cell.inputs),
+        predictions=table,
+    )

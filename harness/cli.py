@@ -1,0 +1,249 @@
+"""The `tokenrank` command: the one obvious way in.
+
+Each command parses its options, calls one function of the harness and shows what came
+out. Nothing heavy is imported here at the top, so that ``--help`` answers at once.
+Mistakes of the user end in one sentence and exit code 2.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from models.errors import UserError
+
+app = typer.Typer(
+    name="tokenrank",
+    help="Rank token designs of Earth-observation transformers: what a scheme costs and buys.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Data sets: list, download, audit.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+DataDir = Annotated[
+    Optional[Path],  # noqa: UP045  (typer reads the annotation)
+    typer.Option("--data-dir", envvar="TOKENRANK_DATA", help="Folder that holds data sets."),
+]
+StoreDir = Annotated[
+    Path, typer.Option("--store", envvar="TOKENRANK_STORE", help="Folder for results.")
+]
+WeightsDir = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--weights-dir",
+        envvar="TOKENRANK_WEIGHTS",
+        help="Folder of official checkpoints (<name>/config.json, weights.pth); else the hub.",
+    ),
+]
+RegistryFiles = Annotated[
+    Optional[list[Path]],  # noqa: UP045
+    typer.Option("--registry", help="Further registry file (YAML); may be repeated."),
+]
+DEFAULT_STORE = Path("store")
+
+
+@app.command()
+def run(
+    suite: Annotated[str, typer.Argument(help="A suite's name (eurosat) or a YAML file.")],
+    data_dir: DataDir = None,
+    store: StoreDir = DEFAULT_STORE,
+    weights_dir: WeightsDir = None,
+    registry: RegistryFiles = None,
+    variant: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--variant", help="Run this variant instead of the suite's; repeatable."),
+    ] = None,
+    tier: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--tier", help="Weights of all variants: official, study or random."),
+    ] = None,
+    seed: Annotated[
+        Optional[list[int]],  # noqa: UP045
+        typer.Option("--seed", help="Seed instead of the suite's; repeatable."),
+    ] = None,
+    patch_size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--patch-size", min=1, max=8, help="Patch size of all tasks, in pixels."),
+    ] = None,
+    weights: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--weights", help="VARIANT=FOLDER: a checkpoint folder; repeatable."),
+    ] = None,
+) -> None:
+    """Run a suite: embed, probe, rank, report, track. Finished cells are reused."""
+    from harness.commands import run as command  # noqa: PLC0415
+
+    command.run_suite_command(
+        suite,
+        data_dir=data_dir,
+        store=store,
+        weights_dir=weights_dir,
+        registry=registry or [],
+        variants=variant,
+        tier=tier,
+        seeds=seed,
+        patch_size=patch_size,
+        weights=weights or [],
+    )
+
+
+@app.command()
+def models(
+    height: Annotated[int, typer.Option(min=1, help="Rows, pixels.")] = 64,
+    width: Annotated[int, typer.Option(min=1, help="Columns, pixels.")] = 64,
+    steps: Annotated[int, typer.Option(min=1, max=12, help="Time steps.")] = 1,
+    patch_size: Annotated[int, typer.Option(min=1, max=8, help="Patch size, pixels.")] = 4,
+    modality: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Modality; repeatable. Default: sentinel2_l2a."),
+    ] = None,
+    variant: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(help="Variants to show; default: all, each with its own scheme."),
+    ] = None,
+    schemes: Annotated[bool, typer.Option("--schemes", help="Every scheme on every one.")] = False,
+    published_axis: Annotated[
+        bool, typer.Option("--published-axis", help="Mean MACs over the 13 published inputs.")
+    ] = False,
+    registry: RegistryFiles = None,
+) -> None:
+    """List variants: scheme, groups, tokens, parameters, MACs, weight tiers."""
+    from harness.commands import models as command  # noqa: PLC0415
+
+    command.models_command(
+        names=variant or [],
+        height=height,
+        width=width,
+        steps=steps,
+        patch_size=patch_size,
+        modalities=modality or ["sentinel2_l2a"],
+        all_schemes=schemes,
+        published_axis=published_axis,
+        registry=registry or [],
+    )
+
+
+@app.command()
+def report(
+    suite: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="Suite whose latest run is reported; default: the latest of all."),
+    ] = None,
+    store: StoreDir = DEFAULT_STORE,
+    results: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--results", help="Folder of saved results, from any machine."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("report"),
+) -> None:
+    """Write the report of a finished run again, elsewhere or from saved results."""
+    from harness.commands import views as command  # noqa: PLC0415
+
+    command.report_command(suite, store, results, out)
+
+
+@app.command()
+def sync(store: StoreDir = DEFAULT_STORE) -> None:
+    """Mirror to MLflow what could not be mirrored when it ran; nothing is logged twice."""
+    from harness.commands import views as command  # noqa: PLC0415
+
+    command.sync_command(store)
+
+
+@app.command()
+def ui(
+    store: StoreDir = DEFAULT_STORE,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on loopback.")] = 5000,
+) -> None:
+    """Open the MLflow UI on loopback over the store's tracking database."""
+    from harness.commands import views as command  # noqa: PLC0415
+
+    command.ui_command(store, port)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of suite files, for editors."""
+    import json  # noqa: PLC0415
+
+    from harness.suite import json_schema  # noqa: PLC0415
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@data_app.command("list")
+def data_list(data_dir: DataDir = None) -> None:
+    """Show the known data sets, and which of them the data directory holds."""
+    from harness.commands import data as command  # noqa: PLC0415
+
+    command.list_command(data_dir)
+
+
+@data_app.command("get")
+def data_get(
+    name: Annotated[str, typer.Argument(help="Data set to download.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Download a data set from the hub; resumes, and verifies checksums."""
+    from harness.commands import data as command  # noqa: PLC0415
+
+    command.get_command(name, data_dir)
+
+
+@data_app.command("check")
+def data_check(
+    name: Annotated[str, typer.Argument(help="Data set, or a folder of images.")],
+    data_dir: DataDir = None,
+    store: StoreDir = DEFAULT_STORE,
+    band_order: Annotated[
+        str, typer.Option("--band-order", help="m-eurosat only: corrected or as-published.")
+    ] = "corrected",
+) -> None:
+    """Audit units, value ranges, NaNs, duplicates and band order, from the pixels."""
+    from harness.commands import data as command  # noqa: PLC0415
+
+    command.check_command(name, data_dir, store, band_order)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        _fail(str(error))
+    except OSError as error:
+        sentence = _disk_sentence(error)
+        if sentence is None:
+            raise
+        _fail(sentence)
+    except KeyboardInterrupt:
+        typer.echo("Interrupted; the same command goes on from here.", err=True)
+        sys.exit(130)
+
+
+def _disk_sentence(error: OSError) -> str | None:
+    """A sentence for what a disk can do to a user; anything else is a bug."""
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"The disk is full{where}; free some space and run the same command again."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"No permission to write{where}; choose another folder with --store or --out."
+    return None
+
+
+def _fail(sentence: str) -> None:
+    # Plain text on stderr: a sentence must stay one line in a log.
+    sys.stderr.write(f"tokenrank: {sentence}{os.linesep}")
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What each `tokenrank` command does; imported only when it is asked for."""

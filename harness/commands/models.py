@@ -1,0 +1,89 @@
+"""`tokenrank models`: the registry as a table, with tokens and MACs at a chosen input.
+
+It shows what the registry and the counter say and adds nothing of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from harness.costs import Cost, cost_of
+from harness.terminal import plain_table, si
+from models.registry import Registry, Variant, load_registry
+from models.tokens import InputShape
+
+
+def models_command(
+    *,
+    names: list[str],
+    height: int,
+    width: int,
+    steps: int,
+    patch_size: int,
+    modalities: list[str],
+    all_schemes: bool,
+    published_axis: bool,
+    registry: list[Path],
+) -> None:
+    """Print one row per variant. Raises `UserError` for an unknown name or a bad shape."""
+    known = load_registry(registry)
+    variants = [known.variant(name) for name in names] if names else known.variants()
+    if all_schemes:
+        variants = [each for variant in variants for each in _with_every_scheme(known, variant)]
+    shapes = tuple(InputShape(height, width, steps, name) for name in modalities)
+    rows = []
+    for variant in variants:
+        cost = cost_of(variant, shapes, patch_size, None)
+        rows.append(_row(variant, modalities, cost, published_axis))
+    title = f"One sample: {' + '.join(modalities)}, {height} x {width} pixels, {steps} time step"
+    console = Console()
+    console.print(f"{title}{'s' if steps > 1 else ''}, patch size {patch_size}")
+    headers = ["variant", "scheme", "weights", "licence", "groups", "tokens", "params", "MACs"]
+    headers += ["of it attention", "attention-blind"]
+    headers += ["published axis"] if published_axis else []
+    console.print(plain_table(headers, rows, numeric=4))
+    console.print(
+        "MACs include attention. Attention-blind is what counters report that never see its two "
+        "matrix products; the published v1 and v1.1 figures were counted so.",
+        style="dim",
+    )
+
+
+def _with_every_scheme(registry: Registry, variant: Variant) -> list[Variant]:
+    schemes = registry.families[variant.family].schemes
+    base = f"{variant.family}-{variant.version}-{variant.size}"
+    return [registry.variant(f"{base}:{scheme}") for scheme in schemes]
+
+
+def _row(variant: Variant, modalities: list[str], cost: Cost, published: bool) -> list[str]:
+    groups = " + ".join(str(len(variant.scheme.of(name))) for name in modalities)
+    tiers = "official, random" if variant.hub else "random"
+    row = [
+        variant.name,
+        variant.scheme.name,
+        tiers,
+        variant.licence,
+        groups,
+        str(cost.tokens),
+        si(cost.params),
+        si(cost.macs),
+        f"{100 * cost.attention / cost.macs:.0f}%",
+        si(cost.macs - cost.attention),
+    ]
+    return row + ([si(_published(variant))] if published else [])
+
+
+def _published(variant: Variant) -> float:
+    """Mean MACs over the 13 published task inputs (`models.cost.PUBLISHED_TASK_SHAPES`)."""
+    from models.cost import PUBLISHED_TASK_SHAPES  # noqa: PLC0415
+
+    total = weight_sum = 0.0
+    for task in PUBLISHED_TASK_SHAPES:
+        shape = replace(InputShape(task.height, task.width), steps=task.steps)
+        macs = cost_of(variant, (shape,), task.patch_size, None).macs
+        total += task.weight * macs
+        weight_sum += task.weight
+    return total / weight_sum

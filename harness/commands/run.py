@@ -1,0 +1,99 @@
+"""`tokenrank run`: from options to a finished, shown and tracked suite run.
+
+It joins the suite, the run and the terminal, and decides nothing that could change a
+result.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from rich.console import Console
+
+from harness import terminal
+from harness.plan import Places
+from harness.provenance import load_or_create_manifest
+from harness.run import Outcome, run_suite
+from harness.store import Store
+from harness.suite import Overrides, load_suite, suite_names, suite_path
+from harness.tracking import publish
+from models.errors import UserError, did_you_mean
+
+TIERS = ("official", "study", "random")
+
+
+def run_suite_command(
+    suite: str,
+    *,
+    data_dir: Path | None,
+    store: Path,
+    weights_dir: Path | None,
+    registry: list[Path],
+    variants: list[str] | None,
+    tier: str | None,
+    seeds: list[int] | None,
+    patch_size: int | None,
+    weights: list[str],
+) -> None:
+    """Run a suite and show what came out. Raises `UserError` for any mistake in the options."""
+    if tier is not None and tier not in TIERS:
+        raise UserError(f'--tier "{tier}" is not known: {did_you_mean(tier, TIERS)}.')
+    overrides = Overrides(
+        variants=tuple(variants) if variants else None,
+        tier=tier,
+        seeds=tuple(dict.fromkeys(seeds)) if seeds else None,
+        patch_size=patch_size,
+        registry=tuple(registry),
+        weights=tuple(_assignment(text) for text in weights),
+    )
+    console = Console()
+    loaded = load_suite(suite_path(suite), overrides)
+    kept = Store(store)
+    places = Places(data_dir, weights_dir, kept.cache_folder)
+    command = regenerating_command(suite, overrides)
+    with terminal.TerminalWatcher(console) as watcher:
+        outcome = run_suite(loaded, places, kept, command, watcher)
+    terminal.show_outcome(console, outcome)
+    _track(console, outcome, kept, command)
+    terminal.show_time(console, outcome)
+    flag = "" if store == Path("store") else f" --store {shlex.quote(str(store))}"
+    console.print(
+        f"Open the MLflow UI with: [bold]tokenrank ui{flag}[/]", soft_wrap=True, highlight=False
+    )
+
+
+def _track(console: Console, outcome: Outcome, store: Store, command: str) -> None:
+    manifest = load_or_create_manifest(store, outcome.plan, command)
+    with console.status("Mirroring the run into MLflow"):
+        published = publish(outcome.results, manifest, store, outcome.report)
+    if not published.done:
+        console.print(
+            f"[yellow]MLflow at {published.uri} was not updated: {published.reason}. The results "
+            "are safe in the store; run [bold]tokenrank sync[/] when it is back.[/]",
+            soft_wrap=True,
+        )
+
+
+def regenerating_command(suite: str, overrides: Overrides) -> str:
+    """The command that regenerates the run, free of this machine's folders."""
+    named = suite if suite in suite_names() else Path(suite).name
+    parts = ["tokenrank", "run", named]
+    for name in overrides.variants or ():
+        parts += ["--variant", name]
+    if overrides.tier:
+        parts += ["--tier", overrides.tier]
+    for seed in overrides.seeds or ():
+        parts += ["--seed", str(seed)]
+    if overrides.patch_size:
+        parts += ["--patch-size", str(overrides.patch_size)]
+    for path in overrides.registry:
+        parts += ["--registry", path.name]
+    return shlex.join(parts)
+
+
+def _assignment(text: str) -> tuple[str, Path]:
+    name, equals, folder = text.partition("=")
+    if not equals or not name or not folder:
+        raise UserError(f'--weights "{text}" is not of the form VARIANT=FOLDER.')
+    return name, Path(folder)

@@ -1,0 +1,102 @@
+"""`tokenrank report`, `sync` and `ui`: other ways to look at finished runs.
+
+They read the store and write views of it; no result can change here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from harness.provenance import Manifest
+from harness.store import Store
+from harness.tracking import URI_VARIABLE, publish, tracking_uri
+from models.errors import UserError, did_you_mean
+from reports.table import SuiteResults
+
+
+def report_command(suite: str | None, store: Path, results: Path | None, out: Path) -> None:
+    """Build a report from a run in the store, or from a folder of saved results."""
+    from reports.build import build_report, load_results  # noqa: PLC0415
+
+    if results is None:
+        table = _latest(Store(store), suite)
+    else:
+        try:
+            table = load_results(results)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{results} holds no saved results ({error}).") from None
+    files = build_report(table, out)
+    Console().print(f"Report: {files.html}", soft_wrap=True, highlight=False)
+
+
+def sync_command(store: Path) -> None:
+    """Publish every run of the store that the tracking server does not have yet."""
+    console = Console()
+    kept = Store(store)
+    runs = _runs(kept)
+    if not runs:
+        raise UserError(f"The store {store} holds no finished run; run a suite first.")
+    failed = 0
+    for manifest, folder in runs:
+        published = publish(_load(folder), manifest, kept, folder / "report")
+        words = "mirrored now" if published.fresh else "already there"
+        if not published.done:
+            failed += 1
+            words = f"not mirrored: {published.reason}"
+        console.print(f"{manifest.suite} {manifest.run_key[:8]}: {words}", highlight=False)
+    if failed:
+        raise UserError(f"{failed} of {len(runs)} runs could not be mirrored; try again later.")
+
+
+def ui_command(store: Path, port: int) -> None:
+    """Start the MLflow UI on loopback and stay until it is stopped."""
+    uri = os.environ.get(URI_VARIABLE)
+    if uri and uri.startswith(("http://", "https://")):
+        Console().print(f"The tracking server is at {uri}; open it in a browser.")
+        return
+    if not uri and not (store / "mlflow.db").exists():
+        raise UserError(
+            f"The store {store} holds no tracking database; run a suite first, or give --store."
+        )
+    Console().print(f"MLflow UI: http://127.0.0.1:{port} (stop it with Ctrl-C)")
+    arguments = ["ui", "--backend-store-uri", tracking_uri(Store(store)), "--host", "127.0.0.1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mlflow", *arguments, "--port", str(port)], check=False
+    )
+    sys.exit(done.returncode)
+
+
+def _runs(store: Store) -> list[tuple[Manifest, Path]]:
+    """Finished runs, oldest first."""
+    folders = [p.parent for p in (store.root / "runs").glob("*/manifest.json")]
+    finished = [f for f in folders if (f / "results").is_dir()]
+    finished.sort(key=lambda f: (f / "manifest.json").stat().st_mtime_ns)
+    return [
+        (Manifest(**json.loads((f / "manifest.json").read_text(encoding="utf-8"))), f)
+        for f in finished
+    ]
+
+
+def _load(folder: Path) -> SuiteResults:
+    from reports.build import load_results  # noqa: PLC0415
+
+    return load_results(folder / "results")
+
+
+def _latest(store: Store, suite: str | None) -> SuiteResults:
+    runs = _runs(store)
+    if suite is not None:
+        names = {manifest.suite for manifest, _ in runs}
+        if names and suite not in names:
+            hint = did_you_mean(suite, names)
+            raise UserError(f'The store {store.root} holds no run of "{suite}": {hint}.')
+        runs = [run for run in runs if run[0].suite == suite]
+    if not runs:
+        raise UserError(f"The store {store.root} holds no finished run; run a suite first.")
+    return _load(runs[-1][1])

@@ -1,0 +1,96 @@
+"""Content keys: what makes two computations the same one.
+
+A key is a SHA-256 over canonical JSON of everything that can change a result, the code
+that computes it included. Equal key, equal result: that is the cache, the resume and
+the reproducibility claim. It must know nothing of what the keys stand for.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterable
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+# Modules whose code can change an embedding, and those which can change a probe's score.
+# A test compares both lists with what the modules really import.
+EMBEDDING_CODE = (
+    "harness.embed",
+    "harness.inputs",
+    "models.normalisation",
+    "models.olmoearth",
+    "models.sensors",
+    "models.tokens",
+    "models.transformer",
+    "models.weights",
+)
+PROBE_CODE = (
+    "harness.cell",
+    "harness.metrics",
+    "harness.probes.base",
+    "harness.probes.knn",
+    "harness.probes.linear",
+    "harness.probes.tuning",
+)
+
+
+def canonical_json(data: Any) -> str:
+    """One text per value: sorted keys, no spaces, exact floats. NaN is refused."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def content_key(data: Any) -> str:
+    """SHA-256 (hex) of the canonical JSON."""
+    return hashlib.sha256(canonical_json(data).encode()).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def code_version(modules: tuple[str, ...]) -> str:
+    """Hash of the modules' code, blind to comments, docstrings and layout.
+
+    Rewording a comment must not recompute a week of results; changing a constant must.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(modules):
+        digest.update(name.encode())
+        digest.update(_normalised_source(module_file(name)).encode())
+    return digest.hexdigest()[:16]
+
+
+def module_file(name: str) -> Path:
+    """Source file of a module, without importing it."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"no source for module {name}")
+    return Path(spec.origin)
+
+
+def _normalised_source(path: Path) -> str:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def package_versions(names: Iterable[str]) -> dict[str, str]:
+    """Installed versions, read from metadata: nothing is imported for it."""
+    found: dict[str, str] = {}
+    for name in names:
+        try:
+            # A local build tag (+cpu, +cu130) says where it runs, not what it computes.
+            found[name] = version(name).split("+")[0]
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,77 @@
+"""What a variant costs on a task's input: tokens, MACs by part, parameters.
+
+Counted by `macs.py` (fvcore) once per architecture and shape, then kept in the store,
+so that a finished suite needs no tensor library to be shown again. It must know nothing
+of scores.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from harness.content import code_version, content_key, package_versions
+from harness.store import Store, write_json
+from models.registry import Variant
+from models.tokens import InputShape, token_count
+from suites.datasets.base import DatasetCard
+
+COUNTING_CODE = ("harness.macs", "models.olmoearth", "models.tokens", "models.transformer")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of encoding one sample; MACs are multiply-accumulate operations."""
+
+    tokens: int
+    params: int
+    patch_embedding: int
+    linear: int
+    attention: int
+
+    @property
+    def macs(self) -> int:
+        """All MACs, attention's two matrix products included."""
+        return self.patch_embedding + self.linear + self.attention
+
+
+def input_shapes(card: DatasetCard) -> tuple[InputShape, ...]:
+    """The input shapes that a data set gives an encoder, one per modality."""
+    return tuple(InputShape(card.height, card.width, card.steps, name) for name in card.bands)
+
+
+def cost_of(
+    variant: Variant, shapes: tuple[InputShape, ...], patch_size: int, store: Store | None
+) -> Cost:
+    """Cost of one sample of these shapes; counted now unless the store knows it."""
+    key = content_key(
+        {
+            "architecture": variant.architecture,
+            "shapes": [asdict(shape) for shape in shapes],
+            "patch_size": patch_size,
+            "code": code_version(COUNTING_CODE),
+            "packages": package_versions(["torch", "fvcore"]),
+        }
+    )
+    path = store.cache_folder / "costs" / f"{key}.json" if store else None
+    if path and path.exists():
+        return Cost(**json.loads(path.read_text(encoding="utf-8")))
+    cost = _count(variant, shapes, patch_size)
+    if path:
+        write_json(path, asdict(cost))
+    return cost
+
+
+def _count(variant: Variant, shapes: tuple[InputShape, ...], patch_size: int) -> Cost:
+    from harness.macs import count_macs  # noqa: PLC0415  (torch loads with it)
+    from models.cost import parameter_count  # noqa: PLC0415
+
+    config = variant.config()
+    found = count_macs(config, shapes, patch_size)
+    return Cost(
+        tokens=token_count(variant.scheme, shapes, patch_size),
+        params=parameter_count(config),
+        patch_embedding=found.patch_embedding,
+        linear=found.linear,
+        attention=found.attention,
+    )

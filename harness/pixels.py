@@ -1,0 +1,92 @@
+"""A data set's images, decoded once and memory-mapped, so that every encoder streams them.
+
+Decoding TIFFs or simulating scenes once per variant would cost more than a small
+encoder does. The decoded copy lives in the store under the data's fingerprint, in the
+stored units, exact. It must know nothing of models or normalisation.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.store import Store, write_json
+from suites.datasets.base import Batch, Dataset
+
+CHUNK = 64
+Progress = Callable[[int, int], None]
+
+
+class Pixels:
+    """Decoded images of one data set: `read` gives consecutive samples as a `Batch`."""
+
+    def __init__(self, folder: Path, modalities: tuple[str, ...]) -> None:
+        self._images = {m: np.load(folder / f"{m}.npy", mmap_mode="r") for m in modalities}
+        self._timestamps: npt.NDArray[np.int64] = np.load(folder / "timestamps.npy")
+
+    def __len__(self) -> int:
+        return len(self._timestamps)
+
+    def read(self, start: int, stop: int) -> Batch:
+        """Samples ``start .. stop`` in the order of the data set's ids, as float32."""
+        images = {m: array[start:stop].astype(np.float32) for m, array in self._images.items()}
+        return Batch(images, self._timestamps[start:stop])
+
+
+def open_pixels(dataset: Dataset, store: Store, progress: Progress | None = None) -> Pixels:
+    """The decoded copy, made now if there is none. Raises `UserError` for a broken file."""
+    folder = store.pixels_folder(dataset.fingerprint)
+    mark = folder / "complete.json"
+    if not mark.exists():
+        _decode(dataset, folder, mark, progress)
+    modalities = tuple(json.loads(mark.read_text(encoding="utf-8"))["modalities"])
+    return Pixels(folder, modalities)
+
+
+def _decode(dataset: Dataset, folder: Path, mark: Path, progress: Progress | None) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        try:
+            modalities = _write(dataset, folder, np.dtype(np.uint16), progress)
+        except _NotIntegralError:
+            modalities = _write(dataset, folder, np.dtype(np.float32), progress)
+        write_json(mark, {"dataset": dataset.card.name, "modalities": modalities})
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+class _NotIntegralError(Exception):
+    """The images hold values that uint16 cannot keep exactly."""
+
+
+def _write(
+    dataset: Dataset, folder: Path, dtype: np.dtype[np.generic], progress: Progress | None
+) -> list[str]:
+    total = len(dataset.ids)
+    arrays: dict[str, np.memmap[tuple[int, ...], np.dtype[np.generic]]] = {}
+    timestamps: list[npt.NDArray[np.int64]] = []
+    for start in range(0, total, CHUNK):
+        batch = dataset.read(range(start, min(start + CHUNK, total)))
+        for name, images in batch.images.items():
+            if name not in arrays:
+                arrays[name] = np.lib.format.open_memmap(
+                    folder / f"{name}.npy", mode="w+", dtype=dtype, shape=(total, *images.shape[1:])
+                )
+            stored = images.astype(dtype)
+            if dtype == np.uint16 and not np.array_equal(stored, images):
+                raise _NotIntegralError
+            arrays[name][start : start + len(stored)] = stored
+        timestamps.append(batch.timestamps)
+        if progress:
+            progress(min(start + CHUNK, total), total)
+    for array in arrays.values():
+        array.flush()
+    np.save(folder / "timestamps.npy", np.concatenate(timestamps))
+    return sorted(arrays)

@@ -1,0 +1,229 @@
+"""Suite -> cells (variant x task x seed), each with a content key.
+
+Planning reads no pixels and imports no tensor library: a finished suite is recognised
+in a second. It must know nothing of how a cell is computed or where it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.content import (
+    EMBEDDING_CODE,
+    PROBE_CODE,
+    code_version,
+    content_key,
+    package_versions,
+)
+from harness.suite import Entrant, Suite, Task
+from models.checkpoints import find_checkpoint
+from models.errors import UserError
+from models.registry import Variant
+from suites.datasets import catalogue
+from suites.datasets.base import Dataset
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Which weights a cell uses: a seed (tier random), or a checkpoint file's hash and place."""
+
+    tier: str
+    seed: int | None = None
+    sha256: str | None = None
+    folder: Path | None = None
+    source: str = ""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of it can change a result: the place the file came from cannot."""
+        return {"tier": self.tier, "seed": self.seed, "sha256": self.sha256}
+
+    @property
+    def label(self) -> str:
+        """Short text for tables: the file's hash, or the seed."""
+        return self.sha256 or f"random, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class EmbeddingJob:
+    """One pass of one encoder over one data set; shared by every cell that needs it."""
+
+    key: str
+    variant: Variant
+    weights: Weights
+    dataset: str
+    normalisation: str
+    patch_size: int
+    split_seed: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant on one task with one seed. Equal key, equal result."""
+
+    key: str
+    variant: Variant
+    weights: Weights
+    task: Task
+    seed: int
+    dataset: str
+    embeddings: tuple[EmbeddingJob, ...]
+    inputs: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A cell that cannot exist, and why."""
+
+    entrant: Entrant
+    task: Task
+    seed: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All cells of a suite. ``key`` identifies the suite run: same cells, same run."""
+
+    suite: Suite
+    key: str
+    cells: tuple[Cell, ...]
+    missing: tuple[Missing, ...]
+    datasets: Mapping[str, Dataset]
+
+    def dataset_of(self, task: Task) -> Dataset:
+        """The data set that a task runs on."""
+        return self.datasets[dataset_id(task)]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a run looks for data and weights, and keeps its caches."""
+
+    data: Path | None
+    weights: Path | None
+    cache: Path
+
+
+def make_plan(suite: Suite, places: Places) -> Plan:
+    """Resolve data sets and weights, then key every cell.
+
+    Raises `UserError` for data or weights that cannot be found, before anything is computed.
+    """
+    datasets = {dataset_id(task): _dataset(task, places) for task in suite.tasks}
+    cells: list[Cell] = []
+    missing: list[Missing] = []
+    for entrant in suite.entrants:
+        for seed in suite.seeds:
+            weights = _weights(entrant, seed, places)
+            for task in suite.tasks:
+                if isinstance(weights, str):
+                    missing.append(Missing(entrant, task, seed, weights))
+                else:
+                    dataset = datasets[dataset_id(task)]
+                    cells.append(_cell(entrant.variant, weights, task, seed, dataset))
+    if not cells:
+        raise UserError(
+            f'Suite "{suite.name}" has nothing to run: {missing[0].reason} '
+            "Choose other variants or another tier."
+        )
+    key = content_key(
+        {"suite": suite.name, "cells": [c.key for c in cells], "missing": len(missing)}
+    )
+    return Plan(suite, key, tuple(cells), tuple(missing), datasets)
+
+
+def dataset_id(task: Task) -> str:
+    """Tasks with the same data set and options share one."""
+    options = task.data.model_dump()
+    return content_key({"dataset": task.dataset, **options})[:12]
+
+
+def _dataset(task: Task, places: Places) -> Dataset:
+    return catalogue.resolve(
+        task.dataset,
+        places.data,
+        fallback=task.data.fallback,
+        band_order=task.data.band_order,
+        partition=task.data.partition,
+        samples=task.data.samples,
+        cache_dir=places.cache,
+    )
+
+
+def _weights(entrant: Entrant, seed: int, places: Places) -> Weights | str:
+    """The weights of an entrant, or the sentence that says why it has none."""
+    variant = entrant.variant
+    if entrant.tier == "random":
+        return Weights("random", seed=seed, source=f"random initialisation, seed {seed}")
+    if entrant.tier == "study":
+        raise UserError(
+            f'No study weights are shipped for "{variant.name}" in this version; '
+            "allowed tiers: official, random."
+        )
+    if variant.hub is None and entrant.weights is None:
+        return (
+            f"no official weights exist for {variant.name}: nobody published any for token "
+            f'scheme "{variant.scheme.name}" on {variant.family} {variant.version} {variant.size}.'
+        )
+    found = find_checkpoint(variant.hub, entrant.weights, places.weights, places.cache)
+    return Weights("official", sha256=found.sha256, folder=found.folder, source=found.source)
+
+
+def _cell(variant: Variant, weights: Weights, task: Task, seed: int, dataset: Dataset) -> Cell:
+    embeddings = tuple(
+        _embedding(variant, weights, task, dataset, normalisation)
+        for normalisation in task.normalisations
+    )
+    inputs = {
+        "embeddings": [job.key for job in embeddings],
+        "normalisations": list(task.normalisations),
+        "poolings": list(task.poolings),
+        "data": _data_identity(dataset),
+        "split_seed": task.split_seed,
+        "probe": task.probe.model_dump(),
+        "metric": task.metric,
+        "bootstrap": task.bootstrap,
+        "seed": seed,
+        "code": code_version(PROBE_CODE),
+        "packages": package_versions(["torch", "optuna"]),
+    }
+    return Cell(
+        content_key(inputs), variant, weights, task, seed, dataset_id(task), embeddings, inputs
+    )
+
+
+def _embedding(
+    variant: Variant, weights: Weights, task: Task, dataset: Dataset, normalisation: str
+) -> EmbeddingJob:
+    inputs = {
+        "architecture": variant.architecture,
+        "weights": weights.identity,
+        "data": _data_identity(dataset),
+        "normalisation": normalisation,
+        # The data set's own statistics come from its training split.
+        "split_seed": task.split_seed if normalisation == "dataset" else None,
+        "patch_size": task.patch_size,
+        "precision": "float32",
+        "code": code_version(EMBEDDING_CODE),
+        "packages": package_versions(["torch"]),
+    }
+    return EmbeddingJob(
+        key=content_key(inputs),
+        variant=variant,
+        weights=weights,
+        dataset=dataset_id(task),
+        normalisation=normalisation,
+        patch_size=task.patch_size,
+        split_seed=task.split_seed,
+    )
+
+
+def _data_identity(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "fingerprint": dataset.fingerprint,
+        "code": code_version((type(dataset).__module__, "suites.datasets.splits")),
+    }

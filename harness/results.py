@@ -1,0 +1,254 @@
+"""From stored cells to the table that ranking, reports and tracking read.
+
+A pure reading of the plan and the store. It must know nothing of how cells are
+computed or of how the table is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import polars as pl
+
+from harness.costs import Cost, cost_of, input_shapes
+from harness.metrics import metric
+from harness.plan import Cell, Plan, Weights
+from harness.provenance import Manifest
+from harness.store import CellResult, Store
+from harness.suite import Entrant, KnnProbe, LinearProbe, Task
+from models.registry import Variant
+from reports.table import (
+    SAMPLE_SCHEMA,
+    SCORE_SCHEMA,
+    VARIANT_SCHEMA,
+    MissingCell,
+    RunInfo,
+    SuiteResults,
+    TaskInfo,
+)
+
+
+def collect(plan: Plan, store: Store, manifest: Manifest) -> SuiteResults:
+    """The table of a run. A cell without a result is listed as missing, never imputed."""
+    found = {cell.key: store.cell(cell.key) for cell in plan.cells}
+    costs = _costs(plan, store)
+    return SuiteResults(
+        run=_run_info(plan, manifest, found),
+        variants=_variants(plan, costs),
+        scores=_scores(plan, found, costs),
+        samples=_samples(plan, found.values()),
+    )
+
+
+def shown_name(plan: Plan, variant: Variant, tier: str) -> str:
+    """A variant's name; with ``@tier`` where it takes part in several tiers."""
+    tiers = {e.tier for e in plan.suite.entrants if e.variant.name == variant.name}
+    return f"{variant.name}@{tier}" if len(tiers) > 1 else variant.name
+
+
+Costs = dict[tuple[str, str], Cost]
+
+
+def _costs(plan: Plan, store: Store) -> Costs:
+    return {
+        (entrant.variant.name, task.name): cost_of(
+            entrant.variant, input_shapes(plan.dataset_of(task).card), task.patch_size, store
+        )
+        for entrant in plan.suite.entrants
+        for task in plan.suite.tasks
+    }
+
+
+def _variants(plan: Plan, costs: Costs) -> pl.DataFrame:
+    rows = [_variant_row(plan, entrant, costs) for entrant in plan.suite.entrants]
+    return pl.DataFrame(rows, schema=VARIANT_SCHEMA, orient="row")
+
+
+def _variant_row(plan: Plan, entrant: Entrant, costs: Costs) -> dict[str, object]:
+    variant = entrant.variant
+    own = [costs[variant.name, task.name] for task in plan.suite.tasks]
+
+    def mean(values: Iterable[int]) -> float:
+        return sum(values) / len(own)
+
+    groups = {len(variant.scheme.of(m)) for m in _modalities(plan)}
+    return {
+        "variant": shown_name(plan, variant, entrant.tier),
+        "family": variant.family,
+        "version": variant.version,
+        "size": variant.size,
+        "scheme": variant.scheme.name,
+        "tier": entrant.tier,
+        "licence": variant.licence,
+        "groups": max(groups),
+        "params": own[0].params,
+        "tokens": mean(c.tokens for c in own),
+        "macs": mean(c.macs for c in own),
+        "macs_patch_embedding": mean(c.patch_embedding for c in own),
+        "macs_linear": mean(c.linear for c in own),
+        "macs_attention": mean(c.attention for c in own),
+        "weights_hash": _weights_label(plan, entrant),
+    }
+
+
+def _modalities(plan: Plan) -> list[str]:
+    return sorted({name for dataset in plan.datasets.values() for name in dataset.card.bands})
+
+
+def _weights_label(plan: Plan, entrant: Entrant) -> str:
+    labels: dict[str, Weights] = {}
+    for cell in plan.cells:
+        if cell.variant == entrant.variant and cell.weights.tier == entrant.tier:
+            labels[cell.weights.label] = cell.weights
+    if entrant.tier == "random":
+        return "random, seeds " + ", ".join(str(seed) for seed in plan.suite.seeds)
+    return ", ".join(labels) or "none"
+
+
+def _scores(plan: Plan, found: dict[str, CellResult | None], costs: Costs) -> pl.DataFrame:
+    rows = []
+    for cell in plan.cells:
+        result = found[cell.key]
+        if result is None:
+            continue
+        score, low, high = result.scores[result.metric]
+        cost = costs[cell.variant.name, cell.task.name]
+        rows.append(
+            {
+                "variant": shown_name(plan, cell.variant, cell.weights.tier),
+                "task": cell.task.name,
+                "seed": cell.seed,
+                "score": score,
+                "ci_low": low,
+                "ci_high": high,
+                "val_score": result.val_score,
+                "tokens": cost.tokens,
+                "macs": float(cost.macs),
+                "chosen": _chosen(result),
+                "cell": cell.key,
+            }
+        )
+    return pl.DataFrame(rows, schema=SCORE_SCHEMA, orient="row")
+
+
+def _chosen(result: CellResult) -> str:
+    return ", ".join(
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in result.chosen.items()
+    )
+
+
+def _samples(plan: Plan, found: Iterable[CellResult | None]) -> pl.DataFrame:
+    names = {cell.key: shown_name(plan, cell.variant, cell.weights.tier) for cell in plan.cells}
+    frames = [
+        result.predictions.select(
+            pl.lit(names[result.key]).alias("variant"),
+            pl.lit(result.task).alias("task"),
+            pl.lit(result.seed, dtype=pl.Int64).alias("seed"),
+            "sample",
+            "label",
+            "prediction",
+            "value",
+        )
+        for result in found
+        if result is not None
+    ]
+    return pl.concat(frames) if frames else pl.DataFrame(schema=SAMPLE_SCHEMA)
+
+
+def _run_info(plan: Plan, manifest: Manifest, found: dict[str, CellResult | None]) -> RunInfo:
+    suite = plan.suite
+    missing = [
+        MissingCell(
+            shown_name(plan, m.entrant.variant, m.entrant.tier), m.task.name, m.seed, m.reason
+        )
+        for m in plan.missing
+    ]
+    missing += [
+        MissingCell(_name(plan, cell), cell.task.name, cell.seed, "not computed yet")
+        for cell in plan.cells
+        if found[cell.key] is None
+    ]
+    return RunInfo(
+        suite=suite.name,
+        title=suite.title,
+        description=suite.description,
+        suite_hash=plan.key,
+        seeds=suite.seeds,
+        tasks=tuple(_task_info(plan, task) for task in suite.tasks),
+        missing=tuple(missing),
+        versions=manifest.versions,
+        git_commit=manifest.git_commit,
+        command=manifest.command,
+        mix_tiers=suite.mix_tiers,
+        notes=_notes(plan),
+    )
+
+
+def _name(plan: Plan, cell: Cell) -> str:
+    return shown_name(plan, cell.variant, cell.weights.tier)
+
+
+def _notes(plan: Plan) -> tuple[str, ...]:
+    if any(entrant.tier == "random" for entrant in plan.suite.entrants):
+        return (
+            "Random weights: encoders are untrained, seeded initialisations. Their scores say what "
+            "an architecture gives away for free, not what a trained model reaches.",
+        )
+    return ()
+
+
+def _task_info(plan: Plan, task: Task) -> TaskInfo:
+    dataset = plan.dataset_of(task)
+    card, splits = dataset.card, dataset.splits(task.split_seed)
+    return TaskInfo(
+        name=task.name,
+        dataset=card.name,
+        title=card.title,
+        origin=card.origin,
+        metric=task.metric,
+        higher_is_better=metric(task.metric).higher_is_better,
+        protocol=protocol_sentence(task),
+        height=card.height,
+        width=card.width,
+        steps=card.steps,
+        patch_size=task.patch_size,
+        n_train=len(splits["train"]),
+        n_val=len(splits["val"]),
+        n_test=len(splits["test"]),
+        classes=card.classes,
+        fingerprint=dataset.fingerprint,
+        licence=card.licence,
+        notes=(f"Split: {card.split_rule}.", *card.notes),
+    )
+
+
+def protocol_sentence(task: Task) -> str:
+    """The probe and its settings, in words."""
+    views = (
+        f"normalisation ({' or '.join(task.normalisations)}) and pooling "
+        f"({' or '.join(task.poolings)}) chosen on the validation split"
+    )
+    if isinstance(task.probe, KnnProbe):
+        return f"{_knn_words(task.probe)}; {views}; scored once on test."
+    return f"{_linear_words(task.probe)}; {views}; scored once on test."
+
+
+def _knn_words(probe: KnnProbe) -> str:
+    if probe.weights == "exp":
+        votes = f"votes weighted by exp(similarity / {probe.temperature:g})"
+    else:
+        votes = "equal votes"
+    return f"kNN, k = {probe.k}, {probe.metric} distance, {votes}"
+
+
+def _linear_words(probe: LinearProbe) -> str:
+    search = (
+        "the published grid of learning rates"
+        if probe.sampler == "grid"
+        else f"{probe.trials} {probe.sampler.upper()} trials over learning rate and weight decay"
+    )
+    return (
+        f"linear probe (BatchNorm and one linear layer, AdamW, cosine schedule, {probe.epochs} "
+        f"epochs, batches of {probe.batch_size}), {search}"
+    )

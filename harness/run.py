@@ -1,0 +1,93 @@
+"""A suite run from start to end: plan, compute what is missing, rank, report, track.
+
+This is the one place that knows the order of things. It computes nothing itself and
+prints nothing: `Watcher` is told what happens, and the terminal shows it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from harness.plan import Cell, Places, Plan, make_plan
+from harness.provenance import load_or_create_manifest
+from harness.results import collect
+from harness.store import Store
+from harness.suite import Suite
+from reports.table import SuiteResults
+
+
+class Watcher(Protocol):
+    """Told how a run goes; the terminal and tests implement it."""
+
+    def planned(self, plan: Plan, to_do: list[Cell]) -> None:
+        """The plan stands; ``to_do`` are the cells without a result."""
+
+    def started(self, cell: Cell) -> None:
+        """A cell begins."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """How far the current cell's current stage is."""
+
+    def finished(self, cell: Cell, score: float) -> None:
+        """A cell is stored."""
+
+
+@dataclass
+class Seconds:
+    """Wall time of a run and of its two real workloads, for the overhead figure."""
+
+    total: float = 0.0
+    encoder: float = 0.0
+    probe: float = 0.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves: the table, the report's folder, and where the time went."""
+
+    plan: Plan
+    results: SuiteResults
+    report: Path
+    computed: int
+    seconds: Seconds = field(default_factory=Seconds)
+
+
+def run_suite(suite: Suite, places: Places, store: Store, command: str, watch: Watcher) -> Outcome:
+    """Run a suite to its report. Finished cells are taken from the store."""
+    started = time.perf_counter()
+    store.prepare()
+    plan = make_plan(suite, places)
+    to_do = [cell for cell in plan.cells if not store.has_cell(cell.key)]
+    watch.planned(plan, to_do)
+    manifest = load_or_create_manifest(store, plan, command)
+    seconds = Seconds()
+    if to_do:
+        _compute(plan, to_do, store, watch, seconds)
+    results = collect(plan, store, manifest)
+    report = write_report(results, store, plan)
+    seconds.total = time.perf_counter() - started
+    return Outcome(plan, results, report, len(to_do), seconds)
+
+
+def _compute(plan: Plan, to_do: list[Cell], store: Store, watch: Watcher, seconds: Seconds) -> None:
+    from harness.executors.local import run_cells  # noqa: PLC0415  (torch loads with it)
+
+    for cell in to_do:
+        watch.started(cell)
+        for done in run_cells(plan, [cell], store, watch.progress):
+            seconds.encoder += done.seconds.encoder
+            seconds.probe += done.seconds.probe
+            watch.finished(cell, done.score)
+
+
+def write_report(results: SuiteResults, store: Store, plan: Plan) -> Path:
+    """The report of a run; untouched when it was already written for the same results."""
+    from reports.build import build_report, is_current  # noqa: PLC0415
+
+    folder = store.run_folder(plan.key) / "report"
+    if not is_current(results, folder):
+        build_report(results, folder)
+    return folder

@@ -1,0 +1,260 @@
+"""Results and embeddings on disk, by content key: the truth that all else is a view of.
+
+Every file is written beside its place and renamed into it, so a killed run leaves
+nothing half-written that could be taken for a result. It must know nothing of how
+results are computed, ranked or shown.
+
+    cells/<kk>/<key>.json + .parquet      a cell's scores, and its per-sample predictions
+    embeddings/<kk>/<key>.safetensors     one matrix [N, dim] per pooling; .json beside it
+    pixels/<fingerprint>/                 a data set's decoded images
+    studies/<key>.journal                 Optuna's trials
+    runs/<key>/                           a suite run: manifest, report
+    timings.jsonl                         seconds spent; never part of a result
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from models.errors import UserError
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What one cell found: plain data, without any trace of when or where it ran.
+
+    ``scores`` maps a metric to value, low and high (bootstrap 95% interval).
+    ``predictions`` has one row per test sample: sample, label, prediction, value, and the
+    class probabilities ``p0 .. pC``.
+    """
+
+    key: str
+    variant: str
+    tier: str
+    task: str
+    seed: int
+    metric: str
+    scores: Mapping[str, tuple[float, float, float]]
+    val_score: float
+    chosen: Mapping[str, str | int | float]
+    n_train: int
+    n_val: int
+    n_test: int
+    inputs: Mapping[str, Any]
+    predictions: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Pooled embeddings of a whole data set, memory-mapped: ``poolings[name]`` is ``[N, dim]``."""
+
+    key: str
+    poolings: Mapping[str, Array]
+
+
+class Store:
+    """A folder of results. Several processes may read it while one writes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def prepare(self) -> None:
+        """Create the folder and prove that it can be written to; `UserError` otherwise."""
+        probe = self.root / f".probe-{os.getpid()}.tmp"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"tokenrank")
+            probe.unlink()
+        except OSError as error:
+            raise UserError(
+                f"The store {self.root} cannot be written to ({error.strerror}); "
+                "choose another folder with --store or TOKENRANK_STORE."
+            ) from None
+
+    # --- cells -----------------------------------------------------------------
+
+    def has_cell(self, key: str) -> bool:
+        """Whether the cell is finished. The JSON is written last: it is the commit mark."""
+        return self._cell_path(key).exists()
+
+    def cell(self, key: str) -> CellResult | None:
+        """A finished cell, or None. A damaged one counts as not computed."""
+        path = self._cell_path(key)
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            expected = data.pop("predictions_sha256")
+            raw = path.with_suffix(".parquet").read_bytes()
+        except (FileNotFoundError, ValueError, KeyError):
+            return None
+        if hashlib.sha256(raw).hexdigest() != expected:
+            return None
+        data["scores"] = {name: tuple(score) for name, score in data["scores"].items()}
+        return CellResult(**data, predictions=pl.read_parquet(raw))
+
+    def put_cell(self, result: CellResult) -> None:
+        """Write a finished cell: predictions first, then the JSON that commits them."""
+        path = self._cell_path(result.key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table = path.with_suffix(".parquet")
+        with replacing(table) as temporary:
+            result.predictions.write_parquet(temporary, compression="zstd", statistics=False)
+        data = {k: v for k, v in asdict_shallow(result).items() if k != "predictions"}
+        data["predictions_sha256"] = file_sha256(table)
+        write_json(path, data)
+
+    def _cell_path(self, key: str) -> Path:
+        return self.root / "cells" / key[:2] / f"{key}.json"
+
+    # --- embeddings ------------------------------------------------------------
+
+    def embedding(self, key: str) -> Embedding | None:
+        """A stored embedding, or None. Checked against its recorded hash on every load."""
+        path = self._embedding_path(key)
+        try:
+            meta = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+        if not path.exists() or file_sha256(path) != meta["sha256"]:
+            return None
+        return Embedding(key, _map_safetensors(path))
+
+    def has_embedding(self, key: str) -> bool:
+        """Whether an embedding is committed (its hash is checked when it is loaded)."""
+        return self._embedding_path(key).with_suffix(".json").exists()
+
+    @contextmanager
+    def embedding_writer(
+        self, key: str, rows: int, dim: int, poolings: tuple[str, ...]
+    ) -> Iterator[Mapping[str, Array]]:
+        """Matrices ``[rows, dim]`` mapped onto the file that becomes the embedding.
+
+        Rows go to disk as they are written; on an exception nothing is left behind.
+        """
+        path = self._embedding_path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            _allocate_safetensors(temporary, dict.fromkeys(poolings, (rows, dim)))
+            arrays = _map_safetensors(temporary, mode="r+")
+            yield arrays
+            for array in arrays.values():
+                array.flush()
+        meta = {"sha256": file_sha256(path), "rows": rows, "dim": dim, "poolings": list(poolings)}
+        write_json(path.with_suffix(".json"), meta)
+
+    def _embedding_path(self, key: str) -> Path:
+        return self.root / "embeddings" / key[:2] / f"{key}.safetensors"
+
+    # --- the rest --------------------------------------------------------------
+
+    def pixels_folder(self, fingerprint: str) -> Path:
+        """Where a data set's decoded images are kept."""
+        return self.root / "pixels" / fingerprint[:32]
+
+    def study_path(self, key: str) -> Path:
+        """Optuna's journal of one tuned cell."""
+        path = self.root / "studies" / f"{key}.journal"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def run_folder(self, run_key: str) -> Path:
+        """Folder of one suite run."""
+        return self.root / "runs" / run_key[:16]
+
+    def note_timing(self, entry: Mapping[str, Any]) -> None:
+        """Append one line of timings. They are never read back into a result."""
+        with (self.root / "timings.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry, sort_keys=True) + "\n")
+
+    @property
+    def cache_folder(self) -> Path:
+        """Small caches that only save time (file hashes)."""
+        return self.root / "cache"
+
+
+def asdict_shallow(result: CellResult) -> dict[str, Any]:
+    """The fields of a result; unlike `dataclasses.asdict` it does not copy the table."""
+    return dict(vars(result))
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path``, renamed onto it on success and removed on failure."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write readable, canonical JSON in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        text = json.dumps(data, sort_keys=True, indent=1, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _allocate_safetensors(path: Path, shapes: Mapping[str, tuple[int, int]]) -> None:
+    """Write a safetensors header for float32 matrices, and room for their rows.
+
+    The library's own writer wants all tensors in memory at once; the format (8 bytes of
+    header length, a JSON header, raw data) is simple enough to lay out ahead instead.
+    """
+    header: dict[str, Any] = {}
+    offset = 0
+    for name, (rows, dim) in shapes.items():
+        size = rows * dim * 4
+        header[name] = {
+            "dtype": "F32",
+            "shape": [rows, dim],
+            "data_offsets": [offset, offset + size],
+        }
+        offset += size
+    raw = json.dumps(header, separators=(",", ":")).encode()
+    raw += b" " * (-len(raw) % 8)
+    with path.open("wb") as file:
+        file.write(len(raw).to_bytes(8, "little") + raw)
+        # Reserve the blocks now: a full disk must fail here, in a call that can say so,
+        # not later as a bus error in a mapped page.
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, 8 + len(raw) + offset)
+        else:
+            file.truncate(8 + len(raw) + offset)
+
+
+def _map_safetensors(path: Path, mode: str = "r") -> dict[str, np.memmap[Any, Any]]:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    return {
+        name: np.memmap(
+            path,
+            dtype=np.float32,
+            mode=mode,  # type: ignore[call-overload]
+            offset=8 + length + entry["data_offsets"][0],
+            shape=tuple(entry["shape"]),
+        )
+        for name, entry in header.items()
+        if name != "__metadata__"
+    }

@@ -1,0 +1,200 @@
+"""What a person sees in the terminal: progress, tables, the banner, the last lines.
+
+Numbers come ready-made from `reports` and `harness`; nothing is computed here. It must
+know nothing of how cells run or where results are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from harness.plan import Cell, Plan
+from harness.run import Outcome
+from reports.ranking import RankingTable, Score, rank
+from reports.table import SuiteResults
+
+
+class TerminalWatcher:
+    """Shows a run as it goes: one bar over the cells, one for the stage in work."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self._cells = self._bars.add_task("cells", total=None, visible=False)
+        self._stage = self._bars.add_task("", total=None, visible=False)
+
+    def __enter__(self) -> TerminalWatcher:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def planned(self, plan: Plan, to_do: list[Cell]) -> None:
+        """Say what data and weights are used, before anything is computed."""
+        self.console.print(banner(plan))
+        known = len(plan.cells) - len(to_do)
+        if known:
+            self.console.print(f"{known} of {len(plan.cells)} cells are already in the store.")
+        self._bars.update(self._cells, total=len(to_do), visible=bool(to_do))
+
+    def started(self, cell: Cell) -> None:
+        """Name the cell that begins."""
+        label = f"{cell.variant.name} · {cell.task.name} · seed {cell.seed}"
+        self._bars.update(self._cells, description=label)
+        self._bars.update(self._stage, visible=False)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Move the bar of the stage in work."""
+        self._bars.update(
+            self._stage, description=f"  {what}", completed=done, total=total, visible=True
+        )
+
+    def finished(self, cell: Cell, score: float) -> None:
+        """One line per finished cell; the bars stay below."""
+        self._bars.advance(self._cells)
+        self.console.print(
+            f"[green]✓[/] {cell.variant.name} · {cell.task.name} · seed {cell.seed}: "
+            f"{cell.task.metric} {score:.3f}",
+            highlight=False,
+        )
+
+
+def banner(plan: Plan) -> Panel:
+    """Data and weights of a run, in words that nobody can miss."""
+    lines = []
+    simulated = False
+    for dataset in plan.datasets.values():
+        card = dataset.card
+        simulated = simulated or card.origin == "simulated"
+        lines.append(f"Data: [bold]{card.origin.upper()}[/] · {card.title} ({card.name})")
+        lines += [f"  {note}" for note in card.notes]
+    tiers = sorted({entrant.tier for entrant in plan.suite.entrants})
+    untrained = "random" in tiers
+    words = {"random": "RANDOM (untrained, seeded)", "official": "OFFICIAL", "study": "STUDY"}
+    lines.append(f"Weights: [bold]{', '.join(words[tier] for tier in tiers)}[/]")
+    if simulated:
+        lines.append(
+            "[bold]These are not real images. Set TOKENRANK_DATA or --data-dir to a folder that "
+            "holds EuroSAT-MS to use real ones.[/]"
+        )
+    colour = "yellow" if simulated or untrained else "green"
+    return Panel("\n".join(lines), title=plan.suite.title, border_style=colour)
+
+
+def ranking_table(table: RankingTable, results: SuiteResults) -> Table:
+    """One ranking as a rich table; origin and tier stand in its title."""
+    title = f"{' + '.join(table.tiers).upper()} weights · {table.origin.upper()} data"
+    shown = Table(title=title, title_justify="left", row_styles=["", "dim"])
+    shown.add_column("variant", no_wrap=True)
+    shown.add_column("average rank", justify="right", no_wrap=True)
+    shown.add_column("ties", justify="right")
+    for task in table.tasks:
+        shown.add_column(f"{task.name}\n{task.metric}", justify="right", no_wrap=True)
+    for name in ("groups", "tokens", "MACs", "params"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    rows = {row["variant"]: row for row in results.variants.iter_rows(named=True)}
+    for entry in table.ranked:
+        low_high = (
+            f" [{entry.interval.low:.1f}, {entry.interval.high:.1f}]" if entry.interval else ""
+        )
+        shown.add_row(
+            entry.variant,
+            f"{entry.average_rank:.2f}{low_high}".replace("[", "\\["),
+            str(entry.significance_tier or ""),
+            *(_score(entry.scores.get(task.name)) for task in table.tasks),
+            *_cost(rows[entry.variant]),
+        )
+    for missing in table.incomplete:
+        shown.add_row(
+            missing.variant,
+            "incomplete",
+            "",
+            *(_score(missing.scores.get(task.name)) for task in table.tasks),
+            *_cost(rows[missing.variant]),
+        )
+    return shown
+
+
+def _score(score: Score | None) -> str:
+    if score is None:
+        return "–"
+    if score.interval is None:
+        return f"{score.value:.3f}"
+    return f"{score.value:.3f} \\[{score.interval.low:.3f}, {score.interval.high:.3f}]"
+
+
+def _cost(row: dict[str, object]) -> list[str]:
+    return [
+        str(row["groups"]),
+        f"{row['tokens']:g}",
+        si(float(str(row["macs"]))),
+        si(float(str(row["params"]))),
+    ]
+
+
+def si(value: float) -> str:
+    """A large count with three significant digits and its SI prefix: 1.21 G."""
+    for factor, prefix in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= factor:
+            return f"{value / factor:.3g}{prefix}"
+    return f"{value:.3g}"
+
+
+def show_outcome(console: Console, outcome: Outcome) -> None:
+    """The ranking, and where the report is."""
+    for table in rank(outcome.results):
+        console.print(ranking_table(table, outcome.results))
+        console.print(
+            '  "ties" counts groups that the data cannot tell apart: 1 is the best and all that '
+            "tie with it. Intervals: 95%, paired bootstrap.",
+            style="dim",
+        )
+        for entry in table.incomplete:
+            for reason in entry.lacks:
+                console.print(f"  {entry.variant} is incomplete: {reason}", highlight=False)
+    console.print(f"Report: {outcome.report / 'report.html'}", soft_wrap=True, highlight=False)
+
+
+def show_time(console: Console, outcome: Outcome) -> None:
+    """Where the time went; a run that computed nothing has nothing to tell."""
+    seconds = outcome.seconds
+    if not outcome.computed:
+        console.print(f"Nothing to compute; done in {seconds.total:.1f} s.")
+        return
+    rest = seconds.total - seconds.encoder - seconds.probe
+    console.print(
+        f"{outcome.computed} cells in {seconds.total:.0f} s: encoders {seconds.encoder:.0f} s, "
+        f"probes {seconds.probe:.0f} s, everything else {rest:.1f} s "
+        f"({100 * rest / seconds.total:.0f}%)."
+    )
+
+
+def plain_table(headers: Sequence[str], rows: Iterable[Sequence[str]], numeric: int = 99) -> Table:
+    """A table whose columns from ``numeric`` on are right-aligned."""
+    table = Table()
+    for i, header in enumerate(headers):
+        table.add_column(header, justify="right" if i >= numeric else "left", no_wrap=i == 0)
+    for row in rows:
+        table.add_row(*row)
+    return table
