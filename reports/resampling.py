@@ -186,7 +186,8 @@ def _draw(
     full = values.sum(axis=2) / present.sum(axis=1)
     # A tiny test split may not come up at all; its full score then stands in.
     scores = np.where(drawn[:, None] > 0, summed / np.maximum(drawn, 1)[:, None], full[None])
-    return np.round((scores * seed_counts[:, None]).sum(axis=2) / n_seeds, DECIMALS)
+    averaged = (scores * seed_counts[:, None]).sum(axis=2) / n_seeds
+    return np.asarray(np.round(averaged, DECIMALS), dtype=np.float64)
 
 
 def _counts(rng: np.random.Generator, n_draws: int, n_items: int) -> Floats:

@@ -1,0 +1,297 @@
+"""The figure: average rank against MACs, with intervals and the Pareto front.
+
+Altair builds the specification. Labels are placed here, not by the renderer, so that
+they neither overlap nor leave the frame. It must know nothing of pages or files; it
+takes a ranking table and gives a chart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import altair as alt
+
+from reports import words
+from reports.labels import Box, Placed, place_labels, side_by_side, text_width
+from reports.look import INK, MUTED, PAPER, WIDE, Cast, Frame, Spec, finished, title_of
+from reports.ranking import RankedVariant, RankingTable
+from reports.resampling import Interval
+from reports.table import SuiteResults
+
+SCHEME_SHAPES = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down")
+LABEL_SIZE = 11
+Layer = Any  # what Altair's marks and encodings return, untyped
+_RADIUS = 6.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """One variant in the cost-rank figure."""
+
+    variant: str
+    label: str
+    version: str
+    scheme: str
+    macs: float
+    ranked: RankedVariant
+    on_front: bool
+
+
+def pareto_front(costs: Mapping[str, float], ranks: Mapping[str, float]) -> set[str]:
+    """Variants that no other beats: none is as cheap and as well ranked, and better in one."""
+
+    def beaten(a: str) -> bool:
+        return any(
+            costs[b] <= costs[a]
+            and ranks[b] <= ranks[a]
+            and (costs[b] < costs[a] or ranks[b] < ranks[a])
+            for b in costs
+        )
+
+    return {name for name in costs if not beaten(name)}
+
+
+def points_of(results: SuiteResults, ranking: RankingTable) -> list[Point]:
+    """The complete variants whose MACs are known, cheapest first."""
+    cast = Cast.of(results)
+    rows = {row["variant"]: row for row in results.variants.to_dicts()}
+    known = [r for r in ranking.ranked if rows[r.variant]["macs"] is not None]
+    costs = {r.variant: float(rows[r.variant]["macs"]) for r in known}
+    front = pareto_front(costs, {r.variant: r.average_rank for r in known})
+    points = [
+        Point(
+            r.variant,
+            cast.labels[r.variant] + ("" if costs[r.variant] > 0 else " (no MACs)"),
+            cast.versions[r.variant],
+            rows[r.variant]["scheme"],
+            costs[r.variant],
+            r,
+            r.variant in front,
+        )
+        for r in known
+    ]
+    return sorted(points, key=lambda p: (p.macs, p.ranked.average_rank, p.variant))
+
+
+def cost_rank_chart(
+    results: SuiteResults, ranking: RankingTable, frame: Frame = WIDE
+) -> Spec | None:
+    """MACs on a log x-axis, average rank on an inverted y-axis, Pareto front, intervals.
+
+    ``None`` when no complete variant has a known cost.
+    """
+    points = points_of(results, ranking)
+    if not points:
+        return None
+    plane = _Plane.around(points, frame)
+    spots = _spots(points, plane)
+    placed = _place(points, spots, plane)
+    colour = Cast.of(results).colour([p.variant for p in points])
+    layers = [
+        _front_layer(points, spots, plane),
+        _whisker_layer(points, spots, plane).encode(color=colour),
+        _leader_layer(spots, placed, plane),
+        _point_layer(points, spots, plane).encode(color=colour),
+        _label_layer(points, placed, plane),
+    ]
+    tasks = words.number(len(ranking.tasks), "task")
+    bars = " (bars: 95% interval)" if ranking.draws is not None and not frame.is_narrow else ""
+    log = "" if frame.is_narrow else " (log scale)"
+    x = alt.X("macs:Q", scale=plane.x_scale, axis=alt.Axis(values=plane.x_ticks, format="~s"))
+    y = alt.Y("rank:Q", scale=plane.y_scale, axis=alt.Axis(values=plane.y_ticks, format="~r"))
+    x = x.title(f"MACs per sample, attention included{log}")
+    y = y.title(f"Average rank over {tasks}, 1 is best{bars}")
+    chart = alt.LayerChart(
+        layer=[layer.encode(x=x, y=y) for layer in layers],
+        width=frame.width,
+        height=frame.height,
+        title=title_of("Average rank against cost", ranking, frame),
+    )
+    return finished(chart, frame)
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """The two axes: data to pixels and back."""
+
+    frame: Frame
+    macs: tuple[float, float]
+    ranks: tuple[float, float]  # top, bottom
+
+    @classmethod
+    def around(cls, points: Sequence[Point], frame: Frame) -> _Plane:
+        costs = [p.macs for p in points if p.macs > 0] or [1e6]
+        low, high = math.log10(min(costs)), math.log10(max(costs))
+        pad = max(0.14 * (high - low), 0.25)
+        # A variant without MACs (plain statistics) stands at the left edge of a log axis.
+        left = low - pad * (2 if any(p.macs <= 0 for p in points) else 1)
+        ends = [p.ranked.average_rank for p in points]
+        for p in points:
+            if p.ranked.interval:
+                ends += [p.ranked.interval.low, p.ranked.interval.high]
+        bottom = max(*ends, 2.0)
+        margin = 0.07 * (bottom - 1)
+        return cls(frame, (10**left, 10 ** (high + pad)), (1 - margin, bottom + margin))
+
+    @property
+    def x_scale(self) -> alt.Scale:
+        return alt.Scale(type="log", domain=list(self.macs), nice=False)
+
+    @property
+    def y_scale(self) -> alt.Scale:
+        return alt.Scale(domain=list(self.ranks), reverse=True, nice=False, zero=False)
+
+    @property
+    def x_ticks(self) -> list[float]:
+        low, high = (math.log10(v) for v in self.macs)
+        steps = (1, 2, 5) if high - low < 2.2 else (1,)
+        exponents = range(math.floor(low), math.ceil(high) + 1)
+        ticks = [step * 10.0**e for e in exponents for step in steps]
+        return [t for t in ticks if self.macs[0] <= t <= self.macs[1]]
+
+    @property
+    def y_ticks(self) -> list[float]:
+        last = math.floor(self.ranks[1])
+        step = 0.5 if last <= 3 else max(1, math.ceil(last / 10))
+        return [t for t in (1 + step * i for i in range(40)) if t <= self.ranks[1]]
+
+    def pixel(self, macs: float, rank: float) -> tuple[float, float]:
+        low, high = (math.log10(v) for v in self.macs)
+        along = 0.03 if macs <= 0 else (math.log10(macs) - low) / (high - low)
+        down = (rank - self.ranks[0]) / (self.ranks[1] - self.ranks[0])
+        return along * self.frame.width, down * self.frame.height
+
+    def data(self, x: float, y: float) -> tuple[float, float]:
+        low, high = (math.log10(v) for v in self.macs)
+        macs = 10 ** (low + x / self.frame.width * (high - low))
+        return macs, self.ranks[0] + y / self.frame.height * (self.ranks[1] - self.ranks[0])
+
+
+Spot = tuple[float, float]
+
+
+def _spots(points: Sequence[Point], plane: _Plane) -> list[Spot]:
+    """Where each point is drawn, in pixels; those of one cost stand side by side.
+
+    Variants that differ in their recipe only have the very same MACs: drawn at their true
+    place, one would hide the other and its interval.
+    """
+    boxes = []
+    for p in points:
+        x, y = plane.pixel(p.macs, p.ranked.average_rank)
+        ends = [y - _RADIUS, y + _RADIUS]
+        if p.ranked.interval:
+            ends += [
+                plane.pixel(p.macs, r)[1] for r in (p.ranked.interval.low, p.ranked.interval.high)
+            ]
+        boxes.append(Box(x, min(ends), x, max(ends)))
+    return [
+        (x, plane.pixel(p.macs, p.ranked.average_rank)[1])
+        for p, x in zip(points, side_by_side(boxes, 2 * _RADIUS), strict=True)
+    ]
+
+
+def _whisker(spread: Interval, plane: _Plane) -> tuple[float, float]:
+    """Upper and lower end of an interval, in pixels."""
+    return plane.pixel(1, spread.low)[1], plane.pixel(1, spread.high)[1]
+
+
+def _place(points: Sequence[Point], spots: Sequence[Spot], plane: _Plane) -> list[Placed]:
+    sizes = [(text_width(p.label, LABEL_SIZE), LABEL_SIZE + 2.0) for p in points]
+    lines = []
+    for p, (x, _) in zip(points, spots, strict=True):
+        if p.ranked.interval:
+            top, bottom = (
+                plane.pixel(1, r)[1] for r in (p.ranked.interval.low, p.ranked.interval.high)
+            )
+            lines.append(Box(x - 1, top, x + 1, bottom))
+    front = sorted(s for s, p in zip(spots, points, strict=True) if p.on_front)
+    for (x0, y0), (x1, y1) in pairwise(front):
+        lines += [Box(x0, y0 - 1, x1, y0 + 1), Box(x1 - 1, min(y0, y1), x1 + 1, max(y0, y1))]
+    area = Box(2, 2, plane.frame.width - 2, plane.frame.height - 2)
+    return place_labels(spots, sizes, area, lines, _RADIUS)
+
+
+def about(point: Point) -> str:
+    """One line on a point: what hovering shows and what a screen reader says."""
+    spread = point.ranked.interval
+    bounds = f" (95%: {words.spans(spread, 'rank')})" if spread else ""
+    return (
+        f"{words.clip(point.variant, 80)}: average rank "
+        f"{words.rank_text(point.ranked.average_rank)}{bounds}, "
+        f"{words.quantity(point.macs, 'MACs')}, scheme {words.clip(point.scheme, 40)}"
+    )
+
+
+def _point_layer(points: Sequence[Point], spots: Sequence[Spot], plane: _Plane) -> Layer:
+    schemes = sorted({p.scheme for p in points})
+    shapes = [SCHEME_SHAPES[i % len(SCHEME_SHAPES)] for i in range(len(schemes))]
+    rows = [
+        {
+            "macs": plane.data(*spot)[0],
+            "rank": p.ranked.average_rank,
+            "version": p.version,
+            "scheme": p.scheme,
+            "about": about(p),
+        }
+        for p, spot in zip(points, spots, strict=True)
+    ]
+    return (
+        _layer(rows)
+        .mark_point(filled=True, size=105, opacity=1, stroke=PAPER, strokeWidth=1)
+        .encode(
+            shape=alt.Shape("scheme:N", title="Token scheme").scale(domain=schemes, range=shapes),
+            description="about:N",
+        )
+    )
+
+
+def _whisker_layer(points: Sequence[Point], spots: Sequence[Spot], plane: _Plane) -> Layer:
+    rows = [
+        {
+            "macs": plane.data(*spot)[0],
+            "rank": p.ranked.interval.low,
+            "high": p.ranked.interval.high,
+            "version": p.version,
+        }
+        for p, spot in zip(points, spots, strict=True)
+        if p.ranked.interval
+    ]
+    return _layer(rows).mark_rule(strokeWidth=2, opacity=0.5, aria=False).encode(y2="high:Q")
+
+
+def _front_layer(points: Sequence[Point], spots: Sequence[Spot], plane: _Plane) -> Layer:
+    front = [plane.data(*s) for s, p in zip(spots, points, strict=True) if p.on_front]
+    rows = [{"macs": macs, "rank": rank} for macs, rank in front]
+    return _layer(rows).mark_line(
+        interpolate="step-after", color=MUTED, strokeWidth=1.5, strokeDash=[5, 3], aria=False
+    )
+
+
+def _leader_layer(spots: Sequence[Spot], placed: Sequence[Placed], plane: _Plane) -> Layer:
+    rows = []
+    for spot, place in zip(spots, placed, strict=True):
+        if place.leader:
+            (macs, rank), (macs2, rank2) = plane.data(*spot), plane.data(*place.leader)
+            rows.append({"macs": macs, "rank": rank, "macs2": macs2, "rank2": rank2})
+    mark = _layer(rows).mark_rule(color=INK, strokeWidth=0.7, opacity=0.7, aria=False)
+    return mark.encode(x2="macs2:Q", y2="rank2:Q")
+
+
+def _label_layer(points: Sequence[Point], placed: Sequence[Placed], plane: _Plane) -> Layer:
+    rows = []
+    for point, place in zip(points, placed, strict=True):
+        macs, rank = plane.data(place.x, place.y)
+        rows.append({"macs": macs, "rank": rank, "label": point.label})
+    mark = _layer(rows).mark_text(
+        align="center", baseline="middle", fontSize=LABEL_SIZE, color=INK, aria=False
+    )
+    return mark.encode(text="label:N")
+
+
+def _layer(rows: list[dict[str, Any]]) -> Layer:
+    return alt.Chart(alt.InlineData(values=rows))

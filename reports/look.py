@@ -1,0 +1,143 @@
+"""The look that all figures share: font, colours, frames, titles, and the rendering itself.
+
+vl-convert renders without browser or network, in the font it carries, to the same bytes
+each time. It must know nothing of what a figure shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import vl_convert
+
+from reports import words
+from reports.pairs import version_key
+from reports.ranking import RankingTable
+from reports.table import SuiteResults
+
+# Liberation Sans is the font vl-convert carries (a figure in Arial alone comes out without
+# text where Arial is not installed); Arial and Helvetica share its metrics in a browser.
+FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
+INK, MUTED, GRID, WARNING, PAPER = "#1f2328", "#6e7781", "#e3e6ea", "#b3261e", "#ffffff"
+# Okabe and Ito's colours: told apart under every common colour blindness, on light and dark.
+VERSION_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6fd1")
+
+Spec = dict[str, Any]
+"""A Vega-Lite specification."""
+
+_VEGA_LITE = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Size of a plot's inner area in pixels; the page shows a wide and a narrow one."""
+
+    width: int
+    height: int
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it is meant for a phone."""
+        return self.width < 400
+
+
+WIDE, NARROW = Frame(700, 430), Frame(275, 400)
+
+
+@dataclass(frozen=True)
+class Cast:
+    """How the variants of a suite are called and coloured in every figure of its report."""
+
+    labels: Mapping[str, str]
+    versions: Mapping[str, str]
+
+    @classmethod
+    def of(cls, results: SuiteResults) -> Cast:
+        """Names and versions; the family shows only where there are several."""
+        rows = results.variants.to_dicts()
+        alone = len({row["family"] for row in rows}) == 1
+        ordered = sorted(rows, key=lambda row: version_key(row["version"]))
+        families = list(dict.fromkeys(row["family"] for row in rows))
+        ordered.sort(key=lambda row: families.index(row["family"]))
+        return cls(
+            {r["variant"]: words.short_label(r["variant"], r["family"], alone) for r in ordered},
+            {
+                r["variant"]: words.clip(
+                    r["version"] if alone else f"{r['family']} {r['version']}", 24
+                )
+                for r in ordered
+            },
+        )
+
+    def colour(self, variants: Sequence[str], legend: bool = True) -> alt.Color:
+        """Colour by version; a version keeps its colour in all figures of a report."""
+        every = list(dict.fromkeys(self.versions.values()))
+        shown = [v for v in every if v in {self.versions[name] for name in variants}]
+        colours = [VERSION_COLOURS[every.index(v) % len(VERSION_COLOURS)] for v in shown]
+        scale = alt.Scale(domain=shown, range=colours)
+        if not legend:
+            return alt.Color("version:N", scale=scale, legend=None)
+        return alt.Color("version:N", title="Version", scale=scale)
+
+
+def to_svg(spec: Spec) -> str:
+    """Render a specification; text stays text."""
+    return str(vl_convert.vegalite_to_svg(spec, vl_version=_VEGA_LITE))
+
+
+def to_png(spec: Spec) -> bytes:
+    """Render a specification at twice its size, for print and dense screens."""
+    return bytes(vl_convert.vegalite_to_png(spec, vl_version=_VEGA_LITE, scale=2))
+
+
+def title_of(text: str, ranking: RankingTable, frame: Frame) -> alt.TitleParams:
+    """A title, and beneath it, unmissable, what kind of data and weights this is."""
+    warn = not words.is_trustworthy(ranking.tiers, ranking.origin)
+    state = words.status(ranking.tiers, ranking.origin)
+    lines = _wrapped(state, 44 if frame.is_narrow else 100)
+    return alt.TitleParams(
+        text,
+        subtitle=lines,
+        subtitleColor=WARNING if warn else MUTED,
+        subtitleFontWeight="bold" if warn else "normal",
+        subtitleFontSize=12 if frame.is_narrow else 13,
+        subtitlePadding=4,
+    )
+
+
+def _wrapped(text: str, length: int) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > length:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return lines
+
+
+def finished(chart: Any, frame: Frame) -> Spec:
+    """The chart's specification, with everything set that a renderer might else choose."""
+    axis = {"labelColor": INK, "titleColor": INK, "gridColor": GRID, "domainColor": MUTED}
+    styled = (
+        chart.configure(background=PAPER, font=FONT, padding=10)
+        .configure_axis(**axis, tickColor=MUTED, titleFontWeight="normal", titleFontSize=12)
+        .configure_view(stroke=None)
+        .configure_title(anchor="start", color=INK, fontSize=15, offset=12, frame="group")
+        .configure_legend(
+            orient="bottom",
+            labelColor=INK,
+            titleColor=INK,
+            columns=2 if frame.is_narrow else 5,
+            labelLimit=220,
+            symbolOpacity=1,
+            symbolStrokeWidth=0,
+        )
+    )
+    spec: Spec = styled.to_dict()
+    # Vega stacks legends on request; Altair has no word for it.
+    spec["config"]["legend"]["layout"] = {
+        "bottom": {"direction": "vertical", "anchor": "start", "margin": 10}
+    }
+    return spec

@@ -1,0 +1,108 @@
+"""Numbers and terms as a reader sees them: one place, so that figures, tables and prose agree.
+
+Pure formatting. It must know nothing of layout or of where a number came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reports.resampling import Interval
+
+TIER_WORDS = {
+    "official": "official weights (published checkpoints)",
+    "study": "study weights (trained small-scale by this project, not the published ones)",
+    "random": "untrained (random) weights",
+    "published": "published results (imported, not run here)",
+}
+ORIGIN_WORDS = {"real": "real data", "simulated": "SIMULATED DATA"}
+NO_VALUE = "–"
+
+
+def status(tiers: Sequence[str], origin: str) -> str:
+    """Origin and tier in words, e.g. "SIMULATED DATA, untrained (random) weights"."""
+    weights = " and ".join(TIER_WORDS.get(tier, f"{tier} weights") for tier in tiers)
+    words = f"{ORIGIN_WORDS.get(origin, f'{origin} data')}, {weights}"
+    return words[0].upper() + words[1:]
+
+
+def is_trustworthy(tiers: Sequence[str], origin: str) -> bool:
+    """Whether nothing needs a warning: real data and weights as published."""
+    return origin == "real" and set(tiers) <= {"official", "published"}
+
+
+def short_label(variant: str, family: str, only_family: bool) -> str:
+    """A variant in a figure: version and size, the scheme when it departs, the family if needed.
+
+    ``olmoearth-v1-nano:single`` reads ``v1 nano :single``.
+    """
+    stem, colon, scheme = variant.partition(":")
+    if only_family and stem.startswith(f"{family}-"):
+        stem = stem[len(family) + 1 :]
+    text = stem.replace("-", " ") + (f" :{scheme}" if colon else "")
+    return clip(text, 34)
+
+
+def clip(text: str, length: int) -> str:
+    """At most ``length`` characters on one line, an ellipsis marking what was cut."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def quantity(value: float | None, unit: str = "") -> str:
+    """Three significant digits with a metric prefix: ``1.21 G``; the unit comes after it."""
+    if value is None:
+        return NO_VALUE
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor * 0.9995:
+            return f"{value / factor:.3g} {prefix}{unit}"
+    return f"{value:.3g}{f' {unit}' if unit else ''}"
+
+
+def count(value: float | None) -> str:
+    """A whole number with thin groups: ``12,288``; a fraction keeps one decimal."""
+    if value is None:
+        return NO_VALUE
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+
+
+def score(value: float | None) -> str:
+    """A score with three decimals."""
+    return NO_VALUE if value is None else f"{value:.3f}"
+
+
+def signed(value: float) -> str:
+    """A difference with its sign; a true minus, so that columns align."""
+    text = f"{value:+.3f}"
+    return text.replace("-", "−") if float(text) else "0.000"
+
+
+def rank_text(value: float) -> str:
+    """An average rank: two decimals, trailing zeros dropped."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def ratio(value: float | None) -> str:
+    """Reference over candidate cost: ``2.9x``."""
+    return NO_VALUE if value is None else f"{value:.2f}x" if value < 10 else f"{value:.0f}x"
+
+
+def spans(found: Interval | None, form: str = "score") -> str:
+    """An interval in words: ``0.66 to 0.76``."""
+    if found is None:
+        return NO_VALUE
+    write = {"score": score, "rank": rank_text, "signed": signed}[form]
+    return f"{write(found.low)} to {write(found.high)}"
+
+
+def number(n: int, noun: str, plural: str | None = None) -> str:
+    """A count with its noun: ``1 task``, ``2 tasks``."""
+    return f"{n} {noun if n == 1 else plural or noun + 's'}"
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """Names joined for a sentence; beyond ``most``, how many more there are."""
+    names = list(names)
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most} more"
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) if names else ""
