@@ -147,7 +147,8 @@ def _interval(value: float, draws: Floats) -> Score:
 
 
 def _hits(labels: Labels, predictions: Labels) -> Floats:
-    return (labels == predictions).astype(np.float64)
+    hits: Floats = (labels == predictions).astype(np.float64)
+    return hits
 
 
 def _accuracy(labels: Labels, predictions: Labels, weights: Floats) -> Floats:
@@ -156,7 +157,7 @@ def _accuracy(labels: Labels, predictions: Labels, weights: Floats) -> Floats:
 
 
 def _f1_parts(labels: Labels, predictions: Labels) -> tuple[Floats, Floats]:
-    """Per sample and class ``[n, C]``: numerator and denominator of F1 = 2 TP / (2 TP + FP + FN)."""
+    """F1 = 2 TP / (2 TP + FP + FN): numerator and denominator by sample and class, ``[n, C]``."""
     classes = np.union1d(labels, predictions)
     is_label = (labels[:, None] == classes).astype(np.float64)
     is_prediction = (predictions[:, None] == classes).astype(np.float64)

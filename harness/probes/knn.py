@@ -24,7 +24,7 @@ from harness.metrics import metric as metric_named
 from harness.probes.base import ProbeInputs, ProbeResult, TrialRecord
 from models.errors import UserError
 
-_ROUNDING = 8 * torch.finfo(torch.float32).eps  # similarities this close are the same number
+_ROUNDING = 8 * torch.finfo(torch.float32).eps  # squared distances this close are the same
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ def knn_votes(
     """Share of the vote per class, float32 ``[n_queries, n_classes]`` on the CPU; rows sum to 1.
 
     ``train`` ``[n_train, dim]``, ``train_labels`` int64 ``[n_train]``, ``queries``
-    ``[n_queries, dim]``. At most ``query_block x train_block`` similarities exist at once.
+    ``[n_queries, dim]``. At most ``query_block x train_block`` distances exist at once. A zero
+    vector has no cosine; it is as far from every direction.
     """
     space = _Space(train, train_labels, n_classes, settings, torch.device(device), train_block)
     blocks = [
@@ -114,7 +115,15 @@ def knn_votes(
 
 
 class _Space:
-    """The training samples, ready to be asked for neighbours block by block."""
+    """The training samples, ready to be asked for neighbours block by block.
+
+    Both metrics are one here: samples are placed in a space where near means similar, as
+    they are for Euclidean distance, on the unit sphere for the cosine, because there
+    ``cosine = 1 - distance^2 / 2``. The space is centred on the training samples:
+    distances do not change when the origin moves, but float32 does. Far from the origin,
+    where embeddings of half-trained encoders all lie together, ``|a|^2 + |b|^2 - 2ab``
+    (and the cosine itself) loses the digits that tell neighbours apart.
+    """
 
     def __init__(
         self,
@@ -128,73 +137,65 @@ class _Space:
         self.train, self.labels, self.n_classes = train, labels, n_classes
         self.settings, self.device, self.block = settings, device, block
         self.k = min(settings.k, len(train))
-        # Distances do not change when the origin moves, but float32 does: far from the
-        # origin, |a|^2 + |b|^2 - 2ab loses the digits that tell neighbours apart.
-        self.origin = train.mean(dim=0, dtype=torch.float64).to(torch.float32).to(device)
+        self.origin = torch.zeros(train.shape[1], dtype=torch.float64, device=device)
+        self.origin = sum(
+            (self._place(train[i : i + block]).sum(dim=0) for i in range(0, len(train), block)),
+            start=self.origin,
+        ) / len(train)
 
     def votes(self, queries: Tensor) -> Tensor:
         """Votes of one block of queries, float64 ``[b, n_classes]``."""
-        points = self._place(queries)
-        last, best = self._kth_similarity(points)
-        slack = _ROUNDING * self._scale(points)
+        points = self._place(queries).to(torch.float32)
+        nearest, last = self._first_and_kth(points)
+        slack = _ROUNDING * (points.square().sum(dim=1, keepdim=True) + last)
         inside, tied = (
             torch.zeros(len(points), self.n_classes, dtype=torch.float64, device=self.device)
             for _ in range(2)
         )
-        n_inside, n_tied = (torch.zeros_like(last, dtype=torch.float64) for _ in range(2))
-        for similarity, labels in self._similarities(points):
-            is_inside = similarity > last + slack
-            is_tied = (similarity >= last - slack) & ~is_inside
+        n_inside = torch.zeros(len(points), 1, dtype=torch.float64, device=self.device)
+        for distance, labels in self._distances(points):
             classes = F.one_hot(labels, self.n_classes).to(torch.float64)
-            inside += (self._weight(similarity, best) * is_inside) @ classes
+            is_inside = distance < last - slack
+            is_tied = (distance <= last + slack) & ~is_inside
+            inside += self._weight(distance, nearest).mul_(is_inside) @ classes
             tied += is_tied.to(torch.float64) @ classes
             n_inside += is_inside.sum(dim=1, keepdim=True)
-            n_tied += is_tied.sum(dim=1, keepdim=True)
         # One weight for all tied samples: equal class counts then give exactly equal votes.
-        votes = inside + tied * (self._weight(last, best) * (self.k - n_inside) / n_tied)
+        share = self._weight(last, nearest) * (self.k - n_inside) / tied.sum(dim=1, keepdim=True)
+        votes = inside + tied * share
         return votes / votes.sum(dim=1, keepdim=True)
 
     def _place(self, rows: Tensor) -> Tensor:
-        rows = rows.to(self.device, torch.float32)
+        """Positions of some samples, float64 ``[n, dim]``, relative to the origin."""
+        rows = rows.to(self.device).to(torch.float64)
         if self.settings.metric == "cosine":
-            return F.normalize(rows, dim=1, eps=1e-8)
+            rows = F.normalize(rows, dim=1, eps=1e-8)
         return rows - self.origin
 
-    def _similarities(self, points: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """For each block of training samples: similarities ``[b, m]`` and labels ``[m]``."""
+    def _distances(self, points: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """For each block of training samples: squared distances ``[b, m]`` and labels ``[m]``."""
+        norms = points.square().sum(dim=1, keepdim=True)
         for start in range(0, len(self.train), self.block):
-            others = self._place(self.train[start : start + self.block])
+            others = self._place(self.train[start : start + self.block]).to(torch.float32)
+            both = norms + others.square().sum(dim=1)
             labels = self.labels[start : start + self.block].to(self.device)
-            if self.settings.metric == "cosine":
-                yield points @ others.T, labels
-            else:
-                yield -_squared_distances(points, others), labels
+            yield torch.addmm(both, points, others.T, alpha=-2).clamp_(min=0), labels
 
-    def _kth_similarity(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Similarity of the k-th and of the nearest neighbour, each ``[b, 1]``."""
+    def _first_and_kth(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared distances of the nearest and of the k-th neighbour, each ``[b, 1]``."""
         top = torch.empty(len(points), 0, device=self.device)
-        for similarity, _ in self._similarities(points):
-            merged = torch.cat([top, similarity], dim=1)
-            top = merged.topk(min(self.k, merged.shape[1]), dim=1).values
-        return top[:, -1:], top[:, :1]
+        for distance, _ in self._distances(points):
+            merged = torch.cat([top, distance], dim=1)
+            top = merged.topk(min(self.k, merged.shape[1]), dim=1, largest=False).values
+        return top[:, :1], top[:, -1:]
 
-    def _scale(self, points: Tensor) -> Tensor | float:
-        """Size of the numbers whose rounding similarities carry: 1 for a cosine."""
-        if self.settings.metric == "cosine":
-            return 1.0
-        return points.square().sum(dim=1, keepdim=True)
-
-    def _weight(self, similarity: Tensor, best: Tensor) -> Tensor:
-        """Votes relative to the nearest neighbour's: the ratio cannot overflow."""
+    def _weight(self, distance: Tensor, nearest: Tensor) -> Tensor:
+        """Votes in units of the nearest neighbour's, float64: a ratio, so it cannot overflow."""
         if self.settings.weights == "uniform":
-            return torch.ones_like(similarity, dtype=torch.float64)
-        similarity, best = similarity.to(torch.float64), best.to(torch.float64)
-        if self.settings.metric == "l2":
-            similarity, best = -(-similarity).sqrt(), -(-best).sqrt()
-        return ((similarity - best) / self.settings.temperature).exp()
-
-
-def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Squared Euclidean distances ``[n, m]``, never below zero."""
-    norms = a.square().sum(dim=1, keepdim=True) + b.square().sum(dim=1)
-    return torch.addmm(norms, a, b.T, alpha=-2).clamp_(min=0)
+            return torch.ones_like(distance, dtype=torch.float64)
+        distance, nearest = distance.to(torch.float64), nearest.to(torch.float64)
+        if self.settings.metric == "cosine":
+            gain = (nearest - distance) / 2
+        else:
+            gain = nearest.sqrt() - distance.sqrt()
+        return (gain / self.settings.temperature).exp()

@@ -16,7 +16,7 @@ than to 1e-5.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -116,7 +116,8 @@ def minibatches(n: int, training: Training, seed: int) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     batches: list[Tensor] = []
     for _ in range(training.epochs):
-        epoch = list(torch.randperm(n, generator=generator).split(training.batch_size))
+        order = torch.randperm(n, generator=generator)
+        epoch = [order[i : i + training.batch_size] for i in range(0, n, training.batch_size)]
         if len(epoch) > 1 and len(epoch[-1]) == 1:
             epoch[-2:] = [torch.cat(epoch[-2:])]
         batches += epoch
@@ -238,10 +239,10 @@ class _Program:
             eps=_NORM_EPS,
         )
         ones = normal.new_ones(len(rows), 1)
-        return [torch.cat([part, ones], dim=1) for part in normal.split(self.dim, dim=1)]
+        return [torch.cat([part, ones], dim=1) for part in normal.chunk(len(self.rows), dim=1)]
 
     def _split(self, block: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """A parameter block as weight ``[K, C, D]``, bias ``[K, C]``, scale, shift ``[K, 1, D]``."""
+        """A block as weight ``[K, C, D]``, bias ``[K, C]``, scale and shift ``[K, 1, D]``."""
         c, d = self.n_classes, self.dim
         linear = block[:, :c]
         return linear[..., :d], linear[..., d], block[:, c : c + 1, :d], block[:, c + 1 :, :d]
@@ -298,9 +299,3 @@ class _Program:
             where = self.order[part]
             weight[where], bias[where] = scaled.cpu(), shifted.cpu()
         return Heads(self.trials, weight, bias)
-
-
-def view_groups(trials: Sequence[Trial]) -> Iterator[tuple[View, list[int]]]:
-    """The positions of the trials of each view, views in order of first appearance."""
-    for view in dict.fromkeys(trial.view for trial in trials):
-        yield view, [i for i, trial in enumerate(trials) if trial.view == view]

@@ -1,0 +1,336 @@
+"""Tuning of the linear probe on the validation split; Optuna's only home.
+
+Trials are asked for in rounds, and a round is trained as one batched program. What a
+round asks depends only on the seed and on the finished rounds before it, and finished
+trials go to a journal file: a killed study asks the same questions again, keeps the
+answers it has and ends where an undisturbed one ends. Must not know embeddings' origin,
+test labels or tracking.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+import optuna
+import torch
+from filelock import FileLock
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from harness.metrics import metric as metric_named
+from harness.probes.base import ProbeInputs, ProbeResult, TrialRecord
+from harness.probes.linear import Heads, Training, Trial, train_heads
+from models.errors import UserError
+
+SAMPLERS = ("tpe", "random", "grid")
+PUBLISHED_RATES = (1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2, 1e-1, 5e-1)
+PUBLISHED_WEIGHT_DECAY = 0.01
+
+# The learning rates span the published grid. Weight decay spans two decades on either
+# side of the published 0.01: AdamW shrinks weights by exp(-decay * sum of learning rates)
+# over a run, so for the rates that win here (near 1e-2, some thousand steps) 1e-4 cannot
+# be told from none, and 1 leaves next to nothing of a weight that no gradient supports.
+# The largest product, 0.5 a step, still contracts.
+_RATE_RANGE = (1e-4, 5e-1)
+_DECAY_RANGE = (1e-4, 1.0)
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class LinearSettings:
+    """Protocol of the tuned linear probe.
+
+    ``sampler``: ``"tpe"`` (first half of the trials at random, then Optuna's
+    tree-structured Parzen estimator), ``"random"``, or ``"grid"``, the published sweep of
+    8 learning rates over all views at weight decay 0.01, which fixes the number of trials.
+    ``round_size`` trials are trained at once; ``select_by`` names the score
+    (`harness.metrics`) that is tuned on validation.
+    """
+
+    trials: int = 64
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    round_size: int = 32
+    select_by: str = "accuracy"
+    training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise UserError(
+                f'The linear probe\'s sampler is "{self.sampler}"; allowed: {", ".join(SAMPLERS)}.'
+            )
+        for name in ("trials", "round_size"):
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f"The linear probe's {name} is {getattr(self, name)}; allowed: 1 or more."
+                )
+        metric_named(self.select_by)
+
+
+def tune_linear(
+    inputs: ProbeInputs,
+    settings: LinearSettings,
+    seed: int,
+    study_path: Path,
+    progress: Progress | None = None,
+    *,
+    device: torch.device | str = "cpu",
+) -> ProbeResult:
+    """Tune on validation, refit the best trial alone, score it once on test.
+
+    ``study_path`` is an Optuna journal file: created if absent, resumed if it holds the
+    same study, whatever moment the earlier run died at. Ties on validation go to the
+    lowest trial number. ``progress(done, total)`` is called after every round. Raises
+    `UserError` when the file is damaged or belongs to another study.
+    """
+    name = _study_name(inputs, settings, seed)
+    with _journal(study_path, name, _direction(settings)) as study:
+        finished = _run_rounds(study, inputs, settings, seed, progress, device)
+    sign = 1 if metric_named(settings.select_by).higher_is_better else -1
+    best = max(finished, key=lambda trial: sign * trial.val_score)  # max keeps the first of equals
+    heads = train_heads(inputs, [_trial(best.params)], settings.training, seed, device)
+    split = inputs.views[heads.trials[0].view]
+    logits = heads.logits(0, split.test)
+    return ProbeResult(
+        logits.argmax(dim=1), logits.softmax(dim=1), dict(best.params), best.val_score, finished
+    )
+
+
+def _run_rounds(
+    study: optuna.Study,
+    inputs: ProbeInputs,
+    settings: LinearSettings,
+    seed: int,
+    progress: Progress | None,
+    device: torch.device | str,
+) -> tuple[TrialRecord, ...]:
+    """Train every round that the journal does not hold in full; return all trials."""
+    space = _search_space(inputs)
+    total = _trial_count(inputs, settings)
+    done = [_record(trial) for trial in study.get_trials(deepcopy=False)]
+    for start in range(0, total, settings.round_size):
+        stop = min(start + settings.round_size, total)
+        if len(done) < stop:
+            asked = _ask(done[:start], range(start, stop), space, inputs, settings, seed)
+            if [t.params for t in done[start:]] != asked[: len(done) - start]:
+                raise _foreign_study(study)
+            # A half-kept round is trained in full again: the other trials of a batch
+            # touch a result's last digits, and those must be the same too.
+            scores = _validation_scores(inputs, [_trial(p) for p in asked], settings, seed, device)
+            for number in range(len(done), stop):
+                record = TrialRecord(number, asked[number - start], scores[number - start])
+                study.add_trial(_frozen(record, space))
+                done.append(record)
+        if progress is not None:
+            progress(stop, total)
+    return tuple(done[:total])
+
+
+def _ask(
+    history: Sequence[TrialRecord],
+    numbers: range,
+    space: dict[str, BaseDistribution],
+    inputs: ProbeInputs,
+    settings: LinearSettings,
+    seed: int,
+) -> list[dict[str, str | float]]:
+    """The parameters of one round: a pure function of the seed and of earlier rounds.
+
+    Each question has a sampler of its own, seeded by its number, because a sampler's
+    hidden state would not survive a kill. Trials of the same round that are still
+    unanswered count as bad ones ("constant liar"), so that a round spreads out.
+    """
+    if settings.sampler == "grid":
+        grid = _published_grid(inputs)
+        return [grid[number] for number in numbers]
+    study = optuna.create_study(direction=_direction(settings))
+    study.add_trials([_frozen(record, space) for record in history])
+    asked = []
+    for number in numbers:
+        study.sampler = _sampler(settings, seed, number)
+        asked.append(dict(study.ask(space).params))
+    return asked
+
+
+def _sampler(settings: LinearSettings, seed: int, number: int) -> BaseSampler:
+    digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()
+    own_seed = int.from_bytes(digest[:4], "big")
+    if settings.sampler == "random":
+        return RandomSampler(seed=own_seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return TPESampler(
+            n_startup_trials=max(1, settings.trials // 2),
+            multivariate=True,
+            constant_liar=True,
+            seed=own_seed,
+        )
+
+
+def _validation_scores(
+    inputs: ProbeInputs,
+    trials: Sequence[Trial],
+    settings: LinearSettings,
+    seed: int,
+    device: torch.device | str,
+) -> list[float]:
+    heads = train_heads(inputs, trials, settings.training, seed, device)
+    return [
+        _validation_score(inputs, heads, index, settings.select_by) for index in range(len(trials))
+    ]
+
+
+def _validation_score(inputs: ProbeInputs, heads: Heads, index: int, score_name: str) -> float:
+    """Score of one head on validation; a diverged one gets the metric's worst value.
+
+    Without that, the argmax of a row of NaN is a class like any other, and a diverged
+    trial could win on an unbalanced data set.
+    """
+    chosen = metric_named(score_name)
+    logits = heads.logits(index, inputs.views[heads.trials[index].view].val)
+    if not bool(torch.isfinite(logits).all()):
+        return chosen.worst
+    return chosen.value(inputs.labels.val.numpy(), logits.argmax(dim=1).numpy())
+
+
+def _search_space(inputs: ProbeInputs) -> dict[str, BaseDistribution]:
+    return {
+        "learning_rate": FloatDistribution(*_RATE_RANGE, log=True),
+        "weight_decay": FloatDistribution(*_DECAY_RANGE, log=True),
+        "normalisation": CategoricalDistribution(inputs.normalisations),
+        "pooling": CategoricalDistribution(inputs.poolings),
+    }
+
+
+def _published_grid(inputs: ProbeInputs) -> list[dict[str, str | float]]:
+    return [
+        {
+            "learning_rate": rate,
+            "weight_decay": PUBLISHED_WEIGHT_DECAY,
+            "normalisation": normalisation,
+            "pooling": pooling,
+        }
+        for rate, normalisation, pooling in product(
+            PUBLISHED_RATES, inputs.normalisations, inputs.poolings
+        )
+    ]
+
+
+def _trial_count(inputs: ProbeInputs, settings: LinearSettings) -> int:
+    if settings.sampler == "grid":
+        return len(_published_grid(inputs))
+    return settings.trials
+
+
+def _direction(settings: LinearSettings) -> Literal["maximize", "minimize"]:
+    return "maximize" if metric_named(settings.select_by).higher_is_better else "minimize"
+
+
+def _trial(params: object) -> Trial:
+    assert isinstance(params, dict)
+    return Trial(**params)
+
+
+def _frozen(record: TrialRecord, space: dict[str, BaseDistribution]) -> FrozenTrial:
+    return create_trial(
+        state=TrialState.COMPLETE,
+        params=dict(record.params),
+        distributions=space,
+        value=record.val_score,
+    )
+
+
+def _record(trial: FrozenTrial) -> TrialRecord:
+    value = trial.value
+    return TrialRecord(trial.number, dict(trial.params), math.nan if value is None else value)
+
+
+def _study_name(inputs: ProbeInputs, settings: LinearSettings, seed: int) -> str:
+    """Names the study after all that decides its answers, so that no other can be resumed.
+
+    The embeddings themselves are the caller's to tell apart, by the path.
+    """
+    facts = {
+        "settings": asdict(settings),
+        "seed": seed,
+        "views": list(inputs.views),
+        "shape": [inputs.dim, inputs.n_classes],
+        "labels": [
+            hashlib.sha256(labels.numpy().tobytes()).hexdigest()
+            for labels in (inputs.labels.train, inputs.labels.val)
+        ],
+    }
+    return "linear-" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _journal(
+    path: Path, name: str, direction: Literal["maximize", "minimize"]
+) -> Iterator[optuna.Study]:
+    """The persistent study at ``path``, ours alone while the block lasts.
+
+    The guard is an operating-system lock, which dies with its process; Optuna's own lock
+    is a file, which does not, and would keep a resumed study waiting for half a minute.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.guard"), _quiet():
+        Path(f"{path}.lock").unlink(missing_ok=True)
+        _drop_torn_line(path)
+        try:
+            storage = JournalStorage(JournalFileBackend(str(path)))
+            names = optuna.get_all_study_names(storage)
+            if names not in ([], [name]):
+                raise UserError(
+                    f"The study in {path} was made with other settings; "
+                    "delete that file or give another path."
+                )
+            study = optuna.create_study(
+                storage=storage, study_name=name, load_if_exists=True, direction=direction
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"The study file {path} is damaged ({type(error).__name__}: {error}); "
+                "delete it and run again."
+            ) from None
+        yield study
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut a journal after its last whole line: a kill can tear the line being written."""
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
+
+
+def _foreign_study(study: optuna.Study) -> UserError:
+    return UserError(
+        f'The unfinished study "{study.study_name}" was begun by another version of Optuna, which '
+        "asks differently; delete its file and run again."
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No log lines from Optuna inside; the user's verbosity outside stays as it was."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)

@@ -1,0 +1,209 @@
+"""Tuning: the same study however often it is killed, and no luck mistaken for skill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+
+from harness.metrics import metric
+from harness.probes import tuning
+from harness.probes.base import EmbeddedSplit, Labels, ProbeInputs
+from harness.probes.linear import Heads, Training, Trial
+from harness.probes.tuning import PUBLISHED_RATES, LinearSettings, tune_linear
+from models.errors import UserError
+
+SHORT = Training(epochs=3)
+
+
+def make_inputs(signal_size: float, n: int = 96, dim: int = 16, classes: int = 4) -> ProbeInputs:
+    """Four views; only ("dataset", "mean") carries any signal, of the given size."""
+    g = torch.Generator().manual_seed(0)
+    labels = [torch.randint(0, classes, (size,), generator=g) for size in (n, n, 4 * n)]
+    centres = torch.randn(classes, dim, generator=g)
+    views = {}
+    for view in [(a, b) for a in ("pretraining", "dataset") for b in ("mean", "max")]:
+        size = signal_size if view == ("dataset", "mean") else 0.0
+        views[view] = EmbeddedSplit(
+            *(size * centres[y] + torch.randn(len(y), dim, generator=g) for y in labels)
+        )
+    return ProbeInputs(views, Labels(*labels), classes)
+
+
+def as_bytes(result) -> tuple:
+    rows = [(t.number, tuple(t.params.items()), t.val_score) for t in result.trials]
+    return (
+        result.predictions.numpy().tobytes(),
+        result.probabilities.numpy().tobytes(),
+        tuple(result.chosen.items()),
+        result.val_score,
+        tuple(rows),
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    inputs = make_inputs(1.0)
+    settings = LinearSettings(trials=12, round_size=4, training=SHORT)
+    result = tune_linear(inputs, settings, 7, folder / "study.log")
+    return inputs, settings, result, (folder / "study.log").read_bytes()
+
+
+def test_tuning_finds_the_view_with_the_signal(undisturbed):
+    inputs, _, result, _ = undisturbed
+    assert (result.chosen["normalisation"], result.chosen["pooling"]) == ("dataset", "mean")
+    assert result.val_score == max(trial.val_score for trial in result.trials)
+    assert metric("accuracy").value(inputs.labels.test.numpy(), result.predictions.numpy()) > 0.8
+    torch.testing.assert_close(result.probabilities.sum(dim=1), torch.ones(len(result.predictions)))
+
+
+def test_a_journal_cut_anywhere_ends_in_the_same_bytes(undisturbed, tmp_path):
+    inputs, settings, result, journal = undisturbed
+    for share in (0.0, 0.04, 0.3, 0.55, 0.8, 0.97, 1.0):  # most of them tear a line
+        path = tmp_path / f"{share}.log"
+        path.write_bytes(journal[: int(share * len(journal))])
+        assert as_bytes(tune_linear(inputs, settings, 7, path)) == as_bytes(result), share
+
+
+def test_finished_trials_are_not_trained_again(undisturbed, tmp_path, monkeypatch):
+    inputs, settings, result, journal = undisturbed
+    path = tmp_path / "study.log"
+    path.write_bytes(journal)
+    trained = []
+    original = tuning.train_heads
+
+    def counting(inputs, trials, *rest):
+        trained.append(len(trials))
+        return original(inputs, trials, *rest)
+
+    monkeypatch.setattr(tuning, "train_heads", counting)
+    assert as_bytes(tune_linear(inputs, settings, 7, path)) == as_bytes(result)
+    assert trained == [1]  # the refit alone
+
+
+def test_kill_minus_nine_then_the_same_call(tmp_path):
+    """A real process, killed right after its first trials reached the disk."""
+    program = textwrap.dedent(
+        """
+        import sys, time
+        from pathlib import Path
+        import torch
+        from harness.probes.base import EmbeddedSplit, Labels, ProbeInputs
+        from harness.probes.linear import Training
+        from harness.probes.tuning import LinearSettings, tune_linear
+        torch.set_num_threads(1)
+        g = torch.Generator().manual_seed(0)
+        y = [torch.randint(0, 3, (40,), generator=g) for _ in range(3)]
+        split = EmbeddedSplit(*(torch.randn(40, 6, generator=g) for _ in range(3)))
+        inputs = ProbeInputs({("pretraining", "mean"): split}, Labels(*y), 3)
+        settings = LinearSettings(trials=9, round_size=3, training=Training(epochs=2))
+        pause = (lambda done, total: time.sleep(60)) if sys.argv[2] == "slow" else None
+        result = tune_linear(inputs, settings, 0, Path(sys.argv[1]), pause)
+        print([(t.number, dict(t.params), t.val_score) for t in result.trials])
+        print(result.chosen, result.probabilities.numpy().tobytes().hex())
+        """
+    )
+    root = str(Path(tuning.__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": root}
+
+    def command(path: Path, pace: str) -> list[str]:
+        return [sys.executable, "-c", program, str(path), pace]
+
+    killed, whole = tmp_path / "killed.log", tmp_path / "whole.log"
+    process = subprocess.Popen(command(killed, "slow"), env=environment)
+    deadline = time.monotonic() + 50
+    try:
+        while not killed.exists() or killed.read_bytes().count(b"\n") < 3:  # study, two trials
+            assert process.poll() is None, "the first run ended by itself"
+            assert time.monotonic() < deadline, "no trial reached the journal"
+            time.sleep(0.005)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    (tmp_path / "killed.log.lock").symlink_to(killed)  # as a kill during a write leaves it
+    outputs = [
+        subprocess.run(
+            command(path, "fast"), env=environment, capture_output=True, check=True, text=True
+        )
+        for path in (killed, whole)
+    ]
+    assert outputs[0].stdout == outputs[1].stdout
+    assert outputs[0].stderr == outputs[1].stderr == ""  # Optuna is quiet
+
+
+def test_noise_is_near_chance_on_test(tmp_path):
+    """64 trials pick the luckiest on validation; the test score must not inherit the luck."""
+    inputs = make_inputs(0.0)
+    settings = LinearSettings(trials=64, sampler="random", round_size=64, training=SHORT)
+    result = tune_linear(inputs, settings, 0, tmp_path / "study.log")
+    test = metric("accuracy").value(inputs.labels.test.numpy(), result.predictions.numpy())
+    deviation = (0.25 * 0.75 / len(result.predictions)) ** 0.5
+    assert abs(test - 0.25) < 4 * deviation
+    assert result.val_score > test  # there was luck to inherit
+
+
+def test_grid_is_the_published_sweep(tmp_path):
+    result = tune_linear(
+        make_inputs(1.0), LinearSettings(sampler="grid", training=SHORT), 0, tmp_path / "s.log"
+    )
+    points = {tuple(trial.params.values()) for trial in result.trials}
+    assert len(result.trials) == len(points) == 32
+    assert {point[0] for point in points} == set(PUBLISHED_RATES)
+    assert {point[1] for point in points} == {0.01}
+
+
+def test_ties_go_to_the_lowest_trial(tmp_path):
+    constant = EmbeddedSplit(*(torch.ones(20, 4) for _ in range(3)))
+    labels = Labels(*(torch.zeros(20, dtype=torch.int64) for _ in range(3)))
+    inputs = ProbeInputs({("pretraining", "mean"): constant}, labels, 2)
+    settings = LinearSettings(trials=6, round_size=3, training=Training(epochs=40))
+    result = tune_linear(inputs, settings, 0, tmp_path / "s.log")
+    best = [t for t in result.trials if t.val_score == result.val_score]
+    assert len(best) > 1
+    assert result.chosen == best[0].params
+
+
+def test_a_diverged_trial_scores_worst():
+    inputs = make_inputs(1.0)
+    weight, bias = torch.zeros(1, 4, 16), torch.full((1, 4), float("nan"))
+    heads = Heads((Trial(0.5, 0.01, "dataset", "mean"),), weight, bias)
+    assert tuning._validation_score(inputs, heads, 0, "accuracy") == 0.0
+
+
+def test_another_study_or_a_damaged_file_is_refused(undisturbed, tmp_path):
+    inputs, settings, _, journal = undisturbed
+    path = tmp_path / "study.log"
+    path.write_bytes(journal)
+    with pytest.raises(UserError, match="other settings"):
+        tune_linear(inputs, settings, 8, path)
+    path.write_bytes(b"no journal\n" + journal)
+    with pytest.raises(UserError, match="damaged"):
+        tune_linear(inputs, settings, 7, path)
+
+
+def test_settings_outside_the_protocol_are_refused():
+    for wrong in ({"sampler": "tpee"}, {"trials": 0}, {"select_by": "acuracy"}):
+        with pytest.raises(UserError, match="llowed"):
+            LinearSettings(**wrong)
+
+
+def test_tuning_leaves_optunas_verbosity_alone_and_warns_of_nothing(tmp_path):
+    optuna.logging.set_verbosity(optuna.logging.DEBUG)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            settings = LinearSettings(trials=4, round_size=2, training=Training(epochs=1))
+            tune_linear(make_inputs(1.0), settings, 0, tmp_path / "s.log")
+        assert optuna.logging.get_verbosity() == optuna.logging.DEBUG
+    finally:
+        optuna.logging.set_verbosity(optuna.logging.INFO)
