@@ -25,6 +25,7 @@ from harness.pixels import Pixels, open_pixels
 from harness.plan import Cell, EmbeddingJob
 from harness.probes.base import EmbeddedSplit, Labels, ProbeInputs, ProbeResult
 from harness.probes.knn import KnnSettings, run_knn
+from harness.probes.linear import Training
 from harness.probes.tuning import LinearSettings, tune_linear
 from harness.store import CellResult, Embedding, Store
 from harness.suite import KnnProbe
@@ -158,9 +159,8 @@ def _probe(
         LinearSettings(
             trials=probe.trials,
             sampler=probe.sampler,
-            epochs=probe.epochs,
-            batch_size=probe.batch_size,
-            metric=metric,
+            select_by=metric,
+            training=Training(epochs=probe.epochs, batch_size=probe.batch_size),
         ),
         seed=cell.seed,
         study_path=store.study_path(cell.key),

@@ -22,8 +22,10 @@ from typing import Any
 EMBEDDING_CODE = (
     "harness.embed",
     "harness.inputs",
+    "models.encodings",
     "models.normalisation",
     "models.olmoearth",
+    "models.olmoearth_checkpoint",
     "models.sensors",
     "models.tokens",
     "models.transformer",

@@ -64,10 +64,10 @@ def cost_of(
 
 def _count(variant: Variant, shapes: tuple[InputShape, ...], patch_size: int) -> Cost:
     from harness.macs import count_macs  # noqa: PLC0415  (torch loads with it)
-    from models.cost import parameter_count  # noqa: PLC0415
+    from models.olmoearth import OlmoEarthEncoder, parameter_count  # noqa: PLC0415
 
     config = variant.config()
-    found = count_macs(config, shapes, patch_size)
+    found = count_macs(lambda: OlmoEarthEncoder(config), shapes, patch_size)
     return Cost(
         tokens=token_count(variant.scheme, shapes, patch_size),
         params=parameter_count(config),

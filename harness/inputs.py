@@ -56,7 +56,7 @@ def dataset_rules(
     card: DatasetCard, pixels: Pixels, rows: npt.NDArray[np.int64]
 ) -> dict[str, InputRule]:
     """Normalise with the statistics of these rows: the training split, never all the data."""
-    sums = {name: StatisticsAccumulator(len(modality(name).bands)) for name in card.bands}
+    sums = {name: StatisticsAccumulator() for name in card.bands}
     wanted = np.zeros(len(pixels), dtype=bool)
     wanted[rows] = True
     for start in range(0, len(pixels), CHUNK):
@@ -64,11 +64,12 @@ def dataset_rules(
         chosen = wanted[start : start + CHUNK]
         for name, total in sums.items():
             ordered = batch.images[name][chosen][..., list(band_positions(card, name))]
-            total.add(ordered * card.units_per_dn)
+            total.update(ordered * card.units_per_dn)
     rules = {}
     for name, total in sums.items():
-        mean, std = total.result()
-        rules[name] = InputRule(band_positions(card, name), card.units_per_dn, mean, std)
+        found = total.result()
+        positions = band_positions(card, name)
+        rules[name] = InputRule(positions, card.units_per_dn, found.mean, found.std)
     return rules
 
 

@@ -33,7 +33,8 @@ class Weights:
     tier: str
     seed: int | None = None
     sha256: str | None = None
-    folder: Path | None = None
+    config: Path | None = None
+    file: Path | None = None
     source: str = ""
 
     @property
@@ -170,7 +171,13 @@ def _weights(entrant: Entrant, seed: int, places: Places) -> Weights | str:
             f'scheme "{variant.scheme.name}" on {variant.family} {variant.version} {variant.size}.'
         )
     found = find_checkpoint(variant.hub, entrant.weights, places.weights, places.cache)
-    return Weights("official", sha256=found.sha256, folder=found.folder, source=found.source)
+    return Weights(
+        "official",
+        sha256=found.sha256,
+        config=found.config,
+        file=found.weights,
+        source=found.source,
+    )
 
 
 def _cell(variant: Variant, weights: Weights, task: Task, seed: int, dataset: Dataset) -> Cell:

@@ -104,7 +104,9 @@ def validate(model: type[Model], document: Document) -> Model:
     try:
         return model.model_validate(document.data)
     except ValidationError as failure:
-        first = failure.errors()[0]
+        errors = failure.errors()
+        # A misspelt key is also a missing one; the spelling is what the user can mend.
+        first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
         location = _in_document(document, tuple(first["loc"]))
         raise document.error(location, _sentence(model, first, location)) from None
 

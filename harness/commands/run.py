@@ -6,6 +6,7 @@ result.
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from harness.suite import Overrides, load_suite, suite_names, suite_path
 from harness.tracking import publish
 from models.errors import UserError, did_you_mean
 
+DEFAULT_STORE = Path("store")
 TIERS = ("official", "study", "random")
 
 
@@ -57,10 +59,17 @@ def run_suite_command(
     terminal.show_outcome(console, outcome)
     _track(console, outcome, kept, command)
     terminal.show_time(console, outcome)
-    flag = "" if store == Path("store") else f" --store {shlex.quote(str(store))}"
     console.print(
-        f"Open the MLflow UI with: [bold]tokenrank ui{flag}[/]", soft_wrap=True, highlight=False
+        f"Open the MLflow UI with: [bold]{_ui_command(store)}[/]", soft_wrap=True, highlight=False
     )
+
+
+def _ui_command(store: Path) -> str:
+    """The line that opens the UI; a session that hides the environment names its own."""
+    given = os.environ.get("TOKENRANK_UI_COMMAND")
+    if store == DEFAULT_STORE:
+        return given or "tokenrank ui"
+    return f"{given} -- --store {store}" if given else f"tokenrank ui --store {store}"
 
 
 def _track(console: Console, outcome: Outcome, store: Store, command: str) -> None:

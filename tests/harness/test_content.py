@@ -1,0 +1,84 @@
+"""Content keys: they change with what can change a result, and with nothing else."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from harness.content import EMBEDDING_CODE, PROBE_CODE, code_version, content_key, module_file
+
+OURS = ("harness", "suites", "models", "reports")
+
+# Reached by the computing modules, but unable to change a number: they pass data on,
+# keep it, show it or complain about it.
+CANNOT_CHANGE_A_RESULT = {
+    "harness.content",
+    "harness.encoders",
+    "harness.pixels",
+    "harness.plan",
+    "harness.store",
+    "harness.suite",
+    "models.checkpoints",
+    "models.config_file",
+    "models.errors",
+    "models.registry",
+}
+
+
+def test_keys_do_not_depend_on_the_order_of_writing() -> None:
+    assert content_key({"a": 1, "b": [1, 2]}) == content_key({"b": [1, 2], "a": 1})
+    assert content_key({"a": 1}) != content_key({"a": 2})
+    with pytest.raises(ValueError, match="Out of range"):
+        content_key({"a": float("nan")})
+
+
+def test_code_version_sees_constants_and_not_comments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = {
+        "as written": '"""Doc."""\nX = 1\n\ndef f():\n    """Doc."""\n    return X\n',
+        "reworded": "# a comment\nX   =   1\ndef f(): return X\n",
+        "changed": "X = 2\ndef f(): return X\n",
+    }
+    versions = {}
+    for label, source in sources.items():
+        file = tmp_path / "some_module.py"
+        file.write_text(source)
+        monkeypatch.setattr("harness.content.module_file", lambda _, file=file: file)
+        code_version.cache_clear()
+        versions[label] = code_version(("some_module",))
+    code_version.cache_clear()
+    assert versions["as written"] == versions["reworded"] != versions["changed"]
+
+
+def test_the_code_lists_hold_every_module_that_can_change_a_result() -> None:
+    reached: set[str] = set()
+    todo = [*EMBEDDING_CODE, *PROBE_CODE]
+    while todo:
+        name = todo.pop()
+        if name in reached or name.startswith("suites."):  # data sets are keyed by plan.py
+            continue
+        reached.add(name)
+        todo += [m for m in _imports(name) if m.split(".")[0] in OURS]
+    assert reached - CANNOT_CHANGE_A_RESULT == {*EMBEDDING_CODE, *PROBE_CODE}
+
+
+def _imports(name: str) -> set[str]:
+    tree = ast.parse(module_file(name).read_text())
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {m for m in found if _is_module(m)}
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return module_file(name).suffix == ".py" and module_file(name).name != "__init__.py"
+    except (ModuleNotFoundError, ValueError):
+        return False
