@@ -1,0 +1,195 @@
+"""Count multiply-accumulates (MACs) of a real encoder module, attention included.
+
+The module is traced on the meta device by fvcore: no weights, no arithmetic, no memory
+for activations. fvcore counts scaled dot-product attention as zero by default; the missing
+handlers are supplied here, and an operator that nobody can vouch for is an error instead of
+a warning. It must not know any family: an encoder is something with ``forward(images,
+timestamps, patch_size)`` and a submodule called ``patch_embedding``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from fvcore.nn import FlopCountAnalysis
+from torch import Tensor, nn
+
+from models.cost import MacAxis, MacCount, TaskShape, published_axis
+from models.sensors import modality
+from models.tokens import InputShape
+
+__all__ = ["CountedShape", "MacAxis", "MacCount", "MacCounter", "TaskShape", "count_macs"]
+
+CountedShape = Sequence[InputShape]
+
+# Operators whose MACs are counted, by the category that they belong to outside the patch
+# embedding. fvcore's own handlers do all but attention and baddbmm.
+_LINEAR = frozenset({"linear", "addmm", "mm", "matmul", "bmm", "baddbmm", "einsum", "conv"})
+_ATTENTION = "scaled_dot_product_attention"
+
+# Operators that hold no product of two tensors' inner dimensions. Everything else raises.
+_NO_MACS = frozenset(
+    f"aten::{name}"
+    for name in (
+        # shapes and copies
+        "view reshape permute transpose t flatten unflatten expand expand_as contiguous clone "
+        "unsqueeze squeeze unbind split chunk slice select index gather scatter cat stack to size "
+        "alias detach arange zeros zeros_like ones ones_like full full_like empty new_zeros "
+        "new_ones repeat repeat_interleave roll flip movedim embedding index_select masked_fill "
+        "where copy_ meshgrid "
+        # element by element
+        "add add_ sub sub_ rsub mul mul_ div div_ neg reciprocal pow sqrt rsqrt exp log sin cos tanh sigmoid "
+        "relu relu_ gelu silu softmax _softmax dropout eq ne lt le gt ge logical_not logical_and "
+        "logical_or bitwise_not clamp floor round abs maximum minimum outer "
+        # reductions and norms: one addition per element at most
+        "layer_norm native_layer_norm batch_norm mean sum max min amax amin argsort sort norm "
+        # the image resize before patch embedding: a fixed interpolation, not a learned product
+        "upsample_bicubic2d _upsample_bicubic2d_aa upsample_bilinear2d _upsample_bilinear2d_aa "
+        "upsample_nearest2d"
+    ).split()
+)
+
+
+def count_macs(
+    encoder: nn.Module | Callable[[], nn.Module], shapes: CountedShape, patch_size: int
+) -> MacCount:
+    """MACs of one sample.
+
+    Args:
+        encoder: a module whose tensors are on the meta device, or a function that builds one
+            (called under ``torch.device("meta")``).
+        shapes: one input shape per modality; all have the same number of steps.
+        patch_size: side of a patch in pixels.
+
+    Raises:
+        RuntimeError: the module uses an operator that might hold MACs and has no handler.
+    """
+    module = encoder if isinstance(encoder, nn.Module) else build_on_meta(encoder)
+    # Inference on a CPU may take oneDNN's linear layer; traced it is `F.linear`, the same
+    # product by another name (tests/harness/test_macs.py compares the two).
+    wrapper = _Positional(module, [shape.modality for shape in shapes], patch_size)
+    images = [
+        torch.empty(
+            1, s.height, s.width, s.steps, len(modality(s.modality).bands), device="meta"
+        )
+        for s in shapes
+    ]
+    timestamps = torch.empty(1, shapes[0].steps, 3, dtype=torch.int64, device="meta")
+    with torch.no_grad():
+        analysis = FlopCountAnalysis(wrapper.eval(), (timestamps, *images))
+        analysis.set_op_handle(**_HANDLERS)
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        analysis.tracer_warnings("none")
+        by_module = analysis.by_module_and_operator()
+        _refuse_unknown(analysis.unsupported_ops())
+    return _split(by_module)
+
+
+def build_on_meta(build: Callable[[], nn.Module]) -> nn.Module:
+    """Build a module without memory for its weights."""
+    with torch.device("meta"):
+        return build()
+
+
+class MacCounter:
+    """Counts for one encoder, each input shape traced once."""
+
+    def __init__(self, build: Callable[[], nn.Module]) -> None:
+        """``build`` makes the encoder; it is called under ``torch.device("meta")``."""
+        self._build = build
+        self._module: nn.Module | None = None
+        self._counts: dict[tuple[tuple[InputShape, ...], int], MacCount] = {}
+
+    def count(self, shapes: CountedShape, patch_size: int) -> MacCount:
+        """As `count_macs`."""
+        key = (tuple(shapes), patch_size)
+        if key not in self._counts:
+            if self._module is None:
+                self._module = build_on_meta(self._build)
+            self._counts[key] = count_macs(self._module, shapes, patch_size)
+        return self._counts[key]
+
+    def published_axis(self) -> MacAxis:
+        """Mean MACs over the 13 published task inputs."""
+        return published_axis(self.count)
+
+
+class _Positional(nn.Module):
+    """An encoder with tensors for arguments, which is what tracing needs."""
+
+    def __init__(self, encoder: nn.Module, names: Sequence[str], patch_size: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.names = list(names)
+        self.patch_size = patch_size
+
+    def forward(self, timestamps: Tensor, *images: Tensor) -> tuple[Tensor, ...]:
+        named = dict(zip(self.names, images, strict=True))
+        return tuple(self.encoder(named, timestamps, self.patch_size).values())
+
+
+def _shape(value: Any) -> list[int]:
+    sizes: list[int] = value.type().sizes()
+    return sizes
+
+
+def _attention_macs(inputs: list[Any], _outputs: list[Any]) -> Counter[str]:
+    """Scores ``[..., Nq, d] x [..., d, Nk]`` and weighted values ``[..., Nq, Nk] x [..., Nk, dv]``."""
+    query, key, value = (_shape(tensor) for tensor in inputs[:3])
+    macs = prod(query[:-2]) * query[-2] * key[-2] * (query[-1] + value[-1])
+    return Counter({_ATTENTION: macs})
+
+
+def _batched_macs(inputs: list[Any], _outputs: list[Any]) -> Counter[str]:
+    """``baddbmm(input, a, b)``."""
+    a, b = _shape(inputs[1]), _shape(inputs[2])
+    return Counter({"baddbmm": a[0] * a[1] * a[2] * b[2]})
+
+
+def _nothing(_inputs: list[Any], _outputs: list[Any]) -> Counter[str]:
+    return Counter()
+
+
+# fvcore gives layer norms and resizes operations of their own, which are not MACs.
+_HANDLERS: dict[str, Callable[[list[Any], list[Any]], Counter[str]]] = {
+    **dict.fromkeys(_NO_MACS, _nothing),
+    "aten::scaled_dot_product_attention": _attention_macs,
+    "aten::baddbmm": _batched_macs,
+}
+
+
+def _refuse_unknown(operators: Iterable[str]) -> None:
+    unknown = sorted(set(operators))
+    if unknown:
+        raise RuntimeError(
+            f"MACs cannot be counted: no handler for {', '.join(unknown)}; say in harness/macs.py "
+            "what these operators cost"
+        )
+
+
+@dataclass
+class _Tally:
+    patch_embedding: int = 0
+    linear: int = 0
+    attention: int = 0
+
+
+def _split(by_module: dict[str, Counter[str]]) -> MacCount:
+    """Total, less what the patch embedding spent, is linear layers and attention."""
+    everything, embedding = by_module[""], by_module.get("encoder.patch_embedding", Counter())
+    for operator, macs in everything.items():
+        if macs and operator not in _LINEAR and operator != _ATTENTION:
+            raise RuntimeError(f"MACs of operator {operator} belong to no category; add it to one")
+    tally = _Tally(patch_embedding=round(sum(embedding.values())))
+    for operator, macs in everything.items():
+        outside = round(macs - embedding.get(operator, 0))
+        if operator == _ATTENTION:
+            tally.attention += outside
+        else:
+            tally.linear += outside
+    return MacCount(tally.patch_embedding, tally.linear, tally.attention)

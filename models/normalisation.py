@@ -1,0 +1,135 @@
+"""Bring bands to the range that encoders expect: from the pretraining's or the data's own statistics.
+
+Every band goes to ``(x - (mean - 2 std)) / (4 std)``, so that mean plus or minus two
+standard deviations becomes 0 to 1. It must not know data sets or encoders: arrays in,
+arrays out, bands on the last axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from models.errors import UserError, did_you_mean
+from models.sensors import modality
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BandStatistics:
+    """Mean and (population) standard deviation per band, float64 ``[D]``."""
+
+    mean: Array
+    std: Array
+
+
+def pretraining_statistics(modality_name: str) -> tuple[Array, Array]:
+    """Mean and standard deviation ``[D]`` of OlmoEarth's pretraining data, canonical band order.
+
+    Source and units are stated in ``variants/olmoearth_statistics.yaml``.
+    """
+    table = _pretraining_table()
+    if modality_name not in table:
+        raise UserError(
+            f'There are no pretraining statistics for "{modality_name}": '
+            f"{did_you_mean(modality_name, table)}."
+        )
+    rows = table[modality_name]
+    names = modality(modality_name).band_names
+    mean = np.array([rows[band]["mean"] for band in names], dtype=np.float64)
+    std = np.array([rows[band]["std"] for band in names], dtype=np.float64)
+    return mean, std
+
+
+@lru_cache(maxsize=1)
+def _pretraining_table() -> dict[str, dict[str, dict[str, float]]]:
+    text = resources.files("models").joinpath("variants/olmoearth_statistics.yaml").read_text()
+    statistics: dict[str, dict[str, dict[str, float]]] = yaml.safe_load(text)["statistics"]
+    return statistics
+
+
+def normalise(x: NDArray[Any], mean: Array, std: Array) -> NDArray[np.float32]:
+    """``(x - (mean - 2 std)) / (4 std)`` per band (last axis), as float32.
+
+    A band that never varies (std 0) carries nothing, and becomes 0.5, the middle of the
+    range and what the formula gives any other band at its mean: never NaN or infinite.
+    """
+    if x.shape[-1] != len(mean) or len(mean) != len(std):
+        raise UserError(
+            f"Images have {x.shape[-1]} bands but the statistics are of {len(mean)}; "
+            "use the statistics of the same bands."
+        )
+    varies = std > 0
+    scale = np.where(varies, 1.0 / (4.0 * np.where(varies, std, 1.0)), 0.0)
+    # x * scale + shift, with the constants in float64 and the arrays in float32: one rounding
+    # of each constant, and no float64 copy of the images.
+    shift = 0.5 - mean * scale
+    y = x.astype(np.float32)
+    y *= scale.astype(np.float32)
+    y += shift.astype(np.float32)
+    return y
+
+
+@dataclass
+class StatisticsAccumulator:
+    """Streaming mean and standard deviation per band; parts computed apart can be merged.
+
+    Chan, Golub and LeVeque 1983: each batch is reduced by itself in two passes (no
+    cancellation for bands with a large mean and a small spread), then merged.
+    """
+
+    count: int = 0
+    mean: Array = field(default_factory=lambda: np.zeros(0))
+    squares: Array = field(default_factory=lambda: np.zeros(0))
+
+    def update(self, batch: NDArray[Any]) -> None:
+        """Take in a batch ``[..., D]``."""
+        rows = np.asarray(batch, dtype=np.float64).reshape(-1, batch.shape[-1])
+        if not len(rows):
+            return
+        mean = rows.mean(axis=0)
+        centred = rows - mean
+        squares = np.einsum("nd,nd->d", centred, centred)
+        self.merge(StatisticsAccumulator(len(rows), mean, squares))
+
+    def merge(self, other: StatisticsAccumulator) -> None:
+        """Take in what another accumulator has seen."""
+        if not other.count:
+            return
+        if not self.count:
+            self.count, self.mean, self.squares = other.count, other.mean, other.squares
+            return
+        if len(self.mean) != len(other.mean):
+            raise UserError(
+                f"Images of {len(self.mean)} and of {len(other.mean)} bands are mixed; "
+                "statistics need the same bands throughout."
+            )
+        total = self.count + other.count
+        delta = other.mean - self.mean
+        self.squares = self.squares + other.squares + delta**2 * (self.count * other.count / total)
+        self.mean = self.mean + delta * (other.count / total)
+        self.count = total
+
+    def result(self) -> BandStatistics:
+        """Statistics of everything seen; a `UserError` when that is nothing or not finite."""
+        if not self.count:
+            raise UserError("There are no images to compute band statistics from.")
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.squares).all()):
+            raise UserError("Images hold NaN or infinite values; band statistics need finite ones.")
+        return BandStatistics(self.mean, np.sqrt(self.squares / self.count))
+
+
+def dataset_statistics(batches: Iterable[NDArray[Any]]) -> BandStatistics:
+    """Statistics per band over batches ``[..., D]``, read once, one in memory at a time."""
+    accumulator = StatisticsAccumulator()
+    for batch in batches:
+        accumulator.update(batch)
+    return accumulator.result()
