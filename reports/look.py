@@ -56,19 +56,21 @@ class Cast:
 
     @classmethod
     def of(cls, results: SuiteResults) -> Cast:
-        """Names and versions; the family shows only where there are several."""
+        """Names and versions.
+
+        Where there are several families, the colours name them, and so do the labels of
+        all but the most numerous one.
+        """
         rows = results.variants.to_dicts()
-        alone = len({row["family"] for row in rows}) == 1
-        ordered = sorted(rows, key=lambda row: version_key(row["version"]))
-        families = list(dict.fromkeys(row["family"] for row in rows))
-        ordered.sort(key=lambda row: families.index(row["family"]))
+        families = [row["family"] for row in rows]
+        order = sorted(set(families), key=lambda f: (-families.count(f), families.index(f)))
+        rows.sort(key=lambda row: (order.index(row["family"]), version_key(row["version"])))
+        main, alone = order[0] if order else "", len(order) == 1
         return cls(
-            {r["variant"]: words.short_label(r["variant"], r["family"], alone) for r in ordered},
+            {r["variant"]: words.short_label(r["variant"], main) for r in rows},
             {
-                r["variant"]: words.clip(
-                    r["version"] if alone else f"{r['family']} {r['version']}", 24
-                )
-                for r in ordered
+                r["variant"]: words.clip(f"{'' if alone else r['family']} {r['version']}", 24)
+                for r in rows
             },
         )
 

@@ -31,16 +31,14 @@ def is_trustworthy(tiers: Sequence[str], origin: str) -> bool:
     return origin == "real" and set(tiers) <= {"official", "published"}
 
 
-def short_label(variant: str, family: str, only_family: bool) -> str:
-    """A variant in a figure: version and size, the scheme when it departs, the family if needed.
+def short_label(variant: str, main_family: str) -> str:
+    """A variant in a figure: version and size, the scheme when it departs, a foreign family.
 
-    ``olmoearth-v1-nano:single`` reads ``v1 nano :single``.
+    ``olmoearth-v1-nano:single`` reads ``v1 nano :single`` among OlmoEarth variants.
     """
     stem, colon, scheme = variant.partition(":")
-    if only_family and stem.startswith(f"{family}-"):
-        stem = stem[len(family) + 1 :]
-    text = stem.replace("-", " ") + (f" :{scheme}" if colon else "")
-    return clip(text, 34)
+    text = stem.removeprefix(f"{main_family}-").replace("-", " ")
+    return clip(text + (f" :{scheme}" if colon else ""), 34)
 
 
 def clip(text: str, length: int) -> str:

@@ -1,0 +1,138 @@
+"""Results and reports on disk: written whole or not at all, the same bytes for the same results.
+
+`save_results` and `load_results` carry a `SuiteResults` to another machine. It must know
+nothing of what is in a report.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from reports.table import (
+    SAMPLE_SCHEMA,
+    SCORE_SCHEMA,
+    VARIANT_SCHEMA,
+    MissingCell,
+    RunInfo,
+    SuiteResults,
+    TaskInfo,
+)
+
+FORMAT = "tokenrank-results-1"
+_TABLES = {"variants": VARIANT_SCHEMA, "scores": SCORE_SCHEMA, "samples": SAMPLE_SCHEMA}
+
+
+class ResultsError(ValueError):
+    """A folder that does not hold readable results; the message is one sentence for the user."""
+
+
+def write_whole(path: Path, content: bytes | str) -> Path:
+    """Write a file by way of a temporary one beside it: it appears whole or stays as it was."""
+    raw = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(raw)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def as_json(value: Any) -> str:
+    """Indented JSON with sorted keys and a final newline; numbers that JSON lacks are refused."""
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return text + "\n"
+
+
+def as_parquet(frame: pl.DataFrame) -> bytes:
+    """A frame as Parquet bytes."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd", statistics=True)
+    return buffer.getvalue()
+
+
+def save_results(results: SuiteResults, folder: Path) -> None:
+    """Write results into a folder: ``run.json`` and one Parquet file per table.
+
+    ``run.json`` comes last, so a folder that has one is complete.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, schema in _TABLES.items():
+        frame: pl.DataFrame = getattr(results, name)
+        tidy = frame.select(pl.col(column).cast(kind) for column, kind in schema.items())
+        if name != "variants":  # whose order is the suite's
+            tidy = tidy.sort([c for c in ("variant", "task", "seed", "sample") if c in schema])
+        write_whole(folder / f"{name}.parquet", as_parquet(tidy))
+    facts = {**asdict(results.run), "versions": dict(results.run.versions)}
+    write_whole(folder / "run.json", as_json({"format": FORMAT, "run": facts}))
+
+
+def load_results(folder: Path) -> SuiteResults:
+    """Read what `save_results` wrote.
+
+    Raises `ResultsError` when the folder lacks a file, or one is broken or of another format.
+    """
+    record = _read_record(folder / "run.json")
+    try:
+        run = _run_info(record["run"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ResultsError(
+            f"{folder / 'run.json'} lacks or mistypes {error}; save the results again."
+        ) from None
+    frames = {name: _read_table(folder / f"{name}.parquet", s) for name, s in _TABLES.items()}
+    return SuiteResults(run, **frames)
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ResultsError(
+            f"{path.parent} holds no saved results (no {path.name}); name the results folder of "
+            "a finished suite run."
+        ) from None
+    except ValueError:
+        raise ResultsError(f"{path} is not readable JSON; save the results again.") from None
+    found = record.get("format") if isinstance(record, dict) else None
+    if found != FORMAT:
+        raise ResultsError(
+            f'{path} has format "{found}", but this version reads "{FORMAT}"; save the results '
+            "again with this version."
+        )
+    return dict(record)
+
+
+def _read_table(path: Path, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    try:
+        frame = pl.read_parquet(path.read_bytes())
+    except FileNotFoundError:
+        raise ResultsError(f"{path} is missing; save the results again.") from None
+    except (pl.exceptions.PolarsError, OSError):
+        raise ResultsError(f"{path} is broken or cut short; save the results again.") from None
+    if dict(frame.schema) != dict(schema):
+        raise ResultsError(
+            f"{path} has other columns than {', '.join(schema)}; save the results again."
+        )
+    return frame
+
+
+def _run_info(raw: Mapping[str, Any]) -> RunInfo:
+    facts = dict(raw)
+    tasks = tuple(_frozen(TaskInfo, task) for task in facts.pop("tasks"))
+    missing = tuple(_frozen(MissingCell, cell) for cell in facts.pop("missing"))
+    run: RunInfo = _frozen(RunInfo, {**facts, "tasks": tasks, "missing": missing})
+    return run
+
+
+def _frozen(kind: Any, facts: Mapping[str, Any]) -> Any:
+    """A data class from JSON: lists are tuples again, and every field must be there."""
+    names = [field.name for field in fields(kind)]
+    return kind(**{n: tuple(v) if isinstance(v := facts[n], list) else v for n in names})
