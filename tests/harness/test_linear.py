@@ -146,3 +146,18 @@ def test_nan_embeddings_are_refused_by_name():
     views = {**inputs.views, ("dataset", "max"): EmbeddedSplit(train, split.val, split.test)}
     with pytest.raises(UserError, match=r"Row 7 of the train embeddings \(dataset .* max"):
         ProbeInputs(views, inputs.labels, inputs.n_classes)
+
+
+def test_the_number_of_cores_changes_nothing_and_is_left_as_it_was():
+    inputs = make_inputs()
+    trials = TRIALS * 4  # more than one group
+    before = torch.get_num_threads()
+    weights = []
+    try:
+        for cores in (1, 3):
+            torch.set_num_threads(cores)
+            weights.append(train_heads(inputs, trials, Training(epochs=2), seed=0).weight)
+            assert torch.get_num_threads() == cores
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*weights)
