@@ -41,7 +41,7 @@ def _first_place(ranking: RankingTable) -> str:
             f"{best.variant} has the best average rank, {words.rank_text(best.average_rank)} over "
             f"{over}; without per-sample predictions nothing can be said of its certainty."
         )
-    place = f"average rank {_with_interval(best)} over {over}"
+    place = f"average rank {_with_interval(best)}, over {over}"
     tied = [r.variant for r in ranked[1:] if r.significance_tier == 1]
     behind = len(ranked) - 1 - len(tied)
     if not behind:
@@ -60,10 +60,8 @@ def _first_place(ranking: RankingTable) -> str:
 
 
 def _with_interval(ranked: RankedVariant) -> str:
-    return (
-        f"{words.rank_text(ranked.average_rank)}, 95% interval "
-        f"{words.spans(ranked.interval, 'rank')},"
-    ).rstrip(",")
+    spread = words.spans(ranked.interval, "rank")
+    return f"{words.rank_text(ranked.average_rank)}, 95% interval {spread}"
 
 
 def _versions(ranking: RankingTable, pairs: Sequence[Pair]) -> list[str]:
@@ -78,24 +76,18 @@ def _versions(ranking: RankingTable, pairs: Sequence[Pair]) -> list[str]:
 def _version_sentence(
     reference: str, candidate: str, pairs: Sequence[Pair], ranking: RankingTable
 ) -> str:
-    costs = [f"{words.ratio(p.macs_ratio)} at {p.size}" for p in pairs if p.macs_ratio is not None]
-    cost = f"{candidate} needs fewer MACs than {reference} ({words.listed(costs)})"
-    if any((p.macs_ratio or 1) <= 1 for p in pairs):
-        cost = f"{candidate}'s MACs against {reference}'s ({reference} / {candidate}): " + (
-            words.listed(costs)
-        )
-    if not costs:
-        cost = f"{candidate} against {reference}"
-    return f"{cost}; {_outcome(pairs, ranking)}"
+    costs = [f"{words.cost_change(p.macs_ratio)} ({p.size})" for p in pairs if p.macs_ratio]
+    needs = f" needs {words.listed(costs)}" if costs else ""
+    return f"Against {reference}, {candidate}{needs}; {_outcome(pairs, ranking)}"
 
 
 def _schemes(ranking: RankingTable, pairs: Sequence[Pair]) -> str:
     mine = [p for p in pairs if p.kind == "scheme" and p.tier in ranking.tiers]
     if not mine:
         return ""
-    costs = [f"{p.candidate} {words.ratio(p.macs_ratio)}" for p in mine if p.macs_ratio]
-    lead = f" (MACs of the own scheme / of the other: {words.listed(costs, 3)})" if costs else ""
-    return f"Other token schemes than a version's own{lead}: {_outcome(mine, ranking)}"
+    costs = [f"{p.candidate}: {words.cost_change(p.macs_ratio)}" for p in mine if p.macs_ratio]
+    lead = f" ({words.listed(costs, 3)})" if costs else ""
+    return f"Putting another token scheme on a version{lead}; {_outcome(mine, ranking)}"
 
 
 def _outcome(pairs: Sequence[Pair], ranking: RankingTable) -> str:
@@ -109,14 +101,15 @@ def _outcome(pairs: Sequence[Pair], ranking: RankingTable) -> str:
     worse = [f"{p.size} on {d.task}" for p, d in all_found if d.verdict == "worse"]
     better = sum(d.verdict == "better" for _, d in all_found)
     even = [(tasks[d.task], d) for _, d in all_found if d.verdict == "not separated"]
-    n = words.number(len(all_found), "score comparison")
+    n = words.number(len(all_found), "paired score comparison")
     if len(even) == len(all_found):
         return f"in {n}, no difference is separated from zero{_allows(even)}."
-    lost = f" ({words.listed(worse, 4)})" if worse else ""
-    return (
-        f"in {n}, it is worse in {len(worse)}{lost}, better in {better}, "
-        f"and {len(even)} {'is' if len(even) == 1 else 'are'} not separated{_allows(even)}."
-    )
+    parts = [f"worse in {len(worse)} ({words.listed(worse, 4)})" if worse else "worse in none"]
+    if better:
+        parts.append(f"better in {better}")
+    if even:
+        parts.append(f"not separated in {len(even)}{_allows(even)}")
+    return f"in {n}, it scores {words.listed(parts)}."
 
 
 def _allows(even: Sequence[tuple[TaskInfo, Difference]]) -> str:
@@ -127,7 +120,7 @@ def _allows(even: Sequence[tuple[TaskInfo, Difference]]) -> str:
         if d.interval
     ]
     worst = max(losses, default=0.0)
-    return f" (a loss of up to {words.score(worst)} remains possible)" if worst > 0 else ""
+    return f" (a loss of up to {words.score(worst)} is not excluded)" if worst > 0 else ""
 
 
 def _limits(ranking: RankingTable) -> str:

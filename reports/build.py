@@ -55,11 +55,10 @@ def build_report(results: SuiteResults, folder: Path, resamples: int = RESAMPLES
     folder.mkdir(parents=True, exist_ok=True)
     paths = tuple(write_whole(folder / name, raw) for name, raw in images)
     table = flat_table(results, rankings)
+    record = _record(results, rankings, pairs, table)
     return ReportFiles(
         parquet=write_whole(folder / "results.parquet", as_parquet(table)),
-        json=write_whole(
-            folder / "results.json", as_json(_record(results, rankings, pairs, table))
-        ),
+        json=write_whole(folder / "results.json", as_json(record)),
         markdown=write_whole(folder / "report.md", render_markdown(content)),
         html=write_whole(folder / "report.html", render_html(content)),
         figures=paths,
@@ -147,12 +146,10 @@ def flat_table(results: SuiteResults, rankings: Sequence[RankingTable]) -> pl.Da
 
     Incomplete variants have null ranks; a missing score is null, never imputed.
     """
-    rows = [
-        _flat_row(ranking, entry, task)
-        for ranking in rankings
-        for entry in (*ranking.ranked, *ranking.incomplete)
-        for task in ranking.tasks
-    ]
+    rows = []
+    for ranking in rankings:
+        entries: list[RankedVariant | IncompleteVariant] = [*ranking.ranked, *ranking.incomplete]
+        rows += [_flat_row(ranking, entry, task) for entry in entries for task in ranking.tasks]
     facts = results.variants.drop("tier")
     return pl.DataFrame(rows, schema=_FLAT_SCHEMA).join(
         facts, on="variant", how="left", maintain_order="left"

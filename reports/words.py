@@ -64,6 +64,16 @@ def count(value: float | None) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
 
 
+def whole(value: int | None) -> str:
+    """A small whole number."""
+    return NO_VALUE if value is None else str(value)
+
+
+def percent(share: float | None) -> str:
+    """A share of one in whole percent."""
+    return NO_VALUE if share is None else f"{share:.0%}"
+
+
 def score(value: float | None) -> str:
     """A score with three decimals."""
     return NO_VALUE if value is None else f"{value:.3f}"
@@ -83,6 +93,13 @@ def rank_text(value: float) -> str:
 def ratio(value: float | None) -> str:
     """Reference over candidate cost: ``2.9x``."""
     return NO_VALUE if value is None else f"{value:.2f}x" if value < 10 else f"{value:.0f}x"
+
+
+def cost_change(value: float) -> str:
+    """A MACs ratio (reference / candidate) as a phrase: ``2.90x fewer MACs``."""
+    if abs(value - 1) < 0.005:
+        return "the same MACs"
+    return f"{ratio(value)} fewer MACs" if value > 1 else f"{ratio(1 / value)} more MACs"
 
 
 def spans(found: Interval | None, form: str = "score") -> str:
