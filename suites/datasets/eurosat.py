@@ -133,7 +133,8 @@ class EuroSat:
         if split == "published" and lists is None:
             raise UserError(
                 f"The published split of eurosat needs {', '.join(SPLIT_FILES.values())} "
-                f'beside the tiles in {folder}; run "tokenrank data get eurosat" or set split: seeded.'
+                f'beside the tiles in {folder}; run "tokenrank data get eurosat" '
+                "or set split: seeded."
             )
         self._lists = lists if split != "seeded" else None
 

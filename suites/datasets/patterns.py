@@ -86,7 +86,8 @@ def parcels(rng: Rng, width: float, length: float, *, jitter: float = 0.5) -> I6
     cut = rng.random(64, dtype=np.float32) * np.float32(length)
     scale = 1 + np.float32(jitter) * (rng.random(64, dtype=np.float32) - np.float32(0.5))
     order = np.floor((place.along + cut[strip]) / (np.float32(length) * scale[strip]))
-    return (strip * 64 + (order.astype(np.int64) & 63)).astype(np.int64)
+    number_of: I64 = strip * 64 + (order.astype(np.int64) & 63)
+    return number_of
 
 
 def rows(rng: Rng, period: float) -> F32:

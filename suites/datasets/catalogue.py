@@ -1,0 +1,195 @@
+"""The data sets by name: which there are, where they lie, and how one becomes a `Dataset`.
+
+The single place that decides between real and simulated data. It falls back to the
+simulated set only where the caller allows it and no data directory was set; a setting
+that leads nowhere is an error, because a number measured on other data than intended is
+worse than none. It must know nothing of suites or of the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from models.errors import UserError, did_you_mean
+from suites.datasets import eurosat, geobench
+from suites.datasets.base import Dataset, Origin
+from suites.datasets.eurosat import EuroSat
+from suites.datasets.geobench import GeoBench
+from suites.datasets.simulated import Simulated
+
+DATA_DIR = "TOKENRANK_DATA"
+"""Environment variable that names the data directory."""
+
+Options = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One known data set.
+
+    ``options`` maps each option it takes to its type; ``find`` locates it under a data
+    directory (``None`` for a built-in set); ``open`` builds it from that folder, the data
+    directory, checked options and the cache folder.
+    """
+
+    name: str
+    title: str
+    origin: Origin
+    options: Mapping[str, type]
+    layout: str
+    find: Callable[[Path], Path | None] | None
+    open: Callable[[Path, Path, dict[str, Any], Path | None], Dataset]
+
+
+@dataclass(frozen=True)
+class Availability:
+    """A line of ``data list``: ``folder`` is where it lies, ``None`` when it is not there."""
+
+    name: str
+    title: str
+    origin: Origin
+    builtin: bool
+    folder: Path | None
+    layout: str
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can be used as it is."""
+        return self.builtin or self.folder is not None
+
+
+ENTRIES: dict[str, Entry] = {
+    "eurosat": Entry(
+        "eurosat",
+        "EuroSAT-MS: 10 land-cover classes, 13 bands, 64 x 64",
+        "real",
+        {"split": str},
+        f"{eurosat.LAYOUTS[0]}/<Class>/<Class>_N.tif",
+        eurosat.find_folder,
+        lambda folder, root, options, cache: EuroSat(
+            folder, lists_dir=root, cache_dir=cache, **options
+        ),
+    ),
+    "m-eurosat": Entry(
+        "m-eurosat",
+        "GEO-Bench v1 m-eurosat: 10 classes, 13 bands, 64 x 64, published split",
+        "real",
+        {"partition": str, "band_order": str},
+        f"{geobench.ROOTS[0]}/m-eurosat/id_N.hdf5",
+        lambda root: geobench.find_folder(root, "m-eurosat"),
+        lambda folder, _root, options, cache: GeoBench(
+            folder, "m-eurosat", cache_dir=cache, **options
+        ),
+    ),
+    "simulated": Entry(
+        "simulated",
+        "SIMULATED Sentinel-2 land cover: 10 classes, 13 bands, 64 x 64 (built in)",
+        "simulated",
+        {"size": int, "seed": int},
+        "built in",
+        None,
+        lambda _folder, _root, options, _cache: Simulated(**options),
+    ),
+}
+
+
+def entry_of(name: str) -> Entry:
+    """Look a data set up; a `UserError` names the known ones."""
+    try:
+        return ENTRIES[name]
+    except KeyError:
+        raise UserError(f'Unknown data set "{name}": {did_you_mean(name, ENTRIES)}.') from None
+
+
+def available(data_dir: Path | None) -> list[Availability]:
+    """All known data sets, and where each lies under a data directory (if one is set)."""
+    if data_dir is not None:
+        _require_folder(data_dir)
+    return [
+        Availability(
+            entry.name,
+            entry.title,
+            entry.origin,
+            entry.find is None,
+            entry.find(data_dir) if entry.find is not None and data_dir is not None else None,
+            entry.layout,
+        )
+        for entry in ENTRIES.values()
+    ]
+
+
+def resolve(
+    name: str,
+    data_dir: Path | None,
+    options: Options | None = None,
+    *,
+    fallback: Literal["simulated"] | None = None,
+    fallback_options: Options | None = None,
+    cache_dir: Path | None = None,
+) -> Dataset:
+    """The data set a suite asks for.
+
+    With ``fallback="simulated"`` and *no* data directory set, a set that must be fetched
+    is replaced by the simulated one (its card says so in every line a reader meets).
+    ``options`` are the data set's own and never reach the fallback, which takes
+    ``fallback_options``.
+    ``cache_dir`` keeps pixel digests so that a second look costs about a second.
+
+    Raises `UserError` for an unknown name or option, a data directory that is missing or
+    empty, and a data directory that does not hold the set.
+    """
+    entry = entry_of(name)
+    checked = _checked_options(entry, options or {})
+    if entry.find is None:
+        return entry.open(Path(), Path(), checked, cache_dir)
+    if data_dir is None:
+        if fallback == "simulated":
+            return resolve(fallback, None, fallback_options)
+        raise UserError(
+            f'Data set "{name}" needs a data directory: set {DATA_DIR} or the data-directory '
+            f'option to a folder that holds {entry.layout}, or run "tokenrank data get {name}".'
+        )
+    _require_folder(data_dir)
+    folder = entry.find(data_dir)
+    if folder is None:
+        raise UserError(
+            f'The data directory {data_dir} does not hold data set "{name}" ({entry.layout}); '
+            f'run "tokenrank data get {name}", correct {DATA_DIR}, or unset it to use what is '
+            "built in."
+        )
+    return entry.open(folder, data_dir, checked, cache_dir)
+
+
+def _require_folder(data_dir: Path) -> None:
+    if not data_dir.is_dir():
+        raise UserError(
+            f"The data directory {data_dir} does not exist; create it or correct {DATA_DIR}."
+        )
+    try:
+        empty = next(data_dir.iterdir(), None) is None
+    except OSError as error:
+        raise UserError(
+            f"The data directory {data_dir} cannot be listed: {error.strerror or error}."
+        ) from None
+    if empty:
+        raise UserError(
+            f"The data directory {data_dir} is empty; fetch a data set into it with "
+            f'"tokenrank data get" or unset {DATA_DIR}.'
+        )
+
+
+def _checked_options(entry: Entry, options: Options) -> dict[str, Any]:
+    for option, value in options.items():
+        if option not in entry.options:
+            allowed = did_you_mean(option, entry.options)
+            raise UserError(f'Data set "{entry.name}" has no option "{option}": {allowed}.')
+        wanted = entry.options[option]
+        if not isinstance(value, wanted) or isinstance(value, bool):
+            kind = "a whole number" if wanted is int else "a text"
+            raise UserError(
+                f'Option "{option}" of data set "{entry.name}" must be {kind}, not {value!r}.'
+            )
+    return dict(options)
