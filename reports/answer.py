@@ -76,9 +76,21 @@ def _versions(ranking: RankingTable, pairs: Sequence[Pair]) -> list[str]:
 def _version_sentence(
     reference: str, candidate: str, pairs: Sequence[Pair], ranking: RankingTable
 ) -> str:
-    costs = [f"{words.cost_change(p.macs_ratio)} ({p.size})" for p in pairs if p.macs_ratio]
-    needs = f" needs {words.listed(costs)}" if costs else ""
-    return f"Against {reference}, {candidate}{needs}; {_outcome(pairs, ranking)}"
+    return f"Against {reference}, {candidate}{_needs(pairs)}; {_outcome(pairs, ranking)}"
+
+
+def _needs(pairs: Sequence[Pair]) -> str:
+    """The cost of a later version, all sizes together, as briefly as the numbers allow."""
+    costs = {p.size: words.cost_change(p.macs_ratio) for p in pairs if p.macs_ratio}
+    if not costs:
+        return ""
+    if len(set(costs.values())) == 1:
+        sizes = "" if len(costs) == 1 else " at every size"
+        return f" needs {next(iter(costs.values()))}{sizes}"
+    if all(text.endswith(" fewer MACs") for text in costs.values()):
+        short = [f"{text.removesuffix(' fewer MACs')} ({size})" for size, text in costs.items()]
+        return f" needs {words.listed(short)} fewer MACs"
+    return f" needs {words.listed([f'{text} ({size})' for size, text in costs.items()])}"
 
 
 def _schemes(ranking: RankingTable, pairs: Sequence[Pair]) -> str:

@@ -25,7 +25,7 @@ def task_scores_chart(
     if not names:
         return None
     columns = 1 if frame.is_narrow else min(len(ranking.tasks), 2)
-    width = 170 if frame.is_narrow else 600 // columns - 60
+    width = 170 if frame.is_narrow else 700 // columns - 55
     panels = [
         _task_panel(results, ranking, names, i, width, columns) for i in range(len(ranking.tasks))
     ]

@@ -96,10 +96,11 @@ def ratio(value: float | None) -> str:
 
 
 def cost_change(value: float) -> str:
-    """A MACs ratio (reference / candidate) as a phrase: ``2.90x fewer MACs``."""
+    """A MACs ratio (reference / candidate) as a phrase: ``2.9x fewer MACs``."""
     if abs(value - 1) < 0.005:
         return "the same MACs"
-    return f"{ratio(value)} fewer MACs" if value > 1 else f"{ratio(1 / value)} more MACs"
+    change, word = (value, "fewer") if value > 1 else (1 / value, "more")
+    return f"{change:.2f}x {word} MACs" if change < 1.1 else f"{change:.1f}x {word} MACs"
 
 
 def spans(found: Interval | None, form: str = "score") -> str:
