@@ -33,25 +33,29 @@ _LINEAR = frozenset({"linear", "addmm", "mm", "matmul", "bmm", "baddbmm", "einsu
 _ATTENTION = "scaled_dot_product_attention"
 
 # Operators that hold no product of two tensors' inner dimensions. Everything else raises.
-_NO_MACS = frozenset(
-    f"aten::{name}"
-    for name in (
-        # shapes and copies
+_NO_MACS_BY_KIND = {
+    "shapes and copies": (
         "view reshape permute transpose t flatten unflatten expand expand_as contiguous clone "
         "unsqueeze squeeze unbind split chunk slice select index gather scatter cat stack to size "
         "alias detach arange zeros zeros_like ones ones_like full full_like empty new_zeros "
         "new_ones repeat repeat_interleave roll flip movedim embedding index_select masked_fill "
-        "where copy_ meshgrid "
-        # element by element
-        "add add_ sub sub_ rsub mul mul_ div div_ neg reciprocal pow sqrt rsqrt exp log sin cos tanh sigmoid "
-        "relu relu_ gelu silu softmax _softmax dropout eq ne lt le gt ge logical_not logical_and "
-        "logical_or bitwise_not clamp floor round abs maximum minimum outer "
-        # reductions and norms: one addition per element at most
-        "layer_norm native_layer_norm batch_norm mean sum max min amax amin argsort sort norm "
-        # the image resize before patch embedding: a fixed interpolation, not a learned product
+        "where copy_ meshgrid"
+    ),
+    "element by element": (
+        "add add_ sub sub_ rsub mul mul_ div div_ neg reciprocal pow sqrt rsqrt exp log sin cos "
+        "tanh sigmoid relu relu_ gelu silu softmax _softmax dropout eq ne lt le gt ge "
+        "logical_not logical_and logical_or bitwise_not clamp floor round abs maximum minimum outer"
+    ),
+    "reductions and norms": (
+        "layer_norm native_layer_norm batch_norm mean sum max min amax amin argsort sort norm"
+    ),
+    "fixed interpolation of the image before it is cut into patches": (
         "upsample_bicubic2d _upsample_bicubic2d_aa upsample_bilinear2d _upsample_bilinear2d_aa "
         "upsample_nearest2d"
-    ).split()
+    ),
+}
+_NO_MACS = frozenset(
+    f"aten::{name}" for names in _NO_MACS_BY_KIND.values() for name in names.split()
 )
 
 
@@ -74,9 +78,7 @@ def count_macs(
     # product by another name (tests/harness/test_macs.py compares the two).
     wrapper = _Positional(module, [shape.modality for shape in shapes], patch_size)
     images = [
-        torch.empty(
-            1, s.height, s.width, s.steps, len(modality(s.modality).bands), device="meta"
-        )
+        torch.empty(1, s.height, s.width, s.steps, len(modality(s.modality).bands), device="meta")
         for s in shapes
     ]
     timestamps = torch.empty(1, shapes[0].steps, 3, dtype=torch.int64, device="meta")
@@ -139,7 +141,7 @@ def _shape(value: Any) -> list[int]:
 
 
 def _attention_macs(inputs: list[Any], _outputs: list[Any]) -> Counter[str]:
-    """Scores ``[..., Nq, d] x [..., d, Nk]`` and weighted values ``[..., Nq, Nk] x [..., Nk, dv]``."""
+    """Scores ``[Nq, d] x [d, Nk]`` and weighted values ``[Nq, Nk] x [Nk, dv]``, for every head."""
     query, key, value = (_shape(tensor) for tensor in inputs[:3])
     macs = prod(query[:-2]) * query[-2] * key[-2] * (query[-1] + value[-1])
     return Counter({_ATTENTION: macs})

@@ -58,35 +58,36 @@ class MacCount:
 
 @dataclass(frozen=True)
 class TaskShape:
-    """One input of the published cost axis: time steps, image side, how many tasks have it."""
+    """One input of the published cost axis: time steps, image size, how many tasks have it."""
 
     steps: int
-    side: int
+    height: int
+    width: int
     weight: int
 
     @property
     def patch_size(self) -> int:
         """4 pixels, or the image side if that is smaller."""
-        return min(4, self.side)
+        return min(4, self.height, self.width)
 
     def inputs(self, modality: str = "sentinel2_l2a") -> tuple[InputShape, ...]:
         """As the input shape of one modality."""
-        return (InputShape(self.side, self.side, self.steps, modality),)
+        return (InputShape(self.height, self.width, self.steps, modality),)
 
 
 PUBLISHED_TASK_SHAPES = tuple(
     TaskShape(*row)
     for row in (
-        (1, 120, 1),
-        (1, 32, 1),
-        (1, 64, 2),
-        (12, 1, 2),
-        (6, 1, 1),
-        (1, 256, 2),
-        (12, 64, 1),
-        (1, 80, 1),
-        (12, 4, 1),
-        (12, 32, 1),
+        (1, 120, 120, 1),
+        (1, 32, 32, 1),
+        (1, 64, 64, 2),
+        (12, 1, 1, 2),
+        (6, 1, 1, 1),
+        (1, 256, 256, 2),
+        (12, 64, 64, 1),
+        (1, 80, 80, 1),
+        (12, 4, 4, 1),
+        (12, 32, 32, 1),
     )
 )
 """The 13 task inputs whose mean MACs are the family's published x-axis (10 distinct)."""

@@ -8,29 +8,19 @@ to the bit, its unusual frequencies included: a checkpoint has learned with them
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import lru_cache, wraps
-from typing import ParamSpec
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-P = ParamSpec("P")
 
-
-def _constant(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """Cache the tensor, made outside inference mode so that training may use it too."""
-
-    @lru_cache(maxsize=64)
-    def compute(*args: P.args, **kwargs: P.kwargs) -> Tensor:
-        with torch.inference_mode(False), torch.no_grad():
-            return function(*args, **kwargs)
-
-    @wraps(function)
-    def cached(*args: P.args, **kwargs: P.kwargs) -> Tensor:
-        return compute(*args, **kwargs)
-
-    return cached
+@contextmanager
+def _constant() -> Iterator[None]:
+    """Make tensors outside inference mode, so that training may use the cached ones too."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 def _sines(positions: Tensor, width: int) -> Tensor:
@@ -40,20 +30,19 @@ def _sines(positions: Tensor, width: int) -> Tensor:
     float32 in this order of operations: at position 250 one rounding step of a frequency
     already moves a cosine by 1e-5.
     """
-    frequencies = 1.0 / 10000 ** (
-        torch.arange(width // 2, device=positions.device) / width / 2.0
-    )
+    frequencies = 1.0 / 10000 ** (torch.arange(width // 2, device=positions.device) / width / 2.0)
     angles = positions[:, None] * frequencies
     return torch.cat((torch.sin(angles), torch.cos(angles)), dim=1)
 
 
-@_constant
+@lru_cache(maxsize=64)
 def time_encoding(steps: int, width: int, device: torch.device) -> Tensor:
     """Index of the time step: ``[steps, width]``."""
-    return _sines(torch.arange(steps, device=device), width)
+    with _constant():
+        return _sines(torch.arange(steps, device=device), width)
 
 
-@_constant
+@lru_cache(maxsize=64)
 def space_encoding(
     rows: int, columns: int, spacing: float, width: int, device: torch.device
 ) -> Tensor:
@@ -62,10 +51,11 @@ def space_encoding(
     ``spacing`` is the distance between patches in units of 10 m.
     """
     half = width // 2
-    across = _sines(torch.arange(columns, device=device) * spacing, half)
-    down = _sines(torch.arange(rows, device=device) * spacing, half)
     grid = (rows, columns, half)
-    return torch.cat((across[None].expand(grid), down[:, None].expand(grid)), dim=-1)
+    with _constant():
+        across = _sines(torch.arange(columns, device=device) * spacing, half)
+        down = _sines(torch.arange(rows, device=device) * spacing, half)
+        return torch.cat((across[None].expand(grid), down[:, None].expand(grid)), dim=-1)
 
 
 def month_table(width: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Bring bands to the range that encoders expect: from the pretraining's or the data's own statistics.
+"""Bring bands to the range that encoders expect, by the pretraining's or the data's statistics.
 
 Every band goes to ``(x - (mean - 2 std)) / (4 std)``, so that mean plus or minus two
 standard deviations becomes 0 to 1. It must not know data sets or encoders: arrays in,

@@ -191,7 +191,7 @@ class OlmoEarthEncoder(nn.Module):
             x = self._transform(x)
         else:
             x = self._transform_visible(x, _visible(grids, masks, patch_size))
-        parts = x.split([tokens.shape[1] for tokens in flat], dim=1)
+        parts = torch.split(x, [tokens.shape[1] for tokens in flat], dim=1)
         return {
             name: part.view(grid.shape)
             for (name, grid), part in zip(grids.items(), parts, strict=True)
@@ -280,9 +280,7 @@ class OlmoEarthEncoder(nn.Module):
                 )
 
 
-def _visible(
-    grids: Mapping[str, Tensor], masks: Mapping[str, Tensor], patch_size: int
-) -> Tensor:
+def _visible(grids: Mapping[str, Tensor], masks: Mapping[str, Tensor], patch_size: int) -> Tensor:
     """Which tokens are seen, ``[B, N]``, in the order in which the tokens are concatenated."""
     unknown = [name for name in masks if name not in grids]
     if unknown:

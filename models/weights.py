@@ -22,10 +22,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from models.checkpoints import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    file_sha256,
+    hub_file,
+    local_files,
+)
 from models.errors import UserError
-
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "weights.pth"
 
 
 @dataclass(frozen=True)
@@ -51,14 +55,7 @@ def load_local(folder: Path | str) -> Checkpoint:
     Raises:
         UserError: a file is absent, damaged, or a pickle that holds more than tensors.
     """
-    root = Path(folder)
-    config, weights = root / CONFIG_FILE, root / WEIGHTS_FILE
-    for path in (config, weights):
-        if not path.is_file():
-            raise UserError(
-                f"{path} is not there; a checkpoint folder holds {CONFIG_FILE} and {WEIGHTS_FILE}."
-            )
-    return Checkpoint(_read_state_dict(weights), _read_config(config), file_sha256(weights), str(root))
+    return read_checkpoint(*local_files(Path(folder)), str(folder))
 
 
 def load_hub(repo_id: str, cache_dir: Path | str | None = None) -> Checkpoint:
@@ -70,39 +67,18 @@ def load_hub(repo_id: str, cache_dir: Path | str | None = None) -> Checkpoint:
     Raises:
         UserError: the hub cannot be reached and nothing is cached, or has no such files.
     """
-    config = _hub_file(repo_id, CONFIG_FILE, cache_dir)
-    weights = _hub_file(repo_id, WEIGHTS_FILE, cache_dir)
-    return Checkpoint(_read_state_dict(weights), _read_config(config), file_sha256(weights), repo_id)
+    config = hub_file(repo_id, CONFIG_FILE, cache_dir)
+    return read_checkpoint(config, hub_file(repo_id, WEIGHTS_FILE, cache_dir), repo_id)
 
 
-def _hub_file(repo_id: str, name: str, cache_dir: Path | str | None) -> Path:
-    # The hub library brings an HTTP stack along and reads the environment when imported.
-    import huggingface_hub as hub  # noqa: PLC0415
-    from huggingface_hub import errors  # noqa: PLC0415
+def read_checkpoint(config: Path, weights: Path, source: str) -> Checkpoint:
+    """Read a checkpoint's two files; ``source`` is the name that errors and results give it.
 
-    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    tried = f"{name} of {repo_id} from {endpoint}"
-    try:
-        path = hub.hf_hub_download(repo_id, name, cache_dir=cache_dir, endpoint=endpoint)
-    except errors.LocalEntryNotFoundError as error:
-        raise UserError(
-            f"Could not load {tried}: the hub does not answer and the cache has no copy; check the "
-            "connection or HF_ENDPOINT, or give a local folder with "
-            f"{CONFIG_FILE} and {WEIGHTS_FILE}."
-        ) from error
-    except errors.EntryNotFoundError as error:
-        raise UserError(f"Could not load {tried}: the repository has no such file.") from error
-    except errors.RepositoryNotFoundError as error:
-        raise UserError(
-            f"Could not load {tried}: there is no such repository, or it needs a token (HF_TOKEN)."
-        ) from error
-    except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"Could not load {tried}: {reason.rstrip('.')}; check the name and the connection, or "
-            f"give a local folder with {CONFIG_FILE} and {WEIGHTS_FILE}."
-        ) from error
-    return Path(path)
+    Raises:
+        UserError: a file is damaged, or a pickle that holds more than tensors.
+    """
+    state = _read_state_dict(weights)
+    return Checkpoint(state, _read_config(config), file_sha256(weights), source)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -219,9 +195,3 @@ def weights_fingerprint(encoder: nn.Module) -> str:
         digest.update(f"{name}|{tensor.dtype}|{list(tensor.shape)}|".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def file_sha256(path: Path | str) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal text."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

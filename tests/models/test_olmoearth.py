@@ -195,9 +195,7 @@ def difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
 
 
 def no_masks(ours: OlmoEarthEncoder, images: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        n: torch.zeros(*t.shape[:4], len(ours.config.scheme.of(n))) for n, t in images.items()
-    }
+    return {n: torch.zeros(*t.shape[:4], len(ours.config.scheme.of(n))) for n, t in images.items()}
 
 
 MODALITIES = ("sentinel2_l2a", "sentinel1", "landsat")

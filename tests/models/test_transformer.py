@@ -1,0 +1,94 @@
+"""The shared block against torch's own transformer layer, and its two linear paths."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+
+from models import transformer
+from models.transformer import Activation, Block, linear
+
+
+def torch_layer(block: Block, dim: int, heads: int) -> nn.TransformerEncoderLayer:
+    """Torch's pre-norm layer with the same weights: an implementation that is not ours."""
+    layer = nn.TransformerEncoderLayer(
+        dim, heads, 4 * dim, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+    )
+    names = {
+        "self_attn.in_proj_weight": "attn.qkv.weight",
+        "self_attn.in_proj_bias": "attn.qkv.bias",
+        "self_attn.out_proj.weight": "attn.proj.weight",
+        "self_attn.out_proj.bias": "attn.proj.bias",
+        "linear1.weight": "mlp.fc1.weight",
+        "linear1.bias": "mlp.fc1.bias",
+        "linear2.weight": "mlp.fc2.weight",
+        "linear2.bias": "mlp.fc2.bias",
+        **{f"norm{i}.{kind}": f"norm{i}.{kind}" for i in (1, 2) for kind in ("weight", "bias")},
+    }
+    own = block.state_dict()
+    layer.load_state_dict({theirs: own[ours] for theirs, ours in names.items()})
+    return layer
+
+
+@pytest.mark.parametrize("hidden_keys", [0, 3])
+def test_block_equals_torchs_layer_with_and_without_hidden_keys(hidden_keys: int) -> None:
+    torch.manual_seed(0)
+    block = Block(48, 6)
+    for parameter in block.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    x = torch.randn(3, 11, 48)
+    visible = torch.arange(11).expand(3, 11) < 11 - hidden_keys
+    expected = torch_layer(block, 48, 6)(x, src_key_padding_mask=~visible)
+    bias = visible[:, None, None] if hidden_keys else None
+    with torch.no_grad():
+        fast = block(x, bias)
+    real = 11 - hidden_keys
+    torch.testing.assert_close(block(x, bias)[:, :real], expected[:, :real], rtol=0, atol=1e-4)
+    torch.testing.assert_close(fast[:, :real], expected[:, :real], rtol=0, atol=1e-4)
+
+
+def test_rotation_reaches_queries_and_keys_but_not_values() -> None:
+    torch.manual_seed(0)
+    block = Block(32, 2, qkv_bias=False)
+    x = torch.randn(1, 5, 32)
+    turn = torch.linalg.qr(torch.randn(16, 16)).Q  # one rotation for both leaves q k^T alone
+    torch.testing.assert_close(block(x, rotate=lambda t: t @ turn), block(x), rtol=0, atol=1e-5)
+    seen: list[tuple[int, ...]] = []
+    block(x, rotate=lambda t: (seen.append(tuple(t.shape)), t)[1])
+    assert seen == [(1, 2, 5, 16), (1, 2, 5, 16)]
+
+
+@pytest.mark.parametrize("activation", ["none", "gelu", "relu"])
+@pytest.mark.parametrize("shape", [(7, 24), (2, 3, 24), (1, 1, 24)])
+def test_the_fast_linear_path_equals_float64(
+    activation: Activation, shape: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(24, 40)
+    x = torch.randn(shape) * 3
+    y = F.linear(x.double(), layer.weight.double(), layer.bias.double())
+    exact = {"none": y, "gelu": F.gelu(y), "relu": F.relu(y)}[activation]
+    with torch.no_grad():
+        fast = linear(x, layer, activation)
+    torch.testing.assert_close(fast.double(), exact.detach(), rtol=0, atol=5e-6)
+
+
+def test_without_onednn_or_with_gradients_the_plain_path_serves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layer = nn.Linear(8, 8)
+    x = torch.randn(3, 8)
+    assert linear(x, layer, "gelu").grad_fn is not None
+    with torch.no_grad():
+        fast = linear(x, layer, "gelu")
+        monkeypatch.setattr(transformer, "_ONEDNN_LINEAR", None)
+        torch.testing.assert_close(linear(x, layer, "gelu"), fast, rtol=0, atol=1e-6)
+        half = layer.bfloat16()
+        assert linear(x.bfloat16(), half).dtype is torch.bfloat16
+
+
+def test_heads_must_divide_the_width() -> None:
+    with pytest.raises(ValueError, match="5 heads do not divide"):
+        Block(48, 5)
