@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -48,7 +49,9 @@ class HeadProgram:
         self.rows, self.device = rows, device
         self.n_classes, self.dim = weight.shape
         k, c, d = sum(counts), self.n_classes, self.dim
-        self.one_hot = F.one_hot(labels, c).to(torch.float32)
+        self.one_hot = F.one_hot(labels, c).T.to(
+            torch.float32, memory_format=torch.contiguous_format
+        )
         self.running_mean = torch.zeros(len(rows) * d, device=device)
         self.running_var = torch.ones(len(rows) * d, device=device)
 
@@ -69,8 +72,12 @@ class HeadProgram:
 
         self.folded, self.outer = (torch.empty(k, c, d + 1, device=device) for _ in range(2))
         self.product = torch.empty(k, c, d, device=device)
-        stops = torch.tensor(counts).cumsum(0).tolist()
+        stops = list(accumulate(counts))
         self.parts = [slice(stop - n, stop) for stop, n in zip(stops, counts, strict=True)]
+        # Windows on the buffers, cut once: cutting them anew would cost a tenth of a step.
+        self.folded_weight, self.folded_bias = self.folded[..., :d], self.folded[..., d]
+        self.outer_weight, self.outer_bias = self.outer[..., :d], self.outer[..., d:]
+        self.d_weight, self.d_bias, self.d_scale, self.d_shift = self._split(self.grads)
 
     def _split(self, block: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """A block as weight ``[K, C, D]``, bias ``[K, C]``, scale and shift ``[K, 1, D]``."""
@@ -92,7 +99,7 @@ class HeadProgram:
             ]
         ).view(-1, self.n_classes, len(rows))
         # Gradient of the mean cross-entropy by the logits.
-        labels = self.one_hot[rows].T.to(self.device)
+        labels = self.one_hot.index_select(1, rows).to(self.device)
         error = logits.softmax(dim=1).sub_(labels).div_(len(rows))
         for part, normal in zip(self.parts, inputs, strict=True):
             torch.mm(error[part].flatten(0, 1), normal, out=self.outer[part].flatten(0, 1))
@@ -101,7 +108,7 @@ class HeadProgram:
 
     def _normalised(self, rows: Tensor) -> list[Tensor]:
         """The minibatch of each view, normalised over its rows, then a one: ``[b, dim + 1]``."""
-        batch = torch.cat([view[rows] for view in self.rows], dim=1).to(self.device)
+        batch = torch.cat([view.index_select(0, rows) for view in self.rows], dim=1).to(self.device)
         normal = F.batch_norm(
             batch,
             self.running_mean,
@@ -115,10 +122,10 @@ class HeadProgram:
 
     def _fold(self) -> None:
         """Batch normalisation's scale and shift, folded into the linear layer."""
-        torch.mul(self.weight, self.scale, out=self.folded[..., : self.dim])
+        torch.mul(self.weight, self.scale, out=self.folded_weight)
         # Not a batched matrix product: torch runs one per head when rows are strided.
         torch.mul(self.weight, self.shift, out=self.product)
-        torch.add(self.bias, self.product.sum(dim=2), out=self.folded[..., self.dim])
+        torch.add(self.bias, self.product.sum(dim=2), out=self.folded_bias)
 
     def _gradients(self) -> None:
         """Gradients of all parameters from ``outer = error @ [normalised rows, 1]``.
@@ -127,12 +134,14 @@ class HeadProgram:
         dweight = scale * (e.T x) + (sum e) shift, dbias = sum e,
         dscale = sum over classes of weight * (e.T x), dshift = weight.T (sum e).
         """
-        d_weight, d_bias, d_scale, d_shift = self._split(self.grads)
-        outer, total = self.outer[..., : self.dim], self.outer[..., self.dim :]
-        d_bias.copy_(total.squeeze(2))
-        torch.sum(torch.mul(self.weight, outer, out=self.product), 1, keepdim=True, out=d_scale)
-        torch.sum(torch.mul(self.weight, total, out=self.product), 1, keepdim=True, out=d_shift)
-        torch.addcmul(outer.mul_(self.scale), total, self.shift, out=d_weight)
+        total, product = self.outer_bias, self.product
+        self.d_bias.copy_(total.squeeze(2))
+        torch.mul(self.weight, self.outer_weight, out=product)
+        torch.sum(product, dim=1, keepdim=True, out=self.d_scale)
+        torch.mul(self.weight, total, out=product)
+        torch.sum(product, dim=1, keepdim=True, out=self.d_shift)
+        self.outer_weight.mul_(self.scale)
+        torch.addcmul(self.outer_weight, total, self.shift, out=self.d_weight)
 
     def _adamw(self, factor: float, number: int) -> None:
         """AdamW over all parameters of all heads, in place.
@@ -152,7 +161,7 @@ class HeadProgram:
     def result(self) -> tuple[Tensor, Tensor]:
         """Weight ``[K, C, D]`` and bias ``[K, C]`` on raw rows, running statistics folded in."""
         self._fold()
-        weight, bias = self.folded[..., : self.dim].clone(), self.folded[..., self.dim].clone()
+        weight, bias = self.folded_weight.clone(), self.folded_bias.clone()
         deviations = (self.running_var + _NORM_EPS).sqrt().view(-1, self.dim)
         means = self.running_mean.view(-1, self.dim)
         for part, deviation, mean in zip(self.parts, deviations, means, strict=True):

@@ -14,7 +14,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import product
@@ -98,7 +98,7 @@ def tune_linear(
     """
     name = _study_name(inputs, settings, seed)
     with _journal(study_path, name, _direction(settings)) as study:
-        finished = _run_rounds(study, inputs, settings, seed, progress, device)
+        finished = _run_rounds(study, study_path, inputs, settings, seed, progress, device)
     sign = 1 if metric_named(settings.select_by).higher_is_better else -1
     best = max(finished, key=lambda trial: sign * trial.val_score)  # max keeps the first of equals
     heads = train_heads(inputs, [_trial(best.params)], settings.training, seed, device)
@@ -111,6 +111,7 @@ def tune_linear(
 
 def _run_rounds(
     study: optuna.Study,
+    study_path: Path,
     inputs: ProbeInputs,
     settings: LinearSettings,
     seed: int,
@@ -126,13 +127,17 @@ def _run_rounds(
         if len(done) < stop:
             asked = _ask(done[:start], range(start, stop), space, inputs, settings, seed)
             if [t.params for t in done[start:]] != asked[: len(done) - start]:
-                raise _foreign_study(study)
+                raise UserError(
+                    f"The unfinished study in {study_path} was begun by another version of "
+                    "Optuna, which asks differently; delete that file and run again."
+                )
             # A half-kept round is trained in full again: the other trials of a batch
             # touch a result's last digits, and those must be the same too.
             scores = _validation_scores(inputs, [_trial(p) for p in asked], settings, seed, device)
             for number in range(len(done), stop):
                 record = TrialRecord(number, asked[number - start], scores[number - start])
-                study.add_trial(_frozen(record, space))
+                with _writing(study_path):
+                    study.add_trial(_frozen(record, space))
                 done.append(record)
         if progress is not None:
             progress(stop, total)
@@ -239,9 +244,13 @@ def _direction(settings: LinearSettings) -> Literal["maximize", "minimize"]:
     return "maximize" if metric_named(settings.select_by).higher_is_better else "minimize"
 
 
-def _trial(params: object) -> Trial:
-    assert isinstance(params, dict)
-    return Trial(**params)
+def _trial(params: Mapping[str, str | float]) -> Trial:
+    return Trial(
+        float(params["learning_rate"]),
+        float(params["weight_decay"]),
+        str(params["normalisation"]),
+        str(params["pooling"]),
+    )
 
 
 def _frozen(record: TrialRecord, space: dict[str, BaseDistribution]) -> FrozenTrial:
@@ -285,27 +294,50 @@ def _journal(
     The guard is an operating-system lock, which dies with its process; Optuna's own lock
     is a file, which does not, and would keep a resumed study waiting for half a minute.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.guard"), _quiet():
-        Path(f"{path}.lock").unlink(missing_ok=True)
-        _drop_torn_line(path)
-        try:
-            storage = JournalStorage(JournalFileBackend(str(path)))
-            names = optuna.get_all_study_names(storage)
-            if names not in ([], [name]):
-                raise UserError(
-                    f"The study in {path} was made with other settings; "
-                    "delete that file or give another path."
-                )
-            study = optuna.create_study(
-                storage=storage, study_name=name, load_if_exists=True, direction=direction
-            )
-        except (ValueError, KeyError, TypeError) as error:
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        guard = FileLock(f"{path}.guard")
+        guard.acquire()
+    try:
+        with _quiet():
+            with _writing(path):
+                study = _open_study(path, name, direction)
+            yield study
+    finally:
+        guard.release()
+
+
+def _open_study(path: Path, name: str, direction: Literal["maximize", "minimize"]) -> optuna.Study:
+    """Create or resume the study, after clearing away what a killed run left behind."""
+    Path(f"{path}.lock").unlink(missing_ok=True)
+    _drop_torn_line(path)
+    try:
+        storage = JournalStorage(JournalFileBackend(str(path)))
+        if optuna.get_all_study_names(storage) not in ([], [name]):
             raise UserError(
-                f"The study file {path} is damaged ({type(error).__name__}: {error}); "
-                "delete it and run again."
-            ) from None
-        yield study
+                f"The study in {path} was made with other settings; "
+                "delete that file or give another path."
+            )
+        return optuna.create_study(
+            storage=storage, study_name=name, load_if_exists=True, direction=direction
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"The study file {path} is damaged ({type(error).__name__}: {error}); "
+            "delete it and run again."
+        ) from None
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses (rights, space) into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"The study file {path} cannot be written: {error.strerror or error}; "
+            "free space there or choose another folder."
+        ) from None
 
 
 def _drop_torn_line(path: Path) -> None:
@@ -316,13 +348,6 @@ def _drop_torn_line(path: Path) -> None:
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
         os.truncate(path, whole)
-
-
-def _foreign_study(study: optuna.Study) -> UserError:
-    return UserError(
-        f'The unfinished study "{study.study_name}" was begun by another version of Optuna, which '
-        "asks differently; delete its file and run again."
-    )
 
 
 @contextmanager

@@ -130,7 +130,9 @@ def test_kill_minus_nine_then_the_same_call(tmp_path):
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    (tmp_path / "killed.log.lock").symlink_to(killed)  # as a kill during a write leaves it
+    lock = tmp_path / "killed.log.lock"  # as a kill during a write leaves it, if it did not
+    if not lock.is_symlink():
+        lock.symlink_to(killed)
     outputs = [
         subprocess.run(
             command(path, "fast"), env=environment, capture_output=True, check=True, text=True
@@ -189,6 +191,13 @@ def test_another_study_or_a_damaged_file_is_refused(undisturbed, tmp_path):
     path.write_bytes(b"no journal\n" + journal)
     with pytest.raises(UserError, match="damaged"):
         tune_linear(inputs, settings, 7, path)
+
+
+def test_an_unwritable_study_is_one_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    settings = LinearSettings(trials=2, training=Training(epochs=1))
+    with pytest.raises(UserError, match=r"study\.log cannot be written"):
+        tune_linear(make_inputs(1.0), settings, 0, tmp_path / "file" / "study.log")
 
 
 def test_settings_outside_the_protocol_are_refused():
