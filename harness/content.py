@@ -37,6 +37,8 @@ PROBE_CODE = (
     "harness.probes.base",
     "harness.probes.knn",
     "harness.probes.linear",
+    "harness.probes.linear_program",
+    "harness.probes.study",
     "harness.probes.tuning",
 )
 
@@ -61,6 +63,16 @@ def code_version(modules: tuple[str, ...]) -> str:
     for name in sorted(modules):
         digest.update(name.encode())
         digest.update(_normalised_source(module_file(name)).encode())
+    return digest.hexdigest()[:16]
+
+
+def reports_version() -> str:
+    """Hash of the reports package: its modules' code and its templates' text."""
+    folder = module_file("reports").parent
+    modules = tuple(f"reports.{path.stem}" for path in folder.glob("[!_]*.py"))
+    digest = hashlib.sha256(code_version(modules).encode())
+    for path in sorted((folder / "templates").iterdir()):
+        digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -23,7 +23,7 @@ from models.checkpoints import find_checkpoint
 from models.errors import UserError
 from models.registry import Variant
 from suites.datasets import catalogue
-from suites.datasets.base import Dataset
+from suites.datasets.base import SPLITS, Dataset
 
 
 @dataclass(frozen=True)
@@ -144,13 +144,12 @@ def dataset_id(task: Task) -> str:
 
 
 def _dataset(task: Task, places: Places) -> Dataset:
+    options = task.data.model_dump(exclude={"fallback"}, exclude_none=True)
     return catalogue.resolve(
         task.dataset,
         places.data,
+        options,
         fallback=task.data.fallback,
-        band_order=task.data.band_order,
-        partition=task.data.partition,
-        samples=task.data.samples,
         cache_dir=places.cache,
     )
 
@@ -190,7 +189,7 @@ def _cell(variant: Variant, weights: Weights, task: Task, seed: int, dataset: Da
         "normalisations": list(task.normalisations),
         "poolings": list(task.poolings),
         "data": _data_identity(dataset),
-        "split_seed": task.split_seed,
+        "split": split_identity(dataset, task.split_seed),
         "probe": task.probe.model_dump(),
         "metric": task.metric,
         "bootstrap": task.bootstrap,
@@ -212,7 +211,7 @@ def _embedding(
         "data": _data_identity(dataset),
         "normalisation": normalisation,
         # The data set's own statistics come from its training split.
-        "split_seed": task.split_seed if normalisation == "dataset" else None,
+        "split": split_identity(dataset, task.split_seed) if normalisation == "dataset" else None,
         "patch_size": task.patch_size,
         "precision": "float32",
         "code": code_version(EMBEDDING_CODE),
@@ -229,8 +228,14 @@ def _embedding(
     )
 
 
+def split_identity(dataset: Dataset, split_seed: int) -> str:
+    """Hash of the rows of every split: the split itself, whatever rule or seed made it."""
+    rows = dataset.splits(split_seed)
+    return content_key({name: [int(row) for row in rows[name]] for name in SPLITS})
+
+
 def _data_identity(dataset: Dataset) -> dict[str, Any]:
     return {
         "fingerprint": dataset.fingerprint,
-        "code": code_version((type(dataset).__module__, "suites.datasets.splits")),
+        "code": code_version((type(dataset).__module__,)),
     }

@@ -7,9 +7,11 @@ computed or of how the table is shown.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 
 import polars as pl
 
+from harness.content import content_key
 from harness.costs import Cost, cost_of, input_shapes
 from harness.metrics import metric
 from harness.plan import Cell, Plan, Weights
@@ -37,6 +39,17 @@ def collect(plan: Plan, store: Store, manifest: Manifest) -> SuiteResults:
         variants=_variants(plan, costs),
         scores=_scores(plan, found, costs),
         samples=_samples(plan, found.values()),
+    )
+
+
+def results_digest(results: SuiteResults) -> str:
+    """Hash of everything a view can show: the same digest, the same report."""
+    return content_key(
+        {
+            "run": {**asdict(results.run), "versions": dict(results.run.versions)},
+            "variants": results.variants.rows(),
+            "scores": results.scores.sort("variant", "task", "seed").rows(),
+        }
     )
 
 

@@ -6,17 +6,22 @@ prints nothing: `Watcher` is told what happens, and the terminal shows it.
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from harness.content import content_key, package_versions, reports_version
 from harness.plan import Cell, Places, Plan, make_plan
 from harness.provenance import load_or_create_manifest
-from harness.results import collect
-from harness.store import Store
+from harness.results import collect, results_digest
+from harness.store import Store, write_json
 from harness.suite import Suite
+from reports.io import save_results
 from reports.table import SuiteResults
+
+REPORT_PACKAGES = ("altair", "vl-convert-python", "jinja2", "polars", "numpy")
 
 
 class Watcher(Protocol):
@@ -67,7 +72,7 @@ def run_suite(suite: Suite, places: Places, store: Store, command: str, watch: W
     if to_do:
         _compute(plan, to_do, store, watch, seconds)
     results = collect(plan, store, manifest)
-    report = write_report(results, store, plan)
+    report = write_views(results, store, plan)
     seconds.total = time.perf_counter() - started
     return Outcome(plan, results, report, len(to_do), seconds)
 
@@ -83,11 +88,31 @@ def _compute(plan: Plan, to_do: list[Cell], store: Store, watch: Watcher, second
             watch.finished(cell, done.score)
 
 
-def write_report(results: SuiteResults, store: Store, plan: Plan) -> Path:
-    """The report of a run; untouched when it was already written for the same results."""
-    from reports.build import build_report, is_current  # noqa: PLC0415
+def write_views(results: SuiteResults, store: Store, plan: Plan) -> Path:
+    """Saved results and the report of a run; left alone when they are current.
 
-    folder = store.run_folder(plan.key) / "report"
-    if not is_current(results, folder):
-        build_report(results, folder)
-    return folder
+    Current means: written from these very results by this very code.
+    """
+    folder = store.run_folder(plan.key)
+    stamp_file = folder / "report.json"
+    stamp = content_key(
+        {
+            "results": results_digest(results),
+            "code": reports_version(),
+            "packages": package_versions(REPORT_PACKAGES),
+        }
+    )
+    if not _has_stamp(stamp_file, stamp):
+        from reports.build import build_report  # noqa: PLC0415  (draws; slow to import)
+
+        save_results(results, folder / "results")
+        build_report(results, folder / "report")
+        write_json(stamp_file, {"stamp": stamp})
+    return folder / "report"
+
+
+def _has_stamp(path: Path, stamp: str) -> bool:
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8"))["stamp"] == stamp)
+    except (OSError, ValueError, KeyError):
+        return False

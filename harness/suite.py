@@ -70,14 +70,15 @@ class Protocol(_Strict):
 
 
 class DataOptions(_Strict):
-    """Choices within a data set. Each is recorded; none is a silent default of a loader."""
+    """Choices within a data set; one that the data set does not know is refused."""
 
     # m-eurosat's last five arrays are misnamed as published; "as-published" keeps that,
     # only to reproduce numbers that were measured so.
-    band_order: Literal["corrected", "as-published"] = "corrected"
-    partition: str = "default"
+    band_order: Literal["corrected", "as-published"] | None = None
+    partition: str | None = Field(default=None, description="GEO-Bench's share of labels")
+    split: Literal["auto", "published", "seeded"] | None = None
+    size: int | None = Field(default=None, ge=100, description="tiles of the simulated set")
     fallback: Literal["simulated"] | None = None
-    samples: int | None = Field(default=None, ge=100, description="size of a simulated set")
 
 
 class TaskEntry(_Strict):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from rich import box
 from rich.console import Console
 from rich.panel import Panel
 from rich.progress import (
@@ -23,7 +24,8 @@ from rich.table import Table
 from harness.plan import Cell, Plan
 from harness.run import Outcome
 from reports.ranking import RankingTable, Score, rank
-from reports.table import SuiteResults
+from reports.resampling import Interval
+from reports.table import SuiteResults, TaskInfo
 
 
 class TerminalWatcher:
@@ -103,54 +105,45 @@ def banner(plan: Plan) -> Panel:
 
 
 def ranking_table(table: RankingTable, results: SuiteResults) -> Table:
-    """One ranking as a rich table; origin and tier stand in its title."""
+    """One ranking as a rich table, 80 columns wide; origin and tier stand in its title."""
     title = f"{' + '.join(table.tiers).upper()} weights · {table.origin.upper()} data"
-    shown = Table(title=title, title_justify="left", row_styles=["", "dim"])
+    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     shown.add_column("variant", no_wrap=True)
-    shown.add_column("average rank", justify="right", no_wrap=True)
-    shown.add_column("ties", justify="right")
+    shown.add_column("average\nrank", justify="right", no_wrap=True)
+    shown.add_column("ties", justify="right", no_wrap=True)
     for task in table.tasks:
-        shown.add_column(f"{task.name}\n{task.metric}", justify="right", no_wrap=True)
-    for name in ("groups", "tokens", "MACs", "params"):
+        shown.add_column(_heading(task), justify="right", no_wrap=True)
+    for name in ("tokens", "MACs"):
         shown.add_column(name, justify="right", no_wrap=True)
     rows = {row["variant"]: row for row in results.variants.iter_rows(named=True)}
     for entry in table.ranked:
-        low_high = (
-            f" [{entry.interval.low:.1f}, {entry.interval.high:.1f}]" if entry.interval else ""
-        )
-        shown.add_row(
-            entry.variant,
-            f"{entry.average_rank:.2f}{low_high}".replace("[", "\\["),
-            str(entry.significance_tier or ""),
-            *(_score(entry.scores.get(task.name)) for task in table.tasks),
-            *_cost(rows[entry.variant]),
-        )
+        ties = str(entry.significance_tier or "")
+        rank_cell = _with_interval(f"{entry.average_rank:.2f}", entry.interval, 1)
+        scores = [_score(entry.scores.get(task.name)) for task in table.tasks]
+        shown.add_row(entry.variant, rank_cell, ties, *scores, *_cost(rows[entry.variant]))
     for missing in table.incomplete:
-        shown.add_row(
-            missing.variant,
-            "incomplete",
-            "",
-            *(_score(missing.scores.get(task.name)) for task in table.tasks),
-            *_cost(rows[missing.variant]),
-        )
+        scores = [_score(missing.scores.get(task.name)) for task in table.tasks]
+        shown.add_row(missing.variant, "incom-\nplete", "", *scores, *_cost(rows[missing.variant]))
     return shown
 
 
+def _heading(task: TaskInfo) -> str:
+    first, dash, last = task.name.rpartition("-")
+    return f"{first}{dash}\n{last}"
+
+
+def _with_interval(value: str, interval: Interval | None, digits: int) -> str:
+    if interval is None:
+        return value
+    return f"{value}\n[dim]{interval.low:.{digits}f}–{interval.high:.{digits}f}[/]"
+
+
 def _score(score: Score | None) -> str:
-    if score is None:
-        return "–"
-    if score.interval is None:
-        return f"{score.value:.3f}"
-    return f"{score.value:.3f} \\[{score.interval.low:.3f}, {score.interval.high:.3f}]"
+    return "–" if score is None else _with_interval(f"{score.value:.3f}", score.interval, 2)
 
 
 def _cost(row: dict[str, object]) -> list[str]:
-    return [
-        str(row["groups"]),
-        f"{row['tokens']:g}",
-        si(float(str(row["macs"]))),
-        si(float(str(row["params"]))),
-    ]
+    return [f"{row['tokens']:g}", si(float(str(row["macs"])))]
 
 
 def si(value: float) -> str:
@@ -166,8 +159,8 @@ def show_outcome(console: Console, outcome: Outcome) -> None:
     for table in rank(outcome.results):
         console.print(ranking_table(table, outcome.results))
         console.print(
-            '  "ties" counts groups that the data cannot tell apart: 1 is the best and all that '
-            "tie with it. Intervals: 95%, paired bootstrap.",
+            "ties: groups that these data cannot tell apart; 1 is the best and all that tie with "
+            "it. Small print: 95% intervals, paired bootstrap. MACs: per sample, with attention.",
             style="dim",
         )
         for entry in table.incomplete:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.content import content_key
 from harness.provenance import Manifest
+from harness.results import results_digest
 from harness.store import Store, write_json
-from reports.ranking import RankedVariant, rank
+from reports.ranking import IncompleteVariant, RankedVariant, rank
 from reports.table import SuiteResults, TaskInfo
 
 if TYPE_CHECKING:
@@ -69,12 +70,6 @@ def publish(results: SuiteResults, manifest: Manifest, store: Store, report: Pat
     return Published(True, uri, fresh=True)
 
 
-def results_digest(results: SuiteResults) -> str:
-    """Short hash of a table: the same digest, the same numbers."""
-    cells = results.scores.select("cell", "score").sort("cell").rows()
-    return content_key({"run": results.run.suite_hash, "cells": [list(c) for c in cells]})[:16]
-
-
 def _state(path: Path) -> dict[str, str]:
     if not path.exists():
         return {}
@@ -106,7 +101,8 @@ def _mirror(
     digest: str,
 ) -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
+    # A new database announces every table that it makes; nobody asked for that.
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     from mlflow import MlflowClient  # noqa: PLC0415  (seconds to import)
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
     from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
@@ -135,24 +131,20 @@ class _Mirror:
         self.manifest = manifest
         self.store = store
         self.digest = digest
+        self.rankings = rank(results)
         self.experiment = self._experiment()
 
     def write(self, report: Path) -> None:
-        parent = self._find(None)
+        parent = self._suite_run()
         if parent is not None and self._is_current(parent):
             return
         for old in self._all_of_this_run():
             # A mirror that was cut short, or of other numbers: rewritten whole, so that no
             # run stays half-filled or counted twice.
             self.client.delete_run(old)
-        parent_id = self._create(None, self.results.run.suite, self._parent_tags())
-        ranked = {
-            entry.variant: (entry, table.name)
-            for table in rank(self.results)
-            for entry in table.ranked
-        }
+        parent_id = self._create(self.results.run.suite, self._parent_tags())
         for row in self.results.variants.iter_rows(named=True):
-            self._variant_run(row, parent_id, ranked.get(row["variant"]))
+            self._variant_run(row, parent_id)
         self._log(parent_id, self._parent_params(), {})
         self.client.log_artifacts(parent_id, str(report), "report")
         # Last: a run without this tag is one that was cut short.
@@ -161,16 +153,15 @@ class _Mirror:
 
     # --- runs ------------------------------------------------------------------
 
-    def _variant_run(
-        self, row: Mapping[str, Any], parent: str, ranked: tuple[RankedVariant, str] | None
-    ) -> None:
+    def _variant_run(self, row: Mapping[str, Any], parent: str) -> None:
+        ranked = self._ranked(row["variant"])
         tags = {
             **self._common_tags(),
             "mlflow.parentRunId": parent,
             "tokenrank.variant": row["variant"],
             "tokenrank.complete": "yes" if ranked else "no",
         }
-        run_id = self._create(row["variant"], row["variant"], tags)
+        run_id = self._create(row["variant"], tags)
         metrics = {
             "tokens": row["tokens"],
             "macs": row["macs"],
@@ -181,10 +172,10 @@ class _Mirror:
             **dict(self._score_metrics(row["variant"])),
         }
         if ranked:
-            metrics["average_rank"] = ranked[0].average_rank
-            if ranked[0].interval:
-                metrics["average_rank_low"] = ranked[0].interval.low
-                metrics["average_rank_high"] = ranked[0].interval.high
+            metrics["average_rank"] = ranked.average_rank
+            if ranked.interval:
+                metrics["average_rank_low"] = ranked.interval.low
+                metrics["average_rank_high"] = ranked.interval.high
         params = {
             "family": row["family"],
             "version": row["version"],
@@ -204,9 +195,15 @@ class _Mirror:
         self._log_predictions(run_id, row["variant"])
         self.client.set_terminated(run_id)
 
+    def _ranked(self, variant: str) -> RankedVariant | None:
+        """The variant's place; None when it is incomplete (or its origins were ranked apart)."""
+        found = [e for t in self.rankings for e in t.ranked if e.variant == variant]
+        return found[0] if len(found) == 1 else None
+
     def _score_metrics(self, variant: str) -> Iterator[tuple[str, float]]:
-        for table in rank(self.results):
-            for entry in (*table.ranked, *table.incomplete):
+        for table in self.rankings:
+            entries: list[RankedVariant | IncompleteVariant] = [*table.ranked, *table.incomplete]
+            for entry in entries:
                 if entry.variant != variant:
                     continue
                 for task, found in entry.scores.items():
@@ -217,9 +214,8 @@ class _Mirror:
 
     def _log(self, run_id: str, params: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         from mlflow.entities import Metric, Param  # noqa: PLC0415
-        from mlflow.utils.time import get_current_time_millis  # noqa: PLC0415
 
-        now = get_current_time_millis()
+        now = int(time.time() * 1000)
         self.client.log_batch(
             run_id,
             metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
@@ -252,7 +248,7 @@ class _Mirror:
             path = self.store.root / "cells" / row["cell"][:2] / f"{row['cell']}.parquet"
             self.client.log_artifact(run_id, str(path), f"predictions/{row['task']}/{row['seed']}")
 
-    def _create(self, variant: str | None, name: str, tags: Mapping[str, str]) -> str:
+    def _create(self, name: str, tags: Mapping[str, str]) -> str:
         run = self.client.create_run(self.experiment, run_name=name, tags=dict(tags))
         return str(run.info.run_id)
 
@@ -272,7 +268,7 @@ class _Mirror:
         local = tracking_uri(self.store).startswith("sqlite:")
         return (self.store.root / "mlartifacts").resolve().as_uri() if local else None
 
-    def _find(self, variant: str | None) -> Any:
+    def _suite_run(self) -> Any:
         runs = self.client.search_runs(
             [self.experiment],
             f"tags.`tokenrank.run_key` = '{self.manifest.run_key}' "

@@ -5,7 +5,6 @@ It shows what the registry and the counter say and adds nothing of its own.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -80,10 +79,8 @@ def _published(variant: Variant) -> float:
     """Mean MACs over the 13 published task inputs (`models.cost.PUBLISHED_TASK_SHAPES`)."""
     from models.cost import PUBLISHED_TASK_SHAPES  # noqa: PLC0415
 
-    total = weight_sum = 0.0
-    for task in PUBLISHED_TASK_SHAPES:
-        shape = replace(InputShape(task.height, task.width), steps=task.steps)
-        macs = cost_of(variant, (shape,), task.patch_size, None).macs
-        total += task.weight * macs
-        weight_sum += task.weight
-    return total / weight_sum
+    total = sum(
+        task.weight * cost_of(variant, task.inputs(), task.patch_size, None).macs
+        for task in PUBLISHED_TASK_SHAPES
+    )
+    return total / sum(task.weight for task in PUBLISHED_TASK_SHAPES)

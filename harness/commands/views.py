@@ -17,20 +17,21 @@ from harness.provenance import Manifest
 from harness.store import Store
 from harness.tracking import URI_VARIABLE, publish, tracking_uri
 from models.errors import UserError, did_you_mean
+from reports.io import ResultsError, load_results
 from reports.table import SuiteResults
 
 
 def report_command(suite: str | None, store: Path, results: Path | None, out: Path) -> None:
     """Build a report from a run in the store, or from a folder of saved results."""
-    from reports.build import build_report, load_results  # noqa: PLC0415
+    from reports.build import build_report  # noqa: PLC0415
 
     if results is None:
         table = _latest(Store(store), suite)
     else:
         try:
             table = load_results(results)
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{results} holds no saved results ({error}).") from None
+        except ResultsError as error:
+            raise UserError(str(error)) from None
     files = build_report(table, out)
     Console().print(f"Report: {files.html}", soft_wrap=True, highlight=False)
 
@@ -44,7 +45,7 @@ def sync_command(store: Path) -> None:
         raise UserError(f"The store {store} holds no finished run; run a suite first.")
     failed = 0
     for manifest, folder in runs:
-        published = publish(_load(folder), manifest, kept, folder / "report")
+        published = publish(load_results(folder / "results"), manifest, kept, folder / "report")
         words = "mirrored now" if published.fresh else "already there"
         if not published.done:
             failed += 1
@@ -83,12 +84,6 @@ def _runs(store: Store) -> list[tuple[Manifest, Path]]:
     ]
 
 
-def _load(folder: Path) -> SuiteResults:
-    from reports.build import load_results  # noqa: PLC0415
-
-    return load_results(folder / "results")
-
-
 def _latest(store: Store, suite: str | None) -> SuiteResults:
     runs = _runs(store)
     if suite is not None:
@@ -99,4 +94,4 @@ def _latest(store: Store, suite: str | None) -> SuiteResults:
         runs = [run for run in runs if run[0].suite == suite]
     if not runs:
         raise UserError(f"The store {store.root} holds no finished run; run a suite first.")
-    return _load(runs[-1][1])
+    return load_results(runs[-1][1] / "results")

@@ -1,0 +1,110 @@
+"""`tokenrank data list | get | check`: what data there are, where to get them, are they sound?
+
+It shows what `suites.datasets` finds; the judgement is made there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from harness.store import Store
+from harness.terminal import plain_table
+from models.errors import UserError
+from suites.datasets import catalogue
+from suites.datasets.audit import AuditReport
+from suites.datasets.catalogue import DATA_DIR
+
+COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
+
+
+def list_command(data_dir: Path | None) -> None:
+    """One row per known data set."""
+    console = Console()
+    rows = []
+    for known in catalogue.available(data_dir):
+        where = "built in" if known.builtin else str(known.folder or "not found")
+        rows.append([known.name, known.origin.upper(), known.title, where, known.layout])
+    console.print(plain_table(["name", "origin", "what", "found in", "looked for as"], rows))
+    if data_dir is None:
+        console.print(f"No data directory is set; set {DATA_DIR} or --data-dir to use real data.")
+
+
+def get_command(name: str, data_dir: Path | None) -> None:
+    """Download with a progress bar; the same command continues an interrupted one."""
+    from suites.datasets.download import get  # noqa: PLC0415
+
+    if data_dir is None:
+        raise UserError(f"Say where to put the data: set {DATA_DIR} or --data-dir.")
+    console = Console()
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(TextColumn(name), *columns, console=console, transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        fetched = get(
+            name, data_dir, lambda done, all_: bar.update(task, completed=done, total=all_)
+        )
+    for file in fetched:
+        state = "was there already" if file.was_there else "fetched and verified"
+        console.print(f"{file.target}: {state} (SHA-256 {file.sha256})", soft_wrap=True)
+
+
+def check_command(name: str, data_dir: Path | None, store: Path, band_order: str) -> None:
+    """Audit a known data set or a folder of images; errors found give exit code 1."""
+    console = Console()
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("reading", total=None)
+        report = _audit(
+            name,
+            data_dir,
+            Store(store).cache_folder,
+            band_order,
+            lambda done, all_: bar.update(task, completed=done, total=all_),
+        )
+    _show(console, report)
+    if report.level == "error":
+        raise typer.Exit(1)
+
+
+def _audit(
+    name: str,
+    data_dir: Path | None,
+    cache: Path,
+    band_order: str,
+    progress: Callable[[int, int], None],
+) -> AuditReport:
+    from suites.datasets.audit import check  # noqa: PLC0415
+    from suites.datasets.loose import check_folder  # noqa: PLC0415
+
+    if name not in catalogue.ENTRIES and Path(name).exists():
+        return check_folder(Path(name), progress=progress)
+    entry = catalogue.entry_of(name)
+    options = {"band_order": band_order} if "band_order" in entry.options else {}
+    return check(catalogue.resolve(name, data_dir, options, cache_dir=cache), progress)
+
+
+def _show(console: Console, report: AuditReport) -> None:
+    console.print(f"{report.name}: {report.samples} samples", highlight=False)
+    if report.bands:
+        rows = [
+            [s.name, *(f"{v:.4g}" for v in (s.minimum, s.mean, s.deviation, s.maximum))]
+            for s in report.bands
+        ]
+        console.print(plain_table(["band (as named)", "min", "mean", "std", "max"], rows, 1))
+    for finding in report.findings:
+        colour = COLOURS[finding.level]
+        console.print(
+            f"[{colour}]{finding.level:8}[/]{finding.topic}: {finding.sentence}",
+            highlight=False,
+            soft_wrap=True,
+        )
