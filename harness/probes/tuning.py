@@ -1,10 +1,10 @@
-"""Tuning of the linear probe on the validation split; Optuna's only home.
+"""Tuning of the linear probe on the validation split: what is asked, and what wins.
 
 Trials are asked for in rounds, and a round is trained as one batched program. What a
 round asks depends only on the seed and on the finished rounds before it, and finished
 trials go to a journal file: a killed study asks the same questions again, keeps the
-answers it has and ends where an undisturbed one ends. Must not know embeddings' origin,
-test labels or tracking.
+answers it has and ends where an undisturbed one ends. With ``study.py`` this is Optuna's
+only home. Must not know embeddings' origin, test labels or tracking.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
@@ -23,16 +21,14 @@ from typing import Literal
 
 import optuna
 import torch
-from filelock import FileLock
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from harness.metrics import metric as metric_named
 from harness.probes.base import ProbeInputs, ProbeResult, TrialRecord
 from harness.probes.linear import Heads, Training, Trial, train_heads
+from harness.probes.study import Direction, study_at, writing
 from models.errors import UserError
 
 SAMPLERS = ("tpe", "random", "grid")
@@ -97,7 +93,7 @@ def tune_linear(
     `UserError` when the file is damaged or belongs to another study.
     """
     name = _study_name(inputs, settings, seed)
-    with _journal(study_path, name, _direction(settings)) as study:
+    with study_at(study_path, name, _direction(settings)) as study:
         finished = _run_rounds(study, study_path, inputs, settings, seed, progress, device)
     sign = 1 if metric_named(settings.select_by).higher_is_better else -1
     best = max(finished, key=lambda trial: sign * trial.val_score)  # max keeps the first of equals
@@ -136,7 +132,7 @@ def _run_rounds(
             scores = _validation_scores(inputs, [_trial(p) for p in asked], settings, seed, device)
             for number in range(len(done), stop):
                 record = TrialRecord(number, asked[number - start], scores[number - start])
-                with _writing(study_path):
+                with writing(study_path):
                     study.add_trial(_frozen(record, space))
                 done.append(record)
         if progress is not None:
@@ -240,7 +236,7 @@ def _trial_count(inputs: ProbeInputs, settings: LinearSettings) -> int:
     return settings.trials
 
 
-def _direction(settings: LinearSettings) -> Literal["maximize", "minimize"]:
+def _direction(settings: LinearSettings) -> Direction:
     return "maximize" if metric_named(settings.select_by).higher_is_better else "minimize"
 
 
@@ -283,79 +279,3 @@ def _study_name(inputs: ProbeInputs, settings: LinearSettings, seed: int) -> str
         ],
     }
     return "linear-" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-@contextmanager
-def _journal(
-    path: Path, name: str, direction: Literal["maximize", "minimize"]
-) -> Iterator[optuna.Study]:
-    """The persistent study at ``path``, ours alone while the block lasts.
-
-    The guard is an operating-system lock, which dies with its process; Optuna's own lock
-    is a file, which does not, and would keep a resumed study waiting for half a minute.
-    """
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        guard = FileLock(f"{path}.guard")
-        guard.acquire()
-    try:
-        with _quiet():
-            with _writing(path):
-                study = _open_study(path, name, direction)
-            yield study
-    finally:
-        guard.release()
-
-
-def _open_study(path: Path, name: str, direction: Literal["maximize", "minimize"]) -> optuna.Study:
-    """Create or resume the study, after clearing away what a killed run left behind."""
-    Path(f"{path}.lock").unlink(missing_ok=True)
-    _drop_torn_line(path)
-    try:
-        storage = JournalStorage(JournalFileBackend(str(path)))
-        if optuna.get_all_study_names(storage) not in ([], [name]):
-            raise UserError(
-                f"The study in {path} was made with other settings; "
-                "delete that file or give another path."
-            )
-        return optuna.create_study(
-            storage=storage, study_name=name, load_if_exists=True, direction=direction
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"The study file {path} is damaged ({type(error).__name__}: {error}); "
-            "delete it and run again."
-        ) from None
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn what the file system refuses (rights, space) into a sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"The study file {path} cannot be written: {error.strerror or error}; "
-            "free space there or choose another folder."
-        ) from None
-
-
-def _drop_torn_line(path: Path) -> None:
-    """Cut a journal after its last whole line: a kill can tear the line being written."""
-    if not path.exists():
-        return
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No log lines from Optuna inside; the user's verbosity outside stays as it was."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)
