@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from models.errors import UserError, did_you_mean
 
-Labels = npt.NDArray[np.int64]
+Classes = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 RESAMPLES = 1000
@@ -47,10 +47,10 @@ class Metric:
     title: str
     higher_is_better: bool
     worst: float
-    weighted: Callable[[Labels, Labels, Floats], Floats]
-    contributions: Callable[[Labels, Labels], Floats]
+    weighted: Callable[[Classes, Classes, Floats], Floats]
+    contributions: Callable[[Classes, Classes], Floats]
 
-    def value(self, labels: Labels, predictions: Labels) -> float:
+    def value(self, labels: Classes, predictions: Classes) -> float:
         """The score of ``predictions`` ``[n]`` against ``labels`` ``[n]``."""
         _check(labels, predictions)
         return float(self.weighted(labels, predictions, np.ones((1, len(labels))))[0])
@@ -65,7 +65,7 @@ def metric(name: str) -> Metric:
 
 
 def score(
-    name: str, labels: Labels, predictions: Labels, *, resamples: int = RESAMPLES, seed: int = 0
+    name: str, labels: Classes, predictions: Classes, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Score:
     """Score predictions ``[n]`` with a percentile bootstrap interval over the samples.
 
@@ -86,9 +86,9 @@ def score(
 
 def paired_difference(
     name: str,
-    labels: Labels,
-    a: Labels,
-    b: Labels,
+    labels: Classes,
+    a: Classes,
+    b: Classes,
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -109,7 +109,7 @@ def paired_difference(
     return _interval(value, draws)
 
 
-def sample_values(name: str, labels: Labels, predictions: Labels) -> Floats:
+def sample_values(name: str, labels: Classes, predictions: Classes) -> Floats:
     """Per-sample values ``[n]`` whose mean is the score.
 
     Accuracy: 1 for a hit, 0 for a miss. Macro F1 is no mean over samples; its values are
@@ -120,7 +120,7 @@ def sample_values(name: str, labels: Labels, predictions: Labels) -> Floats:
     return metric(name).contributions(labels, predictions)
 
 
-def _check(labels: Labels, predictions: Labels) -> None:
+def _check(labels: Classes, predictions: Classes) -> None:
     if labels.shape != predictions.shape or labels.ndim != 1 or not len(labels):
         raise ValueError(
             f"labels {labels.shape} and predictions {predictions.shape} must be one equal, "
@@ -146,17 +146,17 @@ def _interval(value: float, draws: Floats) -> Score:
     return Score(value, float(low), float(high))
 
 
-def _hits(labels: Labels, predictions: Labels) -> Floats:
+def _hits(labels: Classes, predictions: Classes) -> Floats:
     hits: Floats = (labels == predictions).astype(np.float64)
     return hits
 
 
-def _accuracy(labels: Labels, predictions: Labels, weights: Floats) -> Floats:
+def _accuracy(labels: Classes, predictions: Classes, weights: Floats) -> Floats:
     rates: Floats = weights @ _hits(labels, predictions) / weights.sum(axis=1)
     return rates
 
 
-def _f1_parts(labels: Labels, predictions: Labels) -> tuple[Floats, Floats]:
+def _f1_parts(labels: Classes, predictions: Classes) -> tuple[Floats, Floats]:
     """F1 = 2 TP / (2 TP + FP + FN): numerator and denominator by sample and class, ``[n, C]``."""
     classes = np.union1d(labels, predictions)
     is_label = (labels[:, None] == classes).astype(np.float64)
@@ -164,7 +164,7 @@ def _f1_parts(labels: Labels, predictions: Labels) -> tuple[Floats, Floats]:
     return 2 * is_label * is_prediction, is_label + is_prediction
 
 
-def _macro_f1(labels: Labels, predictions: Labels, weights: Floats) -> Floats:
+def _macro_f1(labels: Classes, predictions: Classes, weights: Floats) -> Floats:
     """Mean F1 over the classes that the (re)sample holds, as label or as prediction."""
     numerator, denominator = (weights @ part for part in _f1_parts(labels, predictions))
     present = denominator > 0
@@ -173,7 +173,7 @@ def _macro_f1(labels: Labels, predictions: Labels, weights: Floats) -> Floats:
     return means
 
 
-def _macro_f1_contributions(labels: Labels, predictions: Labels) -> Floats:
+def _macro_f1_contributions(labels: Classes, predictions: Classes) -> Floats:
     numerator, denominator = _f1_parts(labels, predictions)
     f1 = numerator.sum(axis=0) / denominator.sum(axis=0)
     influence = (numerator - f1 * denominator) / denominator.mean(axis=0)
