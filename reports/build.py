@@ -26,6 +26,8 @@ from reports.resampling import RESAMPLES, Interval, bootstrap
 from reports.table import SuiteResults, TaskInfo
 
 FORMAT = "tokenrank-report-1"
+_MARKS_ON_A_PHONE = 120
+"""A figure with more marks gets no narrow version: a phone scrolls the wide one sideways."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def _draw(
             f"is best); {whiskers}dashed: the Pareto front, the variants that no other beats in "
             "both. Variants of equal cost are drawn side by side.",
             f"Scatter plot of average rank against MACs. {state}.",
+            len(ranking.ranked),
         ),
         (
             f"task_scores_{stem}",
@@ -90,15 +93,17 @@ def _draw(
             "Score of each variant on each task with its 95% interval, in the order of the "
             "average rank. Overlapping intervals do not mean a tie: differences are paired.",
             f"Dot plots of the scores per task. {state}.",
+            len(ranking.tasks) * (len(ranking.ranked) + len(ranking.incomplete)),
         ),
     )
-    for name, chart, caption, alt in kinds:
-        wide, narrow = chart(results, ranking, look.WIDE), chart(results, ranking, look.NARROW)
-        if wide is None or narrow is None:
+    for name, chart, caption, alt, marks in kinds:
+        wide = chart(results, ranking, look.WIDE)
+        if wide is None:
             continue
         svg = look.to_svg(wide)
-        figure = Figure(name, caption, alt, svg, look.to_svg(narrow))
-        yield figure, [(f"{name}.svg", svg.encode()), (f"{name}.png", look.to_png(wide))]
+        slim = chart(results, ranking, look.NARROW) if marks <= _MARKS_ON_A_PHONE else None
+        figure = Figure(name, caption, alt, svg, look.to_svg(slim) if slim else "")
+        yield figure, [(f"{name}.svg", svg.encode()), (f"{name}.png", look.to_png(svg))]
 
 
 # --- pages ------------------------------------------------------------------------------

@@ -90,9 +90,9 @@ def to_svg(spec: Spec) -> str:
     return str(vl_convert.vegalite_to_svg(spec, vl_version=_VEGA_LITE))
 
 
-def to_png(spec: Spec) -> bytes:
-    """Render a specification at twice its size, for print and dense screens."""
-    return bytes(vl_convert.vegalite_to_png(spec, vl_version=_VEGA_LITE, scale=2))
+def to_png(svg: str) -> bytes:
+    """A rendered figure at twice its size, for print and dense screens."""
+    return bytes(vl_convert.svg_to_png(svg, scale=2))
 
 
 def title_of(text: str, ranking: RankingTable, frame: Frame) -> alt.TitleParams:

@@ -26,7 +26,10 @@ from reports.tables import (
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure in both widths (SVG text), its file stem, and what it shows in words."""
+    """A figure in both widths (SVG text), its file stem, and what it shows in words.
+
+    ``narrow`` is empty where only the wide one makes sense.
+    """
 
     stem: str
     caption: str
