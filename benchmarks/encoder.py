@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--versions", default="v1,v1.1")
     parser.add_argument("--patch-sizes", default="4,8")
     parser.add_argument("--batches", default="1,2,4,8,16", help="batch sizes to choose from")
-    parser.add_argument("--seconds", type=float, default=6.0, help="measuring time per row")
+    parser.add_argument("--seconds", type=float, default=5.0, help="per row, search apart")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -106,7 +106,7 @@ def _measure(
     with torch.inference_mode():
         reference, own = runs(1)
         difference = float((reference() - own()).abs().max())
-        best = [_best_batch([runs(b)[side] for b in batches], batches) for side in (0, 1)]
+        best = [_best_batch([runs(b)[side] for b in batches], batches, seconds) for side in (0, 1)]
         reference, own = runs(best[0])[0], runs(best[1])[1]
         spent: tuple[list[float], list[float]] = ([], [])
         end = time.perf_counter() + seconds
@@ -117,15 +117,16 @@ def _measure(
     return rates[0], rates[1], (best[0], best[1]), difference
 
 
-def _best_batch(runs: list[Run], batches: list[int]) -> int:
-    """The batch size with the most samples per second; stops where larger ones only lose."""
+def _best_batch(runs: list[Run], batches: list[int], seconds: float) -> int:
+    """The batch size with the most samples per second, searched upwards for ``seconds`` at most."""
     best, best_rate = batches[0], 0.0
+    end = time.perf_counter() + seconds
     for run, batch in zip(runs, batches, strict=True):
         run()
-        rate = batch / min(_timed(run) for _ in range(3))
+        rate = batch / min(_timed(run) for _ in range(2))
         if rate > best_rate:
             best, best_rate = batch, rate
-        elif rate < 0.8 * best_rate:
+        if time.perf_counter() > end or rate < 0.8 * best_rate:
             break
     return best
 
