@@ -19,7 +19,7 @@ from models.errors import UserError
 from suites.datasets.band_order import BandOrder, recognise_features
 from suites.datasets.base import SPLITS, Dataset
 from suites.datasets.digests import Progress, pixel_digest
-from suites.datasets.signatures import MIN_SIDE, tile_features
+from suites.datasets.signatures import FEATURES, MIN_SIDE, tile_features
 from suites.datasets.splits import DuplicateReport, duplicates_among
 from suites.datasets.survey import BandStatistics, Survey, Units
 
@@ -286,7 +286,7 @@ def _order(survey: Survey, claimed: Sequence[str] | None) -> BandOrder | None:
     large = {size: tiles for size, tiles in by_size.items() if min(size) >= MIN_SIDE}
     if not large:
         side = next(iter(by_size))
-        return recognise_features(np.zeros((1, survey.depth, 4)), side, claimed)
+        return recognise_features(np.zeros((1, survey.depth, len(FEATURES))), side, claimed)
     features = np.concatenate([tile_features(np.stack(tiles)) for tiles in large.values()])
     return recognise_features(features, min(large, key=min), claimed)
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from suites.datasets.signatures import (
+    FEATURES,
     MIN_SIDE,
     SPECTRAL,
     Likelihood,
@@ -29,9 +30,11 @@ F64 = npt.NDArray[np.float64]
 Verdict = Literal["confirmed", "consistent", "mismatch", "unsure", "recognised"]
 Order = tuple[int, ...]
 
-# Nats by which one order must beat another to be believed; docs/data-audit.md has the errors
-# at this threshold. On correct files the best wrong order never gained more than 3.3.
+# Nats by which one order must beat another to be believed: `_GAIN`, and more for few tiles,
+# because one odd tile can mislead. docs/data-audit.md has the errors at these thresholds.
 _GAIN = 5.0
+_GAIN_FEW = 15.0
+_DOUBT = 2.0
 _MISFIT = 6.0
 
 _PATTERNS: tuple[tuple[str, dict[str, str]], ...] = (
@@ -56,9 +59,10 @@ class BandOrder:
     name says (``None``: nothing was claimed). Verdicts: ``confirmed`` (as claimed, and no
     other order comes near), ``consistent`` (as claimed, but too little evidence to
     exclude similar orders), ``mismatch`` (another order is clearly better), ``unsure``
-    (nothing can be said), ``recognised`` (nothing was claimed). ``gain`` is the evidence
-    for ``recognised`` against ``claimed`` and ``margin`` that against the next best
-    order, both in nats; ``evidence`` says which features carried it.
+    (another order is better, but not clearly; or nothing can be said), ``recognised``
+    (nothing was claimed). ``gain`` is the evidence for the best order against ``claimed``
+    and ``margin`` that against the next best, both in nats; ``evidence`` says which
+    features carried it.
     """
 
     verdict: Verdict
@@ -90,9 +94,11 @@ def recognise(
     ``claimed`` names the D channels; with ``None``, 13 channels are taken for L1C and 12
     for L2A. ``references`` are the signatures to try (default: the shipped ones).
     """
-    return recognise_features(
-        tile_features(images), images.shape[1:3], claimed, references=references
-    )
+    if min(images.shape[1:3]) < MIN_SIDE:  # sharpness is undefined there
+        features = np.zeros((len(images), images.shape[3], len(FEATURES)))
+    else:
+        features = tile_features(images)
+    return recognise_features(features, images.shape[1:3], claimed, references=references)
 
 
 def recognise_features(
@@ -111,7 +117,7 @@ def recognise_features(
         for level, signature in known.items()
         if _covers(signature, depth, names)
     ]
-    if not candidates or min(size) < MIN_SIDE or not np.isfinite(features).all():
+    if not candidates or min(size) < MIN_SIDE:
         reason = (
             f"the images are smaller than {MIN_SIDE} x {MIN_SIDE} pixels"
             if min(size) < MIN_SIDE
@@ -158,7 +164,7 @@ def _judge(
     recognised = tuple(held)
     as_claimed = tuple(range(len(bands)))  # `bands` is `claimed`: band b stands in channel b
     gain = 0.0 if claimed is None else found.score - likelihood.joint(features, as_claimed)
-    verdict = _verdict(claimed, recognised, gain, found.margin)
+    verdict = _verdict(claimed, recognised, gain, found.margin, len(features))
     if verdict in ("unsure", "consistent") and claimed is not None:
         recognised = claimed
     sentence = _sentence(verdict, claimed, recognised, len(features))
@@ -168,13 +174,20 @@ def _judge(
 
 
 def _verdict(
-    claimed: tuple[str, ...] | None, recognised: tuple[str, ...], gain: float, margin: float
+    claimed: tuple[str, ...] | None,
+    recognised: tuple[str, ...],
+    gain: float,
+    margin: float,
+    samples: int,
 ) -> Verdict:
+    needed = _GAIN + _GAIN_FEW / samples
     if claimed is None:
-        return "recognised" if margin >= _GAIN else "unsure"
+        return "recognised" if margin >= needed else "unsure"
     if recognised == claimed:
-        return "confirmed" if margin >= _GAIN else "consistent"
-    return "mismatch" if gain >= _GAIN else "consistent"
+        return "confirmed" if margin >= needed else "consistent"
+    if gain >= needed:
+        return "mismatch"
+    return "unsure" if gain >= _DOUBT else "consistent"
 
 
 def _sentence(
@@ -193,6 +206,11 @@ def _sentence(
         return (
             f"The pixels of {tiles} agree with the band order, but are too few or too plain to "
             "exclude similar orders (20 varied tiles are enough)."
+        )
+    if verdict == "unsure":
+        return (
+            f"The pixels of {tiles} fit another band order slightly better than the claimed one, "
+            "but not clearly enough to call it wrong; look at more tiles (20 are enough)."
         )
     wrong = {c: r for c, r in zip(claimed, recognised, strict=True) if c != r}
     listed = ", ".join(f"{c} holds {r}" for c, r in wrong.items())

@@ -7,7 +7,7 @@ import os
 import pickle
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +52,14 @@ def _foreign_class(module: str, name: str) -> type:
 
 
 @pytest.fixture
-def foreign(monkeypatch: pytest.MonkeyPatch) -> Iterator[type]:
+def foreign(monkeypatch: pytest.MonkeyPatch) -> type:
     """A class pickled as ``geobench.dataset.Sentinel2``, importable only while pickling."""
     kind = _foreign_class("geobench.dataset", "Sentinel2")
     module = types.ModuleType("geobench.dataset")
     module.Sentinel2 = kind  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "geobench", types.ModuleType("geobench"))
     monkeypatch.setitem(sys.modules, "geobench.dataset", module)
-    yield kind
+    return kind
 
 
 def write_sample(path: Path, image: np.ndarray, record: bytes) -> None:

@@ -55,7 +55,7 @@ def test_wrong_setting_never_becomes_simulated(tmp_path: Path, eurosat_folder: P
 def test_unknown_names_and_options() -> None:
     with pytest.raises(UserError, match='did you mean "eurosat"'):
         resolve("eurosatt", None)
-    with pytest.raises(UserError, match='no option "sise".*did you mean "size"'):
+    with pytest.raises(UserError, match=r'no option "sise".*did you mean "size"'):
         resolve("simulated", None, {"sise": 100})
     with pytest.raises(UserError, match="must be a whole number, not '100'"):
         resolve("simulated", None, {"size": "100"})

@@ -86,7 +86,7 @@ def test_hostile_record_is_refused_and_not_run(
     [
         b"cos\nsystem\n(S'touch TRACE'\ntR.",
         b"(S'touch TRACE'\nios\nsystem\n.",
-        b"c__builtin__\neval\n(S'open(\"TRACE\",\"w\")'\ntR.",
+        b'c__builtin__\neval\n(S\'open("TRACE","w")\'\ntR.',
         b"\x80\x04\x8c\x08geobench\x94\x8c\x10dataset.__init__\x94\x93\x8c\x05TRACE\x85R.",
         b"\x80\x02\x82\x01.",
         b"Pfoo\n.",

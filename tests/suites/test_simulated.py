@@ -104,7 +104,7 @@ def _accuracy(features: np.ndarray, labels: np.ndarray, kind: str) -> float:
     model = (
         KNeighborsClassifier(20, metric="cosine", weights=lambda d: np.exp((1 - d) / 0.07))
         if kind == "knn"
-        else LogisticRegression(max_iter=1000)
+        else LogisticRegression(max_iter=200)
     )
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     guess = cross_val_predict(make_pipeline(StandardScaler(), model), features, labels, cv=folds)
@@ -113,6 +113,7 @@ def _accuracy(features: np.ndarray, labels: np.ndarray, kind: str) -> float:
 
 def test_as_hard_as_real_tiles(images: np.ndarray, labels: np.ndarray) -> None:
     """Real tiles, same protocol: statistics 0.69 (kNN), 0.78 (linear); spatial 0.76, 0.84."""
+    images, labels = images[:COUNT], labels[:COUNT]
     plain = {k: _accuracy(_statistics(images), labels, k) for k in ("knn", "linear")}
     spatial = {k: _accuracy(_spatial(images), labels, k) for k in ("knn", "linear")}
     assert 0.62 < plain["knn"] < 0.74
