@@ -41,22 +41,26 @@ def _first_place(ranking: RankingTable) -> str:
             f"{best.variant} has the best average rank, {words.rank_text(best.average_rank)} over "
             f"{over}; without per-sample predictions nothing can be said of its certainty."
         )
+    leaders = [r.variant for r in ranked if r.average_rank == best.average_rank]
+    who = f"{words.listed(leaders)} stand{'s' * (len(leaders) == 1)} first"
     place = f"average rank {_with_interval(best)}, over {over}"
     tied = [r.variant for r in ranked[1:] if r.significance_tier == 1]
     behind = len(ranked) - 1 - len(tied)
     if not behind:
+        also = "" if len(leaders) == len(ranked) else ", but every other ties with it"
         return (
-            f"Nothing separates the {len(ranked)} variants: {best.variant} stands first "
-            f"({place}), but every other ties with it within the 95% interval."
+            f"Nothing separates the {len(ranked)} variants within the 95% interval: "
+            f"{who} ({place}){also}."
         )
     if tied:
+        others = [name for name in tied if name not in leaders]
+        but = f", but ties within the 95% interval with {words.listed(others)}" if others else ""
         return (
-            f"{best.variant} stands first ({place}), but ties within the 95% interval with "
-            f"{words.listed(tied)}; {words.number(behind, 'other')} rank{'s' * (behind == 1)} "
-            "behind it."
+            f"{who} ({place}){but}; {words.number(behind, 'other')} "
+            f"rank{'s' * (behind == 1)} behind."
         )
-    others = "the other variant" if behind == 1 else f"all {behind} others"
-    return f"{best.variant} ranks first ({place}), separated from {others}."
+    others_behind = "the other variant" if behind == 1 else f"all {behind} others"
+    return f"{best.variant} ranks first ({place}), separated from {others_behind}."
 
 
 def _with_interval(ranked: RankedVariant) -> str:

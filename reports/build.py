@@ -26,7 +26,7 @@ from reports.resampling import RESAMPLES, Interval, bootstrap
 from reports.table import SuiteResults, TaskInfo
 
 FORMAT = "tokenrank-report-1"
-_MARKS_ON_A_PHONE = 120
+_POINTS_ON_A_PHONE, _DOTS_ON_A_PHONE = 24, 120
 """A figure with more marks gets no narrow version: a phone scrolls the wide one sideways."""
 
 
@@ -77,6 +77,7 @@ def _draw(
     stem = re.sub(r"[^a-z0-9_]+", "_", ranking.name.lower())
     state = words.status(ranking.tiers, ranking.origin)
     whiskers = "bars are 95% intervals; " if ranking.draws is not None else ""
+    dots = len(ranking.tasks) * (len(ranking.ranked) + len(ranking.incomplete))
     kinds = (
         (
             f"cost_rank_{stem}",
@@ -85,7 +86,7 @@ def _draw(
             f"is best); {whiskers}dashed: the Pareto front, the variants that no other beats in "
             "both. Variants of equal cost are drawn side by side.",
             f"Scatter plot of average rank against MACs. {state}.",
-            len(ranking.ranked),
+            len(ranking.ranked) <= _POINTS_ON_A_PHONE,
         ),
         (
             f"task_scores_{stem}",
@@ -93,15 +94,15 @@ def _draw(
             "Score of each variant on each task with its 95% interval, in the order of the "
             "average rank. Overlapping intervals do not mean a tie: differences are paired.",
             f"Dot plots of the scores per task. {state}.",
-            len(ranking.tasks) * (len(ranking.ranked) + len(ranking.incomplete)),
+            dots <= _DOTS_ON_A_PHONE,
         ),
     )
-    for name, chart, caption, alt, marks in kinds:
+    for name, chart, caption, alt, fits_a_phone in kinds:
         wide = chart(results, ranking, look.WIDE)
         if wide is None:
             continue
         svg = look.to_svg(wide)
-        slim = chart(results, ranking, look.NARROW) if marks <= _MARKS_ON_A_PHONE else None
+        slim = chart(results, ranking, look.NARROW) if fits_a_phone else None
         figure = Figure(name, caption, alt, svg, look.to_svg(slim) if slim else "")
         yield figure, [(f"{name}.svg", svg.encode()), (f"{name}.png", look.to_png(svg))]
 

@@ -36,7 +36,8 @@ def task_scores_chart(
     texts = [cast.labels[n] + (" (incomplete)" if n in incomplete else "") for n in names]
     columns = 1 if frame.is_narrow else min(len(ranking.tasks), 2)
     panel = _panel(cast.colour(names, legend=False), texts).properties(
-        width=170 if frame.is_narrow else 700 // columns - 55, height=max(60, 21 * len(names))
+        width=170 if frame.is_narrow else frame.width // columns - 70,
+        height=max(60, 21 * len(names)),
     )
     panels = alt.Facet(
         "panel:N",
@@ -66,7 +67,8 @@ def _panel(colour: alt.Color, texts: list[str]) -> Any:
     base = alt.Chart().encode(y=y, color=colour)
     rule = base.mark_rule(strokeWidth=2, opacity=0.45, aria=False)
     dot = base.mark_point(filled=True, size=70, opacity=1)
-    x = alt.X("low:Q", title=None).scale(zero=False, padding=8, nice=True)
+    ticks = alt.Axis(tickCount=5, labelFlush=False, labelOverlap=True, title=None)
+    x = alt.X("low:Q", axis=ticks).scale(zero=False, padding=8, nice=True)
     return alt.layer(
         rule.encode(x=x, x2="high:Q"), dot.encode(x=alt.X("score:Q"), description="about:N")
     )

@@ -44,7 +44,7 @@ class Frame:
         return self.width < 400
 
 
-WIDE, NARROW = Frame(700, 430), Frame(275, 400)
+WIDE, NARROW = Frame(800, 440), Frame(275, 400)
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ def _methods(
         ),
         (
             "Probes and splits",
-            f"Embeddings are frozen. Probes are fitted on train, chosen on validation and scored "
+            f"The encoder is frozen. Probes are fitted on train, chosen on validation and scored "
             f"once on test; {seeds}.",
         ),
     )
@@ -191,10 +191,10 @@ def _methods(
 
 def _facts(results: SuiteResults) -> tuple[tuple[str, str], ...]:
     run = results.run
-    data = {task.dataset: task.fingerprint for task in run.tasks}
+    data = {(task.dataset, task.fingerprint) for task in run.tasks}
     return (
         ("Suite", f"{run.suite} (hash {run.suite_hash})"),
         ("Code", run.git_commit or "unknown commit"),
-        *((f"Data: {name}", f"fingerprint {print_}") for name, print_ in sorted(data.items())),
+        *((f"Data: {name}", f"fingerprint {print_}") for name, print_ in sorted(data)),
         ("Packages", ", ".join(f"{k} {v}" for k, v in sorted(run.versions.items()))),
     )
