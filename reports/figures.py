@@ -223,7 +223,7 @@ def about(point: Point) -> str:
     return (
         f"{words.clip(point.variant, 80)}: average rank "
         f"{words.rank_text(point.ranked.average_rank)}{bounds}, "
-        f"{words.quantity(point.macs, 'MACs')}, scheme {words.clip(point.scheme, 40)}"
+        f"{words.quantity(point.macs)} MACs, scheme {words.clip(point.scheme, 40)}"
     )
 
 

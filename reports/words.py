@@ -47,14 +47,14 @@ def clip(text: str, length: int) -> str:
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
-def quantity(value: float | None, unit: str = "") -> str:
-    """Three significant digits with a metric prefix: ``1.21 G``; the unit comes after it."""
+def quantity(value: float | None) -> str:
+    """Three significant digits with a metric prefix: ``1.21 G``."""
     if value is None:
         return NO_VALUE
     for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= factor * 0.9995:
-            return f"{value / factor:.3g} {prefix}{unit}"
-    return f"{value:.3g}{f' {unit}' if unit else ''}"
+            return f"{value / factor:.3g} {prefix}"
+    return f"{value:.3g}"
 
 
 def count(value: float | None) -> str:

@@ -118,6 +118,30 @@ def test_score_interval_matches_the_binomial(make_results: Make) -> None:
     assert found.high == pytest.approx(high / n, abs=1.01 / n)
 
 
+def test_the_same_test_samples_under_another_seed_are_no_new_evidence(make_results: Make) -> None:
+    """Two seeds with equal values: what the spread is on the same and on other samples.
+
+    On the same samples it is that of one seed; on other samples its variance is 3/4 of
+    that (both seeds drawn: half; one of them drawn twice: the whole).
+    """
+    one = make_results({"olmoearth-v1-nano": 0.7})
+    run = make_results({"olmoearth-v1-nano": 0.7}, seeds=(0, 1)).run
+    scores = pl.concat([one.scores, one.scores.with_columns(seed=pl.lit(1, pl.Int64))])
+    second = one.samples.with_columns(seed=pl.lit(1, pl.Int64))
+    others = second.with_columns(pl.concat_str(pl.lit("other-"), "sample").alias("sample"))
+
+    def spread(samples: pl.DataFrame) -> float:
+        results = SuiteResults(run, one.variants, scores, pl.concat([one.samples, samples]))
+        draws = bootstrap(results, resamples=8000)["eurosat-knn"].draws
+        assert draws is not None
+        return float(draws.std())
+
+    alone = bootstrap(one, resamples=8000)["eurosat-knn"].draws
+    assert alone is not None
+    assert spread(second) == pytest.approx(float(alone.std()), rel=0.05)
+    assert spread(others) == pytest.approx(float(alone.std()) * 0.75**0.5, rel=0.05)
+
+
 def test_order_of_rows_changes_nothing(make_results: Make) -> None:
     quality = {"olmoearth-v1-nano": 0.65, "olmoearth-v1.1-nano": 0.7}
     results = make_results(quality, seeds=(0, 1))
