@@ -8,7 +8,6 @@ of models; labels are read with `suites.datasets.inert`, which executes nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,12 +23,12 @@ from suites.datasets import eurosat
 from suites.datasets.base import Batch, DatasetCard
 from suites.datasets.digests import DigestCache, Progress, digest_files, fingerprint, pixel_digest
 from suites.datasets.inert import read_pickle_literal
+from suites.datasets.partitions import read_partition
 
 BandOrder = Literal["corrected", "as-published"]
 BAND_ORDERS: tuple[BandOrder, ...] = ("corrected", "as-published")
 ROOTS = ("geobench_v1/classification_v1.0", "classification_v1.0")
 READER = "geobench-1"
-_SPLIT_NAMES = {"train": "train", "valid": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -161,44 +160,6 @@ def _label(record: object, path: Path, spec: Spec) -> int:
             f"{len(spec.classes) - 1}."
         )
     return label
-
-
-def partitions(folder: Path) -> tuple[str, ...]:
-    """Names of the published partitions in a folder, e.g. ``default``, ``0.01x_train``."""
-    suffix = "_partition.json"
-    return tuple(sorted(p.name.removesuffix(suffix) for p in folder.glob(f"*{suffix}")))
-
-
-def read_partition(folder: Path, partition: str) -> dict[str, list[str]]:
-    """Sample ids per split (train, val, test) of a published partition.
-
-    Raises `UserError` when it is missing, damaged, empty in a split, or names a sample twice.
-    """
-    path = folder / f"{partition}_partition.json"
-    if not path.is_file():
-        raise UserError(
-            f'{folder} has no partition "{partition}" ({path.name}): '
-            f"{did_you_mean(partition, partitions(folder))}."
-        )
-    try:
-        content = json.loads(path.read_text())
-        split = {
-            ours: [str(name) for name in content[theirs]] for theirs, ours in _SPLIT_NAMES.items()
-        }
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{path} is not a partition file (lists train, valid and test); fetch it again."
-        ) from None
-    empty = [name for name, ids in split.items() if not ids]
-    if empty:
-        raise UserError(f"{path} has no samples in {', '.join(empty)}; choose another partition.")
-    everything = [name for ids in split.values() for name in ids]
-    if len(set(everything)) != len(everything):
-        raise UserError(f"{path} names a sample twice, so its splits overlap; fetch it again.")
-    for name in everything:
-        if Path(name).name != name or name.startswith("."):
-            raise UserError(f'{path} names "{name}", which is no sample id; fetch it again.')
-    return split
 
 
 class GeoBench:
