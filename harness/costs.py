@@ -16,7 +16,14 @@ from models.registry import Variant
 from models.tokens import InputShape, token_count
 from suites.datasets.base import DatasetCard
 
-COUNTING_CODE = ("harness.macs", "models.olmoearth", "models.tokens", "models.transformer")
+COUNTING_CODE = (
+    "harness.macs",
+    "models.cost",
+    "models.encodings",
+    "models.olmoearth",
+    "models.tokens",
+    "models.transformer",
+)
 
 
 @dataclass(frozen=True)

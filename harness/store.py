@@ -86,10 +86,6 @@ class Store:
 
     # --- cells -----------------------------------------------------------------
 
-    def has_cell(self, key: str) -> bool:
-        """Whether the cell is finished. The JSON is written last: it is the commit mark."""
-        return self._cell_path(key).exists()
-
     def cell(self, key: str) -> CellResult | None:
         """A finished cell, or None. A damaged one counts as not computed."""
         path = self._cell_path(key)
@@ -130,10 +126,6 @@ class Store:
         if not path.exists() or file_sha256(path) != meta["sha256"]:
             return None
         return Embedding(key, _map_safetensors(path))
-
-    def has_embedding(self, key: str) -> bool:
-        """Whether an embedding is committed (its hash is checked when it is loaded)."""
-        return self._embedding_path(key).with_suffix(".json").exists()
 
     @contextmanager
     def embedding_writer(

@@ -78,12 +78,14 @@ def test_embeddings_are_valid_safetensors(tmp_path: Path) -> None:
 
 def test_an_interrupted_embedding_leaves_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with (
-        pytest.raises(KeyboardInterrupt),
-        store.embedding_writer(KEY, 4, 3, ("mean",)) as arrays,
-    ):
-        arrays["mean"][0] = 1
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with store.embedding_writer(KEY, 4, 3, ("mean",)) as arrays:
+            arrays["mean"][0] = 1
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert store.embedding(KEY) is None
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 

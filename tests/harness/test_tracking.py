@@ -1,0 +1,124 @@
+"""MLflow as a view: complete in itself, never doubled, and never in the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from harness.commands.views import sync_command
+from harness.plan import Cell, Places, Plan
+from harness.provenance import load_or_create_manifest
+from harness.run import Outcome, run_suite
+from harness.store import Store
+from harness.suite import load_suite
+from harness.tracking import Published, publish
+
+
+class Quiet:
+    """Watches a run without a word."""
+
+    def planned(self, plan: Plan, to_do: list[Cell]) -> None: ...
+    def started(self, cell: Cell) -> None: ...
+    def progress(self, what: str, done: int, total: int) -> None: ...
+    def finished(self, cell: Cell, score: float) -> None: ...
+
+
+@pytest.fixture
+def ran(small_suite: Path, tmp_path: Path) -> tuple[Outcome, Store]:
+    store = Store(tmp_path / "store")
+    suite = load_suite(small_suite)
+    places = Places(None, None, store.cache_folder)
+    return run_suite(suite, places, store, "tokenrank run small", Quiet()), store
+
+
+def publish_to(outcome: Outcome, store: Store) -> Published:
+    manifest = load_or_create_manifest(store, outcome.plan, "tokenrank run small")
+    return publish(outcome.results, manifest, store, outcome.report)
+
+
+def all_runs(uri: str) -> list[Any]:
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("tokenrank/small")
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id]))
+
+
+def test_a_flat_search_finds_each_variant_complete(
+    ran: tuple[Outcome, Store], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    uri = f"sqlite:///{tmp_path}/tracking.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    outcome, store = ran
+    assert publish_to(outcome, store).fresh
+    assert not publish_to(outcome, store).fresh  # the second time there is nothing to do
+
+    # A second machine, or a lost note of what was sent: still nothing is doubled.
+    for note in store.root.rglob("tracking.json"):
+        note.unlink()
+    assert publish_to(outcome, store).done
+    runs = all_runs(uri)
+    assert len(runs) == 3
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+    client = MlflowClient(tracking_uri=uri)
+    found = client.search_runs(
+        [runs[0].info.experiment_id],
+        "params.token_scheme = 'single' and metrics.average_rank < 3",
+    )
+    (single,) = found
+    assert single.info.run_name == "olmoearth-one-pico"
+    assert single.data.params["tier"] == "random"
+    assert single.data.params["data_origin"] == "simulated"
+    scores = outcome.results.scores.filter(
+        outcome.results.scores["variant"] == single.info.run_name
+    )
+    knn = scores.filter(scores["task"] == "sim-knn")["score"].mean()
+    assert single.data.metrics["score/sim-knn"] == pytest.approx(knn)
+    assert (
+        single.data.metrics["score_low/sim-knn"]
+        <= single.data.metrics["score/sim-knn"]
+        <= single.data.metrics["score_high/sim-knn"]
+    )
+    assert single.inputs.dataset_inputs[0].dataset.name == "simulated"
+    for tag in ("mlflow.source.git.commit", "tokenrank.suite_hash", "tokenrank.version.torch"):
+        assert single.data.tags[tag]
+
+
+def test_a_mirror_cut_short_is_completed_without_doubles(
+    ran: tuple[Outcome, Store], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    uri = f"sqlite:///{tmp_path}/tracking.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    outcome, store = ran
+    with monkeypatch.context() as broken:
+
+        def cut(*_: object, **__: object) -> None:
+            raise OSError("the connection was reset")
+
+        broken.setattr(MlflowClient, "log_inputs", cut)
+        published = publish_to(outcome, store)
+    assert not published.done
+    assert "connection was reset" in published.reason
+    assert publish_to(outcome, store).fresh
+    runs = all_runs(uri)
+    assert len(runs) == 3
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def test_a_server_that_is_away_loses_nothing(
+    ran: tuple[Outcome, Store], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    outcome, store = ran
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    published = publish_to(outcome, store)
+    assert not published.done
+    assert "cannot be reached" in published.reason
+
+    uri = f"sqlite:///{tmp_path}/tracking.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    sync_command(store.root)
+    sync_command(store.root)
+    assert len(all_runs(uri)) == 3
