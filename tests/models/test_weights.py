@@ -5,10 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +22,6 @@ from models.weights import (
     save_encoder,
     weights_fingerprint,
 )
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def write_checkpoint(folder: Path, weights: bytes | None = None) -> dict[str, torch.Tensor]:
@@ -135,76 +129,24 @@ def test_a_damaged_encoder_file_and_an_unwritable_place_are_user_errors(tmp_path
         save_encoder(nn.Linear(2, 2), tmp_path / "bad.safetensors" / "x.safetensors")
 
 
-@dataclass
-class Hub:
-    """What the local server offers, and what it was asked for."""
-
-    files: dict[str, bytes]
-    url: str = ""
-    asked: list[str] = field(default_factory=list)
-
-
-def hub_server(hub: Hub) -> ThreadingHTTPServer:
-    """The part of the hub's protocol that a file download uses: resolve, ETag, commit."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self, with_body: bool) -> None:
-            hub.asked.append(f"{self.command} {self.path}")
-            prefix = "/allenai/OlmoEarth-v1-Nano/resolve/main/"
-            body = hub.files.get(self.path.removeprefix(prefix))
-            if not self.path.startswith(prefix) or body is None:
-                known = self.path.startswith(prefix)
-                self.send_response(404)
-                self.send_header("X-Error-Code", "EntryNotFound" if known else "RepoNotFound")
-                self.send_header("X-Repo-Commit", COMMIT)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            self.send_response(200)
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if with_body:
-                self.wfile.write(body)
-
-        def do_GET(self) -> None:
-            self.answer(with_body=True)
-
-        def do_HEAD(self) -> None:
-            self.answer(with_body=False)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    return ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    write_checkpoint(tmp_path / "published")
-    offered = Hub({p.name: p.read_bytes() for p in (tmp_path / "published").iterdir()})
-    server = hub_server(offered)
-    offered.url = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setenv("HF_ENDPOINT", offered.url)
-    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield offered
-    server.shutdown()
-    server.server_close()
-
-
 NAME = "allenai/OlmoEarth-v1-Nano"
 
 
+@pytest.fixture
+def hub(empty_hub: Any, tmp_path: Path) -> Any:
+    """A hub that offers one checkpoint."""
+    write_checkpoint(tmp_path / "published")
+    for path in (tmp_path / "published").iterdir():
+        empty_hub.files[f"{NAME}/{path.name}"] = path.read_bytes()
+    return empty_hub
+
+
 def test_the_hub_is_asked_once_and_the_cache_serves_when_it_is_away(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = load_hub(NAME, tmp_path / "cache")
-    assert found.sha256 == hashlib.sha256(hub.files["weights.pth"]).hexdigest()
-    assert found.config == json.loads(hub.files["config.json"])
+    assert found.sha256 == hashlib.sha256(hub.files[f"{NAME}/weights.pth"]).hexdigest()
+    assert found.config == json.loads(hub.files[f"{NAME}/config.json"])
     assert found.source == NAME
     downloads = sum(request.startswith("GET") for request in hub.asked)
     again = load_hub(NAME, tmp_path / "cache")
@@ -214,8 +156,8 @@ def test_the_hub_is_asked_once_and_the_cache_serves_when_it_is_away(
     assert found.sha256 == again.sha256 == away.sha256
 
 
-def test_what_the_hub_lacks_is_named(hub: Hub, tmp_path: Path) -> None:
-    del hub.files["weights.pth"]
+def test_what_the_hub_lacks_is_named(hub: Any, tmp_path: Path) -> None:
+    del hub.files[f"{NAME}/weights.pth"]
     with pytest.raises(UserError, match=f"weights.pth of {NAME} from {hub.url}.*no such file"):
         load_hub(NAME, tmp_path / "cache")
     with pytest.raises(UserError, match=r"allenai/Nothing .*no such repository.*HF_TOKEN"):

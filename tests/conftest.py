@@ -1,0 +1,75 @@
+"""A stand-in for the Hugging Face hub on loopback, for every test that fetches weights."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@dataclass
+class Hub:
+    """What the local server offers (``owner/name/file`` -> bytes), and what it was asked for."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    url: str = ""
+    asked: list[str] = field(default_factory=list)
+
+
+def hub_server(hub: Hub) -> ThreadingHTTPServer:
+    """The part of the hub's protocol that a file download uses: resolve, ETag, commit."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self, with_body: bool) -> None:
+            hub.asked.append(f"{self.command} {self.path}")
+            repository, _, name = self.path.removeprefix("/").partition("/resolve/main/")
+            body = hub.files.get(f"{repository}/{name}")
+            if body is None:
+                known = any(path.startswith(f"{repository}/") for path in hub.files)
+                self.send_response(404)
+                self.send_header("X-Error-Code", "EntryNotFound" if known else "RepoNotFound")
+                self.send_header("X-Repo-Commit", COMMIT)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            self.send_response(200)
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if with_body:
+                self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            self.answer(with_body=True)
+
+        def do_HEAD(self) -> None:
+            self.answer(with_body=False)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    return ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+
+@pytest.fixture
+def empty_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A running hub without files; tests add what it is to offer."""
+    offered = Hub()
+    server = hub_server(offered)
+    offered.url = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("HF_ENDPOINT", offered.url)
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield offered
+    server.shutdown()
+    server.server_close()
