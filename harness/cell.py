@@ -17,12 +17,19 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from harness.content import EMBEDDING_CODE, code_version, content_key
 from harness.embed import batch_size, embed_into
 from harness.encoders import build_encoder
-from harness.inputs import InputRule, dataset_rules, pretraining_rules
+from harness.inputs import (
+    InputRule,
+    dataset_rules,
+    pretraining_rules,
+    rules_from_json,
+    rules_to_json,
+)
 from harness.metrics import sample_values, score
 from harness.pixels import Pixels, open_pixels
-from harness.plan import Cell, EmbeddingJob
+from harness.plan import Cell, EmbeddingJob, split_identity
 from harness.probes.base import EmbeddedSplit, Labels, ProbeInputs, ProbeResult
 from harness.probes.knn import KnnSettings, run_knn
 from harness.probes.linear import Training
@@ -80,7 +87,7 @@ def embedding_of(
         return stored
     started = time.perf_counter()
     pixels = open_pixels(dataset, store, lambda done, all_: notify("decoding images", done, all_))
-    rules = _rules(job, dataset, pixels)
+    rules = _rules(job, dataset, pixels, store)
     encoder = build_encoder(job.variant, job.weights)
     card = dataset.card
     tokens = sum(
@@ -113,10 +120,21 @@ def embedding_of(
     return fresh
 
 
-def _rules(job: EmbeddingJob, dataset: Dataset, pixels: Pixels) -> dict[str, InputRule]:
+def _rules(
+    job: EmbeddingJob, dataset: Dataset, pixels: Pixels, store: Store
+) -> dict[str, InputRule]:
     if job.normalisation == "pretraining":
         return pretraining_rules(dataset.card)
-    return dataset_rules(dataset.card, pixels, dataset.splits(job.split_seed)["train"])
+    split = split_identity(dataset, job.split_seed)
+    key = content_key(
+        {"data": dataset.fingerprint, "split": split, "code": code_version(EMBEDDING_CODE)}
+    )
+    known = store.cached("statistics", key)
+    if known is None:
+        train = dataset.splits(job.split_seed)["train"]
+        known = rules_to_json(dataset_rules(dataset.card, pixels, train))
+        store.cache("statistics", key, known)
+    return rules_from_json(known)
 
 
 def probe_inputs(

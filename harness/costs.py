@@ -7,11 +7,10 @@ of scores.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 
 from harness.content import code_version, content_key, package_versions
-from harness.store import Store, write_json
+from harness.store import Store
 from models.registry import Variant
 from models.tokens import InputShape, token_count
 from suites.datasets.base import DatasetCard
@@ -60,12 +59,12 @@ def cost_of(
             "packages": package_versions(["torch", "fvcore"]),
         }
     )
-    path = store.cache_folder / "costs" / f"{key}.json" if store else None
-    if path and path.exists():
-        return Cost(**json.loads(path.read_text(encoding="utf-8")))
+    known = store.cached("costs", key) if store else None
+    if known is not None:
+        return Cost(**known)
     cost = _count(variant, shapes, patch_size)
-    if path:
-        write_json(path, asdict(cost))
+    if store:
+        store.cache("costs", key, asdict(cost))
     return cost
 
 

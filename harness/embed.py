@@ -10,17 +10,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from harness.cores import on_each_core
 from harness.inputs import InputRule, prepare
 from harness.pixels import Pixels
 from models.errors import UserError
-from suites.datasets.base import Batch
 
-# Tokens x width of one batch: small enough that a layer's activations stay in the
-# processor's cache, which on a CPU matters more than a large batch does.
-CPU_BATCH_ELEMENTS = 1_500_000
+Floats = npt.NDArray[np.float32]
+
+# Tokens x width of one batch: small enough that a layer's activations stay in a core's
+# own cache, which on a CPU matters more than a large batch does.
+CPU_BATCH_ELEMENTS = 250_000
 GPU_BATCH_ELEMENTS = 100_000_000
 
 
@@ -62,31 +65,38 @@ def embed_into(
     """
     encoder.to(device).eval()
     total = len(pixels)
-    with torch.inference_mode():
-        for start in range(0, total, batch):
-            stop = min(start + batch, total)
-            samples = pixels.read(start, stop)
-            tokens = _encode(encoder, samples, rules, patch_size, device)
-            for how, array in arrays.items():
-                pooled = pool(tokens, how).float().cpu().numpy()
-                if not np.isfinite(pooled).all():
-                    raise UserError(
-                        f"Samples {start} to {stop - 1} give embeddings with NaN or infinity; "
-                        "check their pixels (tokenrank data check) and the variant's weights."
-                    )
-                array[start:stop] = pooled
-            if progress:
-                progress(stop, total)
+
+    def embed(start: int) -> tuple[int, dict[str, Floats]]:
+        stop = min(start + batch, total)
+        with torch.inference_mode():
+            tokens = _encode(encoder, pixels, rules, (start, stop), patch_size, device)
+            return start, {how: pool(tokens, how).float().cpu().numpy() for how in arrays}
+
+    starts = range(0, total, batch)
+    done = map(embed, starts) if device.type == "cuda" else on_each_core(embed, starts)
+    for start, pooled in done:
+        stop = min(start + batch, total)
+        for how, rows in pooled.items():
+            if not np.isfinite(rows).all():
+                raise UserError(
+                    f"Samples {start} to {stop - 1} give embeddings with NaN or infinity; "
+                    "check their pixels (tokenrank data check) and the variant's weights."
+                )
+            arrays[how][start:stop] = rows
+        if progress:
+            progress(stop, total)
 
 
 def _encode(
     encoder: nn.Module,
-    samples: Batch,
+    pixels: Pixels,
     rules: dict[str, InputRule],
+    rows: tuple[int, int],
     patch_size: int,
     device: torch.device,
 ) -> Mapping[str, Tensor]:
-    images = {name: torch.from_numpy(x).to(device) for name, x in prepare(samples, rules).items()}
-    timestamps = torch.from_numpy(samples.timestamps).to(device)
+    prepared = prepare(pixels, rules, *rows)
+    images = {name: torch.from_numpy(x).to(device) for name, x in prepared.items()}
+    timestamps = torch.from_numpy(pixels.timestamps(*rows)).to(device)
     tokens: Mapping[str, Tensor] = encoder(images, timestamps, patch_size)
     return tokens

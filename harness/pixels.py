@@ -11,19 +11,20 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.store import Store, write_json
-from suites.datasets.base import Batch, Dataset
+from suites.datasets.base import Dataset
 
 CHUNK = 64
 Progress = Callable[[int, int], None]
 
 
 class Pixels:
-    """Decoded images of one data set: `read` gives consecutive samples as a `Batch`."""
+    """Decoded images of one data set, consecutive samples at a time, in the order of its ids."""
 
     def __init__(self, folder: Path, modalities: tuple[str, ...]) -> None:
         self._images = {m: np.load(folder / f"{m}.npy", mmap_mode="r") for m in modalities}
@@ -32,10 +33,14 @@ class Pixels:
     def __len__(self) -> int:
         return len(self._timestamps)
 
-    def read(self, start: int, stop: int) -> Batch:
-        """Samples ``start .. stop`` in the order of the data set's ids, as float32."""
-        images = {m: array[start:stop].astype(np.float32) for m, array in self._images.items()}
-        return Batch(images, self._timestamps[start:stop])
+    def images(self, modality: str, start: int, stop: int) -> npt.NDArray[Any]:
+        """Images ``[B, H, W, T, D]`` of samples ``start .. stop``, bands and type as stored."""
+        stored: npt.NDArray[Any] = self._images[modality][start:stop]
+        return stored
+
+    def timestamps(self, start: int, stop: int) -> npt.NDArray[np.int64]:
+        """Timestamps ``[B, T, 3]`` of samples ``start .. stop``."""
+        return self._timestamps[start:stop]
 
 
 def open_pixels(dataset: Dataset, store: Store, progress: Progress | None = None) -> Pixels:

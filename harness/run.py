@@ -18,6 +18,7 @@ from harness.provenance import load_or_create_manifest
 from harness.results import collect, results_digest
 from harness.store import Store, write_json
 from harness.suite import Suite
+from harness.tracking import warm_up
 from reports.io import save_results
 from reports.table import SuiteResults
 
@@ -80,6 +81,7 @@ def run_suite(suite: Suite, places: Places, store: Store, command: str, watch: W
 def _compute(plan: Plan, to_do: list[Cell], store: Store, watch: Watcher, seconds: Seconds) -> None:
     from harness.executors.local import run_cells  # noqa: PLC0415  (torch loads with it)
 
+    warm_up(store)
     for cell in to_do:
         watch.started(cell)
         for done in run_cells(plan, [cell], store, watch.progress):

@@ -165,6 +165,17 @@ class Store:
         """Folder of one suite run."""
         return self.root / "runs" / run_key[:16]
 
+    def cached(self, kind: str, key: str) -> Any | None:
+        """Something small that only saves time, if it is known."""
+        try:
+            return json.loads((self.cache_folder / kind / f"{key}.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def cache(self, kind: str, key: str, data: Any) -> None:
+        """Remember something small that can be computed again."""
+        write_json(self.cache_folder / kind / f"{key}.json", data)
+
     def note_timing(self, entry: Mapping[str, Any]) -> None:
         """Append one line of timings. They are never read back into a result."""
         with (self.root / "timings.jsonl").open("a", encoding="utf-8") as file:

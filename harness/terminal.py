@@ -106,24 +106,29 @@ def banner(plan: Plan) -> Panel:
 
 def ranking_table(table: RankingTable, results: SuiteResults) -> Table:
     """One ranking as a rich table, 80 columns wide; origin and tier stand in its title."""
+    rows = {row["variant"]: row for row in results.variants.iter_rows(named=True)}
+    families = {row["family"] for row in rows.values()}
+    # One family's name says nothing in every row, and 80 columns are few.
+    shared = f"{families.pop()}-" if len(families) == 1 else ""
     title = f"{' + '.join(table.tiers).upper()} weights · {table.origin.upper()} data"
     shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    shown.add_column("variant", no_wrap=True)
+    shown.add_column(shared.removesuffix("-") or "variant", no_wrap=True)
     shown.add_column("average\nrank", justify="right", no_wrap=True)
     shown.add_column("ties", justify="right", no_wrap=True)
     for task in table.tasks:
         shown.add_column(_heading(task), justify="right", no_wrap=True)
     for name in ("tokens", "MACs"):
         shown.add_column(name, justify="right", no_wrap=True)
-    rows = {row["variant"]: row for row in results.variants.iter_rows(named=True)}
     for entry in table.ranked:
         ties = str(entry.significance_tier or "")
         rank_cell = _with_interval(f"{entry.average_rank:.2f}", entry.interval, 1)
         scores = [_score(entry.scores.get(task.name)) for task in table.tasks]
-        shown.add_row(entry.variant, rank_cell, ties, *scores, *_cost(rows[entry.variant]))
+        name = entry.variant.removeprefix(shared)
+        shown.add_row(name, rank_cell, ties, *scores, *_cost(rows[entry.variant]))
     for missing in table.incomplete:
         scores = [_score(missing.scores.get(task.name)) for task in table.tasks]
-        shown.add_row(missing.variant, "incom-\nplete", "", *scores, *_cost(rows[missing.variant]))
+        name = missing.variant.removeprefix(shared)
+        shown.add_row(name, "incom-\nplete", "", *scores, *_cost(rows[missing.variant]))
     return shown
 
 

@@ -8,8 +8,10 @@ must know nothing of how results are computed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -70,6 +72,31 @@ def publish(results: SuiteResults, manifest: Manifest, store: Store, report: Pat
     return Published(True, uri, fresh=True)
 
 
+def warm_up(store: Store) -> None:
+    """Import MLflow and make a new local database while the encoders run.
+
+    Both take seconds, and nothing depends on them before the end. A failure here is
+    nobody's business: `publish` meets it again and says so.
+    """
+
+    def work() -> None:
+        with contextlib.suppress(Exception):
+            uri = tracking_uri(store)
+            _quieten()
+            from mlflow import MlflowClient  # noqa: PLC0415
+
+            if uri.startswith("sqlite:"):
+                MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
+
+    threading.Thread(target=work, daemon=True, name="tracking-warm-up").start()
+
+
+def _quieten() -> None:
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    # A new database announces every table that it makes; nobody asked for that.
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+
+
 def _state(path: Path) -> dict[str, str]:
     if not path.exists():
         return {}
@@ -100,9 +127,7 @@ def _mirror(
     report: Path,
     digest: str,
 ) -> None:
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    # A new database announces every table that it makes; nobody asked for that.
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    _quieten()
     from mlflow import MlflowClient  # noqa: PLC0415  (seconds to import)
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
     from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
