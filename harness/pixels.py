@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.store import Store, write_json
+from harness.store import Store, reserve, write_json
 from suites.datasets.base import Dataset
 
 CHUNK = 64
@@ -84,6 +84,7 @@ def _write(
                 arrays[name] = np.lib.format.open_memmap(
                     folder / f"{name}.npy", mode="w+", dtype=dtype, shape=(total, *images.shape[1:])
                 )
+                reserve(folder / f"{name}.npy")
             stored = images.astype(dtype)
             if dtype == np.uint16 and not np.array_equal(stored, images):
                 raise _NotIntegralError

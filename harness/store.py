@@ -15,6 +15,7 @@ results are computed, ranked or shown.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -105,8 +106,10 @@ class Store:
         path = self._cell_path(result.key)
         path.parent.mkdir(parents=True, exist_ok=True)
         table = path.with_suffix(".parquet")
+        raw = io.BytesIO()  # polars reports a full disk as an error of its own kind
+        result.predictions.write_parquet(raw, compression="zstd", statistics=False)
         with replacing(table) as temporary:
-            result.predictions.write_parquet(temporary, compression="zstd", statistics=False)
+            temporary.write_bytes(raw.getvalue())
         data = {k: v for k, v in asdict_shallow(result).items() if k != "predictions"}
         data["predictions_sha256"] = file_sha256(table)
         write_json(path, data)
@@ -218,6 +221,17 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def reserve(path: Path) -> None:
+    """Give a file that is about to be mapped all of its blocks.
+
+    A full disk must fail here, in a call that can say so, not later as a bus error in a
+    mapped page, which kills the process.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
 def _allocate_safetensors(path: Path, shapes: Mapping[str, tuple[int, int]]) -> None:
     """Write a safetensors header for float32 matrices, and room for their rows.
 
@@ -238,12 +252,8 @@ def _allocate_safetensors(path: Path, shapes: Mapping[str, tuple[int, int]]) -> 
     raw += b" " * (-len(raw) % 8)
     with path.open("wb") as file:
         file.write(len(raw).to_bytes(8, "little") + raw)
-        # Reserve the blocks now: a full disk must fail here, in a call that can say so,
-        # not later as a bus error in a mapped page.
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, 8 + len(raw) + offset)
-        else:
-            file.truncate(8 + len(raw) + offset)
+        file.truncate(8 + len(raw) + offset)
+    reserve(path)
 
 
 def _map_safetensors(path: Path, mode: str = "r") -> dict[str, np.memmap[Any, Any]]:

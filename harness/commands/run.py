@@ -6,8 +6,11 @@ result.
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -54,14 +57,29 @@ def run_suite_command(
     kept = Store(store)
     places = Places(data_dir, weights_dir, kept.cache_folder)
     command = regenerating_command(suite, overrides)
-    with terminal.TerminalWatcher(console) as watcher:
-        outcome = run_suite(loaded, places, kept, command, watcher)
-    terminal.show_outcome(console, outcome)
-    _track(console, outcome, kept, command)
+    with _room_on(store):
+        with terminal.TerminalWatcher(console) as watcher:
+            outcome = run_suite(loaded, places, kept, command, watcher)
+        terminal.show_outcome(console, outcome)
+        _track(console, outcome, kept, command)
     terminal.show_time(console, outcome)
     console.print(
         f"Open the MLflow UI with: [bold]{_ui_command(store)}[/]", soft_wrap=True, highlight=False
     )
+
+
+@contextmanager
+def _room_on(store: Path) -> Iterator[None]:
+    """A full disk, in a sentence that says which and what is lost (nothing)."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"The disk is full (store: {store}); free some space and run the same command again: "
+            "cells that are finished are kept."
+        ) from None
 
 
 def _ui_command(store: Path) -> str:
