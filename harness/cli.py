@@ -67,7 +67,9 @@ def run(
     ] = None,
     seed: Annotated[
         Optional[list[int]],  # noqa: UP045
-        typer.Option("--seed", help="Seed instead of the suite's; repeatable."),
+        typer.Option(
+            "--seed", min=0, max=2**32 - 1, help="Seed instead of the suite's; repeatable."
+        ),
     ] = None,
     patch_size: Annotated[
         Optional[int],  # noqa: UP045

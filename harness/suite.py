@@ -25,6 +25,7 @@ Normalisation = Literal["pretraining", "dataset"]
 Pooling = Literal["mean", "max"]
 DatasetName = Literal["eurosat", "m-eurosat", "simulated"]
 MetricName = Literal["accuracy", "macro_f1"]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class _Strict(BaseModel):
@@ -65,7 +66,7 @@ class Protocol(_Strict):
     normalisations: list[Normalisation] = Field(default=["pretraining", "dataset"], min_length=1)
     poolings: list[Pooling] = Field(default=["mean", "max"], min_length=1)
     metric: MetricName = "accuracy"
-    split_seed: int = 0
+    split_seed: Seed = 0
     bootstrap: int = Field(default=1000, ge=100, le=100_000)
 
 
@@ -112,7 +113,7 @@ class SuiteFile(_Strict):
     protocol: Protocol = Protocol()
     tier: Tier = "random"
     mix_tiers: bool = False
-    seeds: list[int] = Field(default=[0], min_length=1)
+    seeds: list[Seed] = Field(default=[0], min_length=1)
     variants: list[str | VariantEntry] = Field(min_length=1)
     tasks: list[TaskEntry] = Field(min_length=1)
 

@@ -32,7 +32,13 @@ def report_command(suite: str | None, store: Path, results: Path | None, out: Pa
             table = load_results(results)
         except ResultsError as error:
             raise UserError(str(error)) from None
-    files = build_report(table, out)
+    try:
+        files = build_report(table, out)
+    except OSError as error:
+        raise UserError(
+            f"The report cannot be written to {out} ({error.strerror or error}); make room there "
+            "or choose another folder with --out."
+        ) from None
     Console().print(f"Report: {files.html}", soft_wrap=True, highlight=False)
 
 
