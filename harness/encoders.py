@@ -29,7 +29,10 @@ def build_encoder(variant: Variant, weights: Weights) -> nn.Module:
         checkpoint = read_checkpoint(weights.config, weights.file, weights.source)
         if checkpoint.sha256 != weights.sha256:
             raise UserError(f"{weights.file} changed while the suite ran; run the command again.")
-        load_reference_state_dict(encoder, checkpoint.state_dict)
+        try:
+            load_reference_state_dict(encoder, checkpoint.state_dict)
+        except UserError as error:
+            raise UserError(f"{weights.file} does not suit {variant.name}: {error}") from None
     else:
         raise ValueError(f"{variant.name} has neither a seed nor a file of weights")
     return encoder.eval()

@@ -6,9 +6,13 @@ finds or downloads the files and must not import a tensor library; ``weights.py`
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import socket
+import urllib.error
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +20,7 @@ from models.errors import UserError
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.pth"
+_ANSWER_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,13 @@ def hub_file(repo_id: str, name: str, cache_dir: Path | str | None) -> Path:
 
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     tried = f"{name} of {repo_id} from {endpoint}"
+    # What fails is said below, in one sentence.
+    hub.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
+        if not isinstance(hub.try_to_load_from_cache(repo_id, name, cache_dir), str):
+            _require_answer(endpoint)
         path = hub.hf_hub_download(repo_id, name, cache_dir=cache_dir, endpoint=endpoint)
-    except errors.LocalEntryNotFoundError as error:
+    except (errors.LocalEntryNotFoundError, _NoAnswerError) as error:
         raise UserError(
             f"Could not load {tried}: the hub does not answer and the cache has no copy; check the "
             "connection or HF_ENDPOINT, or give a local folder (--weights-dir, --weights) with "
@@ -99,6 +108,25 @@ def hub_file(repo_id: str, name: str, cache_dir: Path | str | None) -> Path:
             f"give a local folder with {CONFIG_FILE} and {WEIGHTS_FILE}."
         ) from error
     return Path(path)
+
+
+class _NoAnswerError(Exception):
+    """Nobody listens at the hub's address."""
+
+
+def _require_answer(endpoint: str) -> None:
+    """Ask once: the hub library tries an address where nobody listens for half a minute."""
+    request = urllib.request.Request(endpoint, method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS):
+            pass
+    except urllib.error.HTTPError:
+        return  # an answer, of some kind
+    except OSError as error:
+        # Whatever else went wrong (a slow line, certificates) the library may handle better.
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, (ConnectionRefusedError, socket.gaierror)):
+            raise _NoAnswerError(str(reason)) from None
 
 
 def file_sha256(path: Path | str) -> str:
@@ -129,8 +157,10 @@ def _remembered_sha256(path: Path, cache: Path | None) -> str:
         return str(json.loads(note.read_text(encoding="utf-8"))["sha256"])
     except (OSError, ValueError, KeyError):
         digest = file_sha256(path)
-    note.parent.mkdir(parents=True, exist_ok=True)
     temporary = note.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps({"path": str(path), "sha256": digest}), encoding="utf-8")
-    temporary.replace(note)
+    with contextlib.suppress(OSError):  # the note only saves time
+        note.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps({"path": str(path), "sha256": digest}), encoding="utf-8")
+        temporary.replace(note)
+    temporary.unlink(missing_ok=True)
     return digest

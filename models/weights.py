@@ -12,6 +12,7 @@ import json
 import os
 import pickle
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,8 +94,10 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
-        # weights_only: an unpickler that knows tensors and plain containers, and nothing else.
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on pickles that are about to be refused
+            # weights_only: an unpickler that knows tensors and plain containers, nothing else.
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} was refused: it is not a plain file of tensors (its pickle asks for code to "
