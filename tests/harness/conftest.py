@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from harness import cli
 
 SUITE = """\
 name: small
@@ -41,3 +46,32 @@ def small_suite(tmp_path: Path) -> Path:
     path = tmp_path / "small.yaml"
     path.write_text(SUITE)
     return path
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def tokenrank(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Ended]:
+    """Call the command line as a user would, in this process; no tracking server is up."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    for name in ("TOKENRANK_DATA", "TOKENRANK_STORE", "TOKENRANK_WEIGHTS"):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["tokenrank", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        said = capsys.readouterr()
+        return Ended(int(end.value.code or 0), said.out, said.err)
+
+    return call
