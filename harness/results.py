@@ -92,7 +92,7 @@ def _variant_row(plan: Plan, entrant: Entrant, costs: Costs) -> dict[str, object
         "size": variant.size,
         "scheme": variant.scheme.name,
         "tier": entrant.tier,
-        "licence": variant.licence,
+        "licence": variant.licence if entrant.tier == "official" else "none (untrained)",
         "groups": max(groups),
         "params": own[0].params,
         "tokens": mean(c.tokens for c in own),

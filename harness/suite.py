@@ -53,7 +53,7 @@ class LinearProbe(_Strict):
     trials: int = Field(default=64, ge=1, le=4096)
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     epochs: int = Field(default=50, ge=1)
-    batch_size: int = Field(default=128, ge=2)
+    batch_size: int = Field(default=32, ge=2)
 
 
 Probe = Annotated[KnnProbe | LinearProbe, Field(discriminator="kind")]

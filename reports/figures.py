@@ -209,7 +209,7 @@ def _place(points: Sequence[Point], spots: Sequence[Spot], plane: _Plane) -> lis
                 plane.pixel(1, r)[1] for r in (p.ranked.interval.low, p.ranked.interval.high)
             )
             lines.append(Box(x - 1, top, x + 1, bottom))
-    front = sorted(s for s, p in zip(spots, points, strict=True) if p.on_front)
+    front = _front_path(points, spots, plane)
     for (x0, y0), (x1, y1) in pairwise(front):
         lines += [Box(x0, y0 - 1, x1, y0 + 1), Box(x1 - 1, min(y0, y1), x1 + 1, max(y0, y1))]
     area = Box(2, 2, plane.frame.width - 2, plane.frame.height - 2)
@@ -265,11 +265,17 @@ def _whisker_layer(points: Sequence[Point], spots: Sequence[Spot], plane: _Plane
 
 
 def _front_layer(points: Sequence[Point], spots: Sequence[Spot], plane: _Plane) -> Layer:
-    front = [plane.data(*s) for s, p in zip(spots, points, strict=True) if p.on_front]
+    front = [plane.data(*spot) for spot in _front_path(points, spots, plane)]
     rows = [{"macs": macs, "rank": rank} for macs, rank in front]
     return _layer(rows).mark_line(
         interpolate="step-after", color=MUTED, strokeWidth=1.5, strokeDash=[5, 3], aria=False
     )
+
+
+def _front_path(points: Sequence[Point], spots: Sequence[Spot], plane: _Plane) -> list[Spot]:
+    """The front's corners, in pixels: whatever costs more than its last point is beaten by it."""
+    front = sorted(s for s, p in zip(spots, points, strict=True) if p.on_front)
+    return [*front, (plane.frame.width, front[-1][1])] if front else []
 
 
 def _leader_layer(spots: Sequence[Spot], placed: Sequence[Placed], plane: _Plane) -> Layer:

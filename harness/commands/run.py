@@ -56,7 +56,7 @@ def run_suite_command(
     loaded = load_suite(suite_path(suite), overrides)
     kept = Store(store)
     places = Places(data_dir, weights_dir, kept.cache_folder)
-    command = regenerating_command(suite, overrides)
+    command = regenerating_command(suite, overrides, data_dir is not None)
     with _room_on(store):
         with terminal.TerminalWatcher(console) as watcher:
             outcome = run_suite(loaded, places, kept, command, watcher)
@@ -102,10 +102,12 @@ def _track(console: Console, outcome: Outcome, store: Store, command: str) -> No
         )
 
 
-def regenerating_command(suite: str, overrides: Overrides) -> str:
-    """The command that regenerates the run, free of this machine's folders."""
+def regenerating_command(suite: str, overrides: Overrides, own_data: bool) -> str:
+    """The command that regenerates the run; capitals stand for folders of the reader's own."""
     named = suite if suite in suite_names() else Path(suite).name
     parts = ["tokenrank", "run", named]
+    if own_data:
+        parts += ["--data-dir", "DATA"]
     for name in overrides.variants or ():
         parts += ["--variant", name]
     if overrides.tier:
@@ -116,6 +118,8 @@ def regenerating_command(suite: str, overrides: Overrides) -> str:
         parts += ["--patch-size", str(overrides.patch_size)]
     for path in overrides.registry:
         parts += ["--registry", path.name]
+    for name, _ in overrides.weights:
+        parts += ["--weights", f"{name}=WEIGHTS"]
     return shlex.join(parts)
 
 

@@ -28,10 +28,7 @@ def report_command(suite: str | None, store: Path, results: Path | None, out: Pa
     if results is None:
         table = _latest(Store(store), suite)
     else:
-        try:
-            table = load_results(results)
-        except ResultsError as error:
-            raise UserError(str(error)) from None
+        table = _results(results)
     try:
         files = build_report(table, out)
     except OSError as error:
@@ -51,7 +48,7 @@ def sync_command(store: Path) -> None:
         raise UserError(f"The store {store} holds no finished run; run a suite first.")
     failed = 0
     for manifest, folder in runs:
-        published = publish(load_results(folder / "results"), manifest, kept, folder / "report")
+        published = publish(_results(folder / "results"), manifest, kept, folder / "report")
         words = "mirrored now" if published.fresh else "already there"
         if not published.done:
             failed += 1
@@ -82,12 +79,27 @@ def ui_command(store: Path, port: int) -> None:
 def _runs(store: Store) -> list[tuple[Manifest, Path]]:
     """Finished runs, oldest first."""
     folders = [p.parent for p in (store.root / "runs").glob("*/manifest.json")]
-    finished = [f for f in folders if (f / "results").is_dir()]
+    # Results are complete once their run.json, which is written last, is there.
+    finished = [f for f in folders if (f / "results" / "run.json").is_file()]
     finished.sort(key=lambda f: (f / "manifest.json").stat().st_mtime_ns)
-    return [
-        (Manifest(**json.loads((f / "manifest.json").read_text(encoding="utf-8"))), f)
-        for f in finished
-    ]
+    return [(_manifest(f / "manifest.json"), f) for f in finished]
+
+
+def _manifest(path: Path) -> Manifest:
+    try:
+        return Manifest(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        raise UserError(
+            f"{path} is damaged or of another version; remove the folder {path.parent} and run "
+            "the suite again: its cells are kept."
+        ) from None
+
+
+def _results(folder: Path) -> SuiteResults:
+    try:
+        return load_results(folder)
+    except ResultsError as error:
+        raise UserError(str(error)) from None
 
 
 def _latest(store: Store, suite: str | None) -> SuiteResults:
@@ -100,4 +112,4 @@ def _latest(store: Store, suite: str | None) -> SuiteResults:
         runs = [run for run in runs if run[0].suite == suite]
     if not runs:
         raise UserError(f"The store {store.root} holds no finished run; run a suite first.")
-    return load_results(runs[-1][1] / "results")
+    return _results(runs[-1][1] / "results")
