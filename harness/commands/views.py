@@ -25,10 +25,7 @@ def report_command(suite: str | None, store: Path, results: Path | None, out: Pa
     """Build a report from a run in the store, or from a folder of saved results."""
     from reports.build import build_report  # noqa: PLC0415
 
-    if results is None:
-        table = _latest(Store(store), suite)
-    else:
-        table = _results(results)
+    table = _latest(Store(store), suite) if results is None else _results(results)
     try:
         files = build_report(table, out)
     except OSError as error:

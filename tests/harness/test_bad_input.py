@@ -492,6 +492,21 @@ def test_a_report_that_cannot_be_written(
     refused(ended, tmp_path / "no cells", str(in_the_way), "--out")
 
 
+def test_a_run_whose_results_are_cut_short_or_damaged(
+    tokenrank: Tokenrank, small_suite: Path, store: Path, tmp_path: Path
+) -> None:
+    assert tokenrank("run", small_suite, "--store", store).code == 0
+    table = next(store.glob("runs/*/results/scores.parquet"))
+    truncate(table)
+    for command in (("report", "--out", tmp_path / "out"), ("sync",)):
+        ended = tokenrank(*command, "--store", store)
+        refused(ended, tmp_path / "no cells", str(table), "broken or cut short")
+    assert not (tmp_path / "out").exists()
+    (table.parent / "run.json").unlink()  # what a kill just before the end leaves behind
+    ended = tokenrank("report", "--store", store)
+    refused(ended, tmp_path / "no cells", "no finished run")
+
+
 def no_space(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
