@@ -1,9 +1,8 @@
 """The data sets by name: which there are, where they lie, and how one becomes a `Dataset`.
 
 The single place that decides between real and simulated data. It falls back to the
-simulated set only where the caller allows it and no data directory was set; a setting
-that leads nowhere is an error, because a number measured on other data than intended is
-worse than none. It must know nothing of suites or of the command line.
+simulated set only where the caller allows it; a data directory that is missing or empty
+is an error, because it is a mistake and not a wish. It must know nothing of suites or of the command line.
 """
 
 from __future__ import annotations
@@ -132,8 +131,9 @@ def resolve(
 ) -> Dataset:
     """The data set a suite asks for.
 
-    With ``fallback="simulated"`` and *no* data directory set, a set that must be fetched
-    is replaced by the simulated one (its card says so in every line a reader meets).
+    With ``fallback="simulated"``, a set that the data directory does not lead to (none is
+    set, or it holds other sets) is replaced by the simulated one, whose card says so in
+    every line a reader meets. A directory that is missing or empty is a mistake instead.
     ``options`` are the data set's own and never reach the fallback, which takes
     ``fallback_options``.
     ``cache_dir`` keeps pixel digests so that a second look costs about a second.
@@ -145,15 +145,16 @@ def resolve(
     checked = _checked_options(entry, options or {})
     if entry.find is None:
         return entry.open(Path(), Path(), checked, cache_dir)
+    if data_dir is not None:
+        _require_folder(data_dir)
+    folder = entry.find(data_dir) if data_dir is not None else None
+    if folder is None and fallback == "simulated":
+        return resolve(fallback, None, fallback_options)
     if data_dir is None:
-        if fallback == "simulated":
-            return resolve(fallback, None, fallback_options)
         raise UserError(
             f'Data set "{name}" needs a data directory: set {DATA_DIR} or the data-directory '
             f'option to a folder that holds {entry.layout}, or run "tokenrank data get {name}".'
         )
-    _require_folder(data_dir)
-    folder = entry.find(data_dir)
     if folder is None:
         raise UserError(
             f'The data directory {data_dir} does not hold data set "{name}" ({entry.layout}); '

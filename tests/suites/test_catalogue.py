@@ -32,7 +32,7 @@ def test_archive_layout_is_found(eurosat_folder: Path, tmp_path: Path) -> None:
     assert len(resolve("eurosat", home).ids) == 60
 
 
-def test_simulated_only_when_allowed_and_nothing_was_set() -> None:
+def test_simulated_only_when_allowed() -> None:
     stand_in = resolve(
         "eurosat", None, {"split": "seeded"}, fallback="simulated", fallback_options={"size": 120}
     )
@@ -42,6 +42,11 @@ def test_simulated_only_when_allowed_and_nothing_was_set() -> None:
         resolve("eurosat", None)
 
 
+def test_a_directory_of_other_sets_leads_to_the_stand_in(eurosat_folder: Path) -> None:
+    stand_in = resolve("m-eurosat", eurosat_folder.parent, fallback="simulated")
+    assert stand_in.card.origin == "simulated"
+
+
 def test_wrong_setting_never_becomes_simulated(tmp_path: Path, eurosat_folder: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         resolve("eurosat", tmp_path / "nowhere", fallback="simulated")
@@ -49,7 +54,7 @@ def test_wrong_setting_never_becomes_simulated(tmp_path: Path, eurosat_folder: P
     with pytest.raises(UserError, match="is empty"):
         resolve("eurosat", tmp_path / "empty", fallback="simulated")
     with pytest.raises(UserError, match='does not hold data set "m-eurosat"'):
-        resolve("m-eurosat", eurosat_folder.parent, fallback="simulated")
+        resolve("m-eurosat", eurosat_folder.parent)
 
 
 def test_unknown_names_and_options() -> None:
