@@ -282,11 +282,16 @@ class _Mirror:
     def _experiment(self) -> str:
         name = f"tokenrank/{self.results.run.suite}"
         found = self.client.get_experiment_by_name(name)
-        if found is not None:
-            if found.lifecycle_stage == "deleted":
-                self.client.restore_experiment(found.experiment_id)
-            return str(found.experiment_id)
-        return str(self.client.create_experiment(name, artifact_location=self._artifacts()))
+        if found is None:
+            # The kind makes the UI open on runs rather than on traces of language models.
+            tags = {
+                "mlflow.experimentKind": "custom_model_development",
+                "mlflow.note.content": self.results.run.description,
+            }
+            return str(self.client.create_experiment(name, self._artifacts(), tags))
+        if found.lifecycle_stage == "deleted":
+            self.client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
 
     def _artifacts(self) -> str | None:
         """Beside the results for a local database; a server knows its own place."""

@@ -1,0 +1,35 @@
+"""`nox -s bench`: every speed figure of docs/benchmarks.md, side by side in one run.
+
+python -m benchmarks [encoder] [probes] [macs] [suite]
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+
+import torch
+
+PARTS = ("encoder", "probes", "macs", "suite")
+
+
+def main() -> None:
+    """Run the parts that are named, or all."""
+    wanted = sys.argv[1:] or list(PARTS)
+    unknown = [name for name in wanted if name not in PARTS]
+    if unknown:
+        sys.exit(f"There is no benchmark {unknown[0]}; allowed: {', '.join(PARTS)}.")
+    sys.argv = sys.argv[:1]
+    print(
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}, torch {torch.__version__}"
+    )
+    for name in wanted:
+        print(f"\n## {name}\n", flush=True)
+        importlib.import_module(f"benchmarks.{name}").main()
+
+
+if __name__ == "__main__":
+    main()
