@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock
 
 from harness.store import Store, reserve, write_json
 from suites.datasets.base import Dataset
@@ -48,7 +49,12 @@ def open_pixels(dataset: Dataset, store: Store, progress: Progress | None = None
     folder = store.pixels_folder(dataset.fingerprint)
     mark = folder / "complete.json"
     if not mark.exists():
-        _decode(dataset, folder, mark, progress)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Two runs on one store may want the same images at the same time; the second waits.
+        # The lock is the operating system's: it dies with its process, however that ends.
+        with FileLock(f"{folder}.guard"):
+            if not mark.exists():
+                _decode(dataset, folder, mark, progress)
     modalities = tuple(json.loads(mark.read_text(encoding="utf-8"))["modalities"])
     return Pixels(folder, modalities)
 
