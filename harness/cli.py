@@ -48,6 +48,7 @@ RegistryFiles = Annotated[
     typer.Option("--registry", help="Further registry file (YAML); may be repeated."),
 ]
 DEFAULT_STORE = Path("store")
+INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
 
 
 @app.command()
@@ -219,6 +220,10 @@ def main() -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
     try:
         app()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer keeps Ctrl-C to itself and says nothing
+            sys.stderr.write(f"Interrupted; the same command goes on from here.{os.linesep}")
+        raise
     except UserError as error:
         _fail(str(error))
     except OSError as error:
@@ -226,9 +231,6 @@ def main() -> None:
         if sentence is None:
             raise
         _fail(sentence)
-    except KeyboardInterrupt:
-        typer.echo("Interrupted; the same command goes on from here.", err=True)
-        sys.exit(130)
 
 
 def _disk_sentence(error: OSError) -> str | None:

@@ -19,7 +19,7 @@ from harness.results import collect, results_digest
 from harness.store import Store, write_json
 from harness.suite import Suite
 from harness.tracking import warm_up
-from reports.io import save_results
+from reports.io import ResultsError, load_results, save_results
 from reports.table import SuiteResults
 
 REPORT_PACKAGES = ("altair", "vl-convert-python", "jinja2", "polars", "numpy")
@@ -104,13 +104,22 @@ def write_views(results: SuiteResults, store: Store, plan: Plan) -> Path:
             "packages": package_versions(REPORT_PACKAGES),
         }
     )
-    if not _has_stamp(stamp_file, stamp):
+    if not (_has_stamp(stamp_file, stamp) and _is_whole(folder)):
         from reports.build import build_report  # noqa: PLC0415  (draws; slow to import)
 
         save_results(results, folder / "results")
         build_report(results, folder / "report")
         write_json(stamp_file, {"stamp": stamp})
     return folder / "report"
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether what was once written is still there and readable."""
+    try:
+        load_results(folder / "results")
+    except ResultsError:
+        return False
+    return (folder / "report" / "report.html").is_file()
 
 
 def _has_stamp(path: Path, stamp: str) -> bool:

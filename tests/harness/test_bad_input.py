@@ -502,6 +502,23 @@ def test_a_run_whose_results_are_cut_short_or_damaged(
     (table.parent / "run.json").unlink()  # what a kill just before the end leaves behind
     ended = tokenrank("report", "--store", store)
     refused(ended, tmp_path / "no cells", "no finished run")
+    next(store.glob("runs/*/report/report.html")).unlink()
+    again = tokenrank("run", small_suite, "--store", store)
+    assert (again.code, "Nothing to compute" in again.out) == (0, True)
+    assert len(list(store.glob("runs/*/report/report.html"))) == 1
+    assert tokenrank("report", "--store", store, "--out", tmp_path / "out").code == 0
+
+
+def test_an_interrupt_says_that_the_same_command_goes_on(
+    tokenrank: Tokenrank, small_suite: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "put_cell", interrupt)
+    ended = tokenrank("run", small_suite, "--store", store)
+    assert ended.code == 130
+    assert ended.err == "Interrupted; the same command goes on from here.\n"
 
 
 def no_space(*_: object, **__: object) -> None:
