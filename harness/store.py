@@ -14,6 +14,7 @@ results are computed, ranked or shown.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -80,6 +81,8 @@ class Store:
             probe.write_bytes(b"tokenrank")
             probe.unlink()
         except OSError as error:
+            with contextlib.suppress(OSError):
+                probe.unlink(missing_ok=True)
             raise UserError(
                 f"The store {self.root} cannot be written to ({error.strerror}); "
                 "choose another folder with --store or TOKENRANK_STORE."
@@ -98,8 +101,11 @@ class Store:
             return None
         if hashlib.sha256(raw).hexdigest() != expected:
             return None
-        data["scores"] = {name: tuple(score) for name, score in data["scores"].items()}
-        return CellResult(**data, predictions=pl.read_parquet(raw))
+        try:
+            data["scores"] = {name: tuple(score) for name, score in data["scores"].items()}
+            return CellResult(**data, predictions=pl.read_parquet(raw))
+        except (KeyError, TypeError):  # written by a version with other fields
+            return None
 
     def put_cell(self, result: CellResult) -> None:
         """Write a finished cell: predictions first, then the JSON that commits them."""

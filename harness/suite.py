@@ -7,7 +7,7 @@ It must know nothing of how cells are computed, stored or tracked.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -233,6 +233,7 @@ def _entrants(
     file: SuiteFile, document: config_file.Document, registry: Registry, overrides: Overrides
 ) -> tuple[Entrant, ...]:
     folders = dict(overrides.weights)
+    used: set[str] = set()
     found: list[Entrant] = []
     listed: Sequence[str | VariantEntry] = overrides.variants or file.variants
     for i, item in enumerate(listed):
@@ -244,19 +245,37 @@ def _entrants(
                 raise
             raise document.error(("variants", i), str(error)) from None
         own_folder = path_from(document.path, entry.weights)
-        weights = folders.pop(variant.name, own_folder)
+        weights = folders.get(variant.name, own_folder)
         tier = overrides.tier or entry.tier or ("official" if weights else file.tier)
+        if tier == "random":
+            if own_folder is not None:
+                raise document.error(
+                    ("variants", i),
+                    f'"{variant.name}" has a folder of weights but runs with random ones; '
+                    "remove its weights, or choose tier official.",
+                )
+            weights = None
+        elif variant.name in folders:
+            used.add(variant.name)
         entrant = Entrant(variant, tier, weights)
         if any((e.variant.name, e.tier) == (variant.name, tier) for e in found):
             where = ("variants", i)
             raise document.error(where, f'"{variant.name}" stands twice in tier {tier}.')
         found.append(entrant)
-    if folders:
-        names = [entrant.variant.name for entrant in found]
-        unknown = next(iter(folders))
-        hint = did_you_mean(unknown, names)
-        raise UserError(f'Weights are given for "{unknown}", which the suite does not run: {hint}.')
+    _refuse_unused(folders.keys() - used, {entrant.variant.name for entrant in found})
     return tuple(found)
+
+
+def _refuse_unused(folders: Collection[str], names: Collection[str]) -> None:
+    """Weights that were given and go nowhere are a mistake, never ignored."""
+    for name in sorted(folders):
+        if name in names:
+            raise UserError(
+                f'Weights are given for "{name}", which runs with random ones; drop --weights, or '
+                "choose --tier official."
+            )
+        hint = did_you_mean(name, names)
+        raise UserError(f'Weights are given for "{name}", which the suite does not run: {hint}.')
 
 
 def path_from(file: Path, path: Path | None) -> Path | None:

@@ -48,6 +48,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def _mapping_without_repeats(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[str] = set()
     for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise yaml.MarkedYAMLError(problem="a key must be a word", problem_mark=key.start_mark)
         if key.value in seen:
             raise yaml.MarkedYAMLError(
                 problem=f'key "{key.value}" stands twice', problem_mark=key.start_mark
