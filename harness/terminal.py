@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import (
     BarColumn,
@@ -62,7 +63,7 @@ class TerminalWatcher:
 
     def started(self, cell: Cell) -> None:
         """Name the cell that begins."""
-        label = f"{cell.variant.name} · {cell.task.name} · seed {cell.seed}"
+        label = f"{escape(cell.variant.name)} · {cell.task.name} · seed {cell.seed}"
         self._bars.update(self._cells, description=label)
         self._bars.update(self._stage, visible=False)
 
@@ -76,7 +77,7 @@ class TerminalWatcher:
         """One line per finished cell; the bars stay below."""
         self._bars.advance(self._cells)
         self.console.print(
-            f"[green]✓[/] {cell.variant.name} · {cell.task.name} · seed {cell.seed}: "
+            f"[green]✓[/] {escape(cell.variant.name)} · {cell.task.name} · seed {cell.seed}: "
             f"{cell.task.metric} {score:.3f}",
             highlight=False,
         )
@@ -89,8 +90,8 @@ def banner(plan: Plan) -> Panel:
     for dataset in plan.datasets.values():
         card = dataset.card
         simulated = simulated or card.origin == "simulated"
-        lines.append(f"Data: [bold]{card.origin.upper()}[/] · {card.title} ({card.name})")
-        lines += [f"  {note}" for note in card.notes]
+        lines.append(f"Data: [bold]{card.origin.upper()}[/] · {escape(card.title)} ({card.name})")
+        lines += [f"  {escape(note)}" for note in card.notes]
     tiers = sorted({entrant.tier for entrant in plan.suite.entrants})
     untrained = "random" in tiers
     words = {"random": "RANDOM (untrained, seeded)", "official": "OFFICIAL", "study": "STUDY"}
@@ -101,7 +102,7 @@ def banner(plan: Plan) -> Panel:
             "holds EuroSAT-MS to use real ones.[/]"
         )
     colour = "yellow" if simulated or untrained else "green"
-    return Panel("\n".join(lines), title=plan.suite.title, border_style=colour)
+    return Panel("\n".join(lines), title=escape(plan.suite.title), border_style=colour)
 
 
 def ranking_table(table: RankingTable, results: SuiteResults) -> Table:
@@ -170,8 +171,10 @@ def show_outcome(console: Console, outcome: Outcome) -> None:
         )
         for entry in table.incomplete:
             for reason in entry.lacks:
-                console.print(f"  {entry.variant} is incomplete: {reason}", highlight=False)
-    console.print(f"Report: {outcome.report / 'report.html'}", soft_wrap=True, highlight=False)
+                said = f"  {entry.variant} is incomplete: {reason}"
+                console.print(said, highlight=False, markup=False)
+    place = f"Report: {outcome.report / 'report.html'}"
+    console.print(place, soft_wrap=True, highlight=False, markup=False)
 
 
 def show_time(console: Console, outcome: Outcome) -> None:

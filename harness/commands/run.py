@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from harness import terminal
 from harness.plan import Places
@@ -64,7 +65,9 @@ def run_suite_command(
         _track(console, outcome, kept, command)
     terminal.show_time(console, outcome)
     console.print(
-        f"Open the MLflow UI with: [bold]{_ui_command(store)}[/]", soft_wrap=True, highlight=False
+        f"Open the MLflow UI with: [bold]{escape(_ui_command(store))}[/]",
+        soft_wrap=True,
+        highlight=False,
     )
 
 
@@ -96,8 +99,8 @@ def _track(console: Console, outcome: Outcome, store: Store, command: str) -> No
         published = publish(outcome.results, manifest, store, outcome.report)
     if not published.done:
         console.print(
-            f"[yellow]MLflow at {published.uri} was not updated: {published.reason}. The results "
-            "are safe in the store; run [bold]tokenrank sync[/] when it is back.[/]",
+            f"[yellow]MLflow at {published.uri} was not updated: {escape(published.reason)}. "
+            "The results are safe in the store; run [bold]tokenrank sync[/] when it is back.[/]",
             soft_wrap=True,
         )
 

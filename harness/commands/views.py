@@ -33,7 +33,7 @@ def report_command(suite: str | None, store: Path, results: Path | None, out: Pa
             f"The report cannot be written to {out} ({error.strerror or error}); make room there "
             "or choose another folder with --out."
         ) from None
-    Console().print(f"Report: {files.html}", soft_wrap=True, highlight=False)
+    Console().print(f"Report: {files.html}", soft_wrap=True, highlight=False, markup=False)
 
 
 def sync_command(store: Path) -> None:
@@ -50,7 +50,9 @@ def sync_command(store: Path) -> None:
         if not published.done:
             failed += 1
             words = f"not mirrored: {published.reason}"
-        console.print(f"{manifest.suite} {manifest.run_key[:8]}: {words}", highlight=False)
+        console.print(
+            f"{manifest.suite} {manifest.run_key[:8]}: {words}", highlight=False, markup=False
+        )
     if failed:
         raise UserError(f"{failed} of {len(runs)} runs could not be mirrored; try again later.")
 

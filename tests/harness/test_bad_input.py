@@ -81,6 +81,7 @@ def store(tmp_path: Path) -> Path:
         ("tier: random", "tier: rndom", 5, ['"rndom"', '"random"']),
         ("pico.yaml", "pica.yaml", None, ["pica.yaml", "no such file"]),
         ("seeds: [0, 1]", "seeds: [0, 0]", 6, ["twice"]),
+        ("seeds: [0, 1]", "[seeds]: [0, 1]", 6, ["not valid YAML", "key"]),
         ("seeds: [0, 1]", "seeds: [0, -1]", 6, ["seeds", "-1"]),
         ("seeds: [0, 1]", "seeds: [0, 1", 7, ["not valid YAML"]),
         ("size: 100", "partition: default", None, ["simulated", '"partition"', "Allowed: seed"]),
@@ -110,6 +111,7 @@ def test_a_typo_in_a_suite_is_found_with_its_line(
         (["--weights", "olmoearth-one-pico"], ["--weights", "VARIANT=FOLDER"]),
         (["--weights", "=folder"], ["--weights", "VARIANT=FOLDER"]),
         (["--weights", "olmoearth-v1-nano=x"], ["olmoearth-v1-nano", "does not run"]),
+        (["--tier", "random", "--weights", "olmoearth-one-pico=x"], ["random", "--weights"]),
         (["--variant", "olmoearth-one-picco"], ['"picco"', '"pico"']),
         (["--variant", "olmoearth-one-pico", "--variant", "olmoearth-one-pico"], ["twice"]),
         (["--registry", "nowhere.yaml"], ["nowhere.yaml", "no such file"]),
@@ -128,6 +130,19 @@ def test_numbers_out_of_range(tokenrank: Tokenrank, small_suite: Path, store: Pa
         assert ended.code == 2
         assert option in ended.err.splitlines()[-1]
         assert not store.exists()
+
+
+def test_brackets_in_names_are_text(
+    tokenrank: Tokenrank, small_suite: Path, tmp_path: Path
+) -> None:
+    """The terminal's own markup is written in brackets; a user's title may hold some."""
+    text = small_suite.read_text()
+    small_suite.write_text(text.replace("A small suite", '"The [/red] draft"'))
+    store = tmp_path / "store [bold]"
+    ended = tokenrank("run", small_suite, "--store", store, "--variant", "olmoearth-one-pico")
+    assert ended.code == 0, ended.err
+    assert "The [/red] draft" in ended.out
+    assert f"tokenrank ui --store {store}" in ended.out
 
 
 def test_an_unknown_suite(tokenrank: Tokenrank, store: Path, tmp_path: Path) -> None:
