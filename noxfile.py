@@ -20,33 +20,38 @@ nox.options.sessions = ["tests"]
 WINDOWS = os.name == "nt"
 
 
-def environment(session: nox.Session, extra: str = "") -> dict[str, str]:
-    """Create or refresh a shared environment; returns the variables that select it."""
+def run(session: nox.Session, extra: str, program: str, *arguments: str) -> None:
+    """Run a program of a shared environment, which is made or refreshed first if need be."""
     folder = ROOT / ".nox" / (extra or "run")
     scripts = folder / ("Scripts" if WINDOWS else "bin")
-    python = scripts / ("python.exe" if WINDOWS else "python")
+    _install(session, folder, scripts / "python", extra)
+    path = f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"
+    env = {"PATH": path, "TOKENRANK_UI_COMMAND": "nox -s ui"}
+    session.run(str(scripts / program), *arguments, env=env, external=True)
+
+
+def _install(session: nox.Session, folder: Path, python: Path, extra: str) -> None:
     inputs = [(ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt")]
     stamp = hashlib.sha256(b"".join([*inputs, str(ROOT).encode(), extra.encode()])).hexdigest()
     mark = folder / "installed"
-    if not mark.exists() or mark.read_text() != stamp:
-        session.log(f"installing into {folder.relative_to(ROOT)} (once; a few minutes)")
-        session.run(sys.executable, "-m", "venv", "--clear", str(folder), external=True)
-        # The local path, with the extras of this environment; all versions are pinned.
-        target = f"{ROOT}[{extra}]" if extra else str(ROOT)
-        session.run(
-            *(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-            *("--constraint", str(ROOT / "constraints.txt"), "--editable", target),
-            external=True,
-        )
-        mark.write_text(stamp)
-    path = f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {"PATH": path, "TOKENRANK_UI_COMMAND": "nox -s ui"}
+    if mark.exists() and mark.read_text() == stamp:
+        return
+    session.log(f"installing into {folder.relative_to(ROOT)} (once; a few minutes)")
+    session.run(sys.executable, "-m", "venv", "--clear", str(folder), external=True)
+    # The local path, with the extras of this environment; all versions are pinned.
+    target = f"{ROOT}[{extra}]" if extra else str(ROOT)
+    session.run(
+        *(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+        *("--constraint", str(ROOT / "constraints.txt"), "--editable", target),
+        external=True,
+    )
+    mark.write_text(stamp)
 
 
 def _suite_session(name: str) -> None:
     @nox.session(name=f"suite-{name}")
     def suite(session: nox.Session) -> None:
-        session.run("tokenrank", "run", name, *session.posargs, env=environment(session))
+        run(session, "", "tokenrank", "run", name, *session.posargs)
 
     suite.func.__doc__ = f"Run suites/{name}.yaml: `tokenrank run {name}`; options after --."
 
@@ -58,23 +63,21 @@ for _path in sorted((ROOT / "suites").glob("*.yaml")):
 @nox.session
 def tests(session: nox.Session) -> None:
     """All checks: style, types, layers, tests. What CI runs."""
-    env = environment(session, "dev")
     if not session.posargs:
-        session.run("ruff", "check", ".", env=env)
-        session.run("ruff", "format", "--check", ".", env=env)
-        session.run("mypy", env=env)
-        session.run("lint-imports", env=env)
-    session.run("pytest", *session.posargs, env=env)
+        run(session, "dev", "ruff", "check", ".")
+        run(session, "dev", "ruff", "format", "--check", ".")
+        run(session, "dev", "mypy")
+        run(session, "dev", "lint-imports")
+    run(session, "dev", "pytest", *session.posargs)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure speed side by side with the references, in one run; prints the tables."""
-    env = environment(session, "dev")
-    session.run("python", "-m", "benchmarks", *session.posargs, env=env)
+    run(session, "dev", "python", "-m", "benchmarks", *session.posargs)
 
 
 @nox.session
 def ui(session: nox.Session) -> None:
     """Open the MLflow UI on loopback: `tokenrank ui`."""
-    session.run("tokenrank", "ui", *session.posargs, env=environment(session))
+    run(session, "", "tokenrank", "ui", *session.posargs)
