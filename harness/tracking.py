@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from harness.provenance import Manifest
 from harness.results import results_digest
 from harness.store import Store, write_json
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 REACH_SECONDS = 5.0
+LOCAL_DATABASE = "mlflow.db"
 
 
 class TrackingAwayError(Exception):
@@ -49,7 +52,7 @@ class Published:
 
 def tracking_uri(store: Store) -> str:
     """``MLFLOW_TRACKING_URI``, else an SQLite file in the store."""
-    return os.environ.get(URI_VARIABLE) or f"sqlite:///{(store.root / 'mlflow.db').resolve()}"
+    return os.environ.get(URI_VARIABLE) or f"sqlite:///{(store.root / LOCAL_DATABASE).resolve()}"
 
 
 def publish(results: SuiteResults, manifest: Manifest, store: Store, report: Path) -> Published:
@@ -81,14 +84,34 @@ def warm_up(store: Store) -> None:
 
     def work() -> None:
         with contextlib.suppress(Exception):
-            uri = tracking_uri(store)
             _quieten()
-            from mlflow import MlflowClient  # noqa: PLC0415
-
-            if uri.startswith("sqlite:"):
-                MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
+            make_database(store)
 
     threading.Thread(target=work, daemon=True, name="tracking-warm-up").start()
+
+
+def make_database(store: Store) -> None:
+    """Make the store's own database under another name and move it into place when it is whole.
+
+    MLflow makes its tables one by one, for seconds; killed in between, it can neither use
+    nor mend what is there, and the store could never be mirrored again.
+    """
+    from mlflow import MlflowClient  # noqa: PLC0415
+
+    place = store.root / LOCAL_DATABASE
+    if os.environ.get(URI_VARIABLE) or place.exists():
+        return
+    with FileLock(f"{place}.guard"):
+        if place.exists():
+            return
+        for left in store.root.glob(f".{LOCAL_DATABASE}.*"):
+            left.unlink()  # by a run that was killed
+        # A name of its own each time: MLflow remembers which databases it has opened.
+        in_work = store.root / f".{LOCAL_DATABASE}.{time.time_ns()}.tmp"
+        MlflowClient(tracking_uri=f"sqlite:///{in_work.resolve()}").search_experiments(
+            max_results=1
+        )
+        in_work.replace(place)
 
 
 def _quieten() -> None:
@@ -133,6 +156,7 @@ def _mirror(
     from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
     try:
+        make_database(store)
         client = MlflowClient(tracking_uri=uri)
         _Mirror(client, results, manifest, store, digest).write(report)
     except (MlflowException, SQLAlchemyError, OSError) as error:

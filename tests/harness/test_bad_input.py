@@ -7,11 +7,13 @@ import json
 import os
 import pickle
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import h5py
 import numpy as np
@@ -21,6 +23,7 @@ import tifffile
 import torch
 
 from harness.store import Store
+from harness.tracking import make_database
 from suites.datasets.eurosat import BANDS, CLASSES
 from suites.datasets.geobench import SPECS
 
@@ -522,6 +525,30 @@ def test_a_run_whose_results_are_cut_short_or_damaged(
     assert (again.code, "Nothing to compute" in again.out) == (0, True)
     assert len(list(store.glob("runs/*/report/report.html"))) == 1
     assert tokenrank("report", "--store", store, "--out", tmp_path / "out").code == 0
+
+
+def test_a_tracking_database_that_was_half_made_when_a_run_was_killed(
+    tokenrank: Tokenrank, small_suite: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow cannot mend one: it must never stand where the finished one is looked for."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    killed = RuntimeError("killed while the tables were being made")
+    with monkeypatch.context() as patched:
+        patched.setattr("mlflow.MlflowClient.search_experiments", Mock(side_effect=killed))
+        with pytest.raises(RuntimeError, match="killed"):
+            make_database(store_that_exists(store))
+    assert not (store / "mlflow.db").exists()
+    with sqlite3.connect(store / ".mlflow.db.1.tmp") as left:
+        left.execute("create table if not exists experiments (experiment_id integer)")
+    ended = tokenrank("run", small_suite, "--store", store)
+    assert ended.code == 0, ended.err
+    assert "was not updated" not in ended.out
+    assert {p.name for p in store.glob("*mlflow.db*")} == {"mlflow.db", "mlflow.db.guard"}
+
+
+def store_that_exists(store: Path) -> Store:
+    store.mkdir()
+    return Store(store)
 
 
 def test_an_interrupt_says_that_the_same_command_goes_on(
