@@ -6,10 +6,11 @@ in a second. It must know nothing of how a cell is computed or where it runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from harness.content import (
     EMBEDDING_CODE,
@@ -24,6 +25,17 @@ from models.errors import UserError
 from models.registry import Variant
 from suites.datasets import catalogue
 from suites.datasets.base import SPLITS, Dataset
+
+Progress = Callable[[str, int, int], None]
+
+
+@runtime_checkable
+class Digested(Protocol):
+    """A data set whose fingerprint rests on files that take a while to read."""
+
+    def digests(self, progress: Callable[[int, int], None] | None = None) -> Sequence[str]:
+        """SHA-256 of each sample's pixels."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -109,12 +121,15 @@ class Places:
     cache: Path
 
 
-def make_plan(suite: Suite, places: Places) -> Plan:
+def make_plan(suite: Suite, places: Places, progress: Progress | None = None) -> Plan:
     """Resolve data sets and weights, then key every cell.
+
+    ``progress(what, done, total)`` is told how far the reading of data is that were never
+    seen before; what was read once is recognised by size and time.
 
     Raises `UserError` for data or weights that cannot be found, before anything is computed.
     """
-    datasets = {dataset_id(task): _dataset(task, places) for task in suite.tasks}
+    datasets = _datasets(suite, places, progress)
     cells: list[Cell] = []
     missing: list[Missing] = []
     for entrant in suite.entrants:
@@ -141,6 +156,17 @@ def dataset_id(task: Task) -> str:
     """Tasks with the same data set and options share one."""
     options = task.data.model_dump()
     return content_key({"dataset": task.dataset, **options})[:12]
+
+
+def _datasets(suite: Suite, places: Places, progress: Progress | None) -> dict[str, Dataset]:
+    found: dict[str, Dataset] = {}
+    for task in suite.tasks:
+        if dataset_id(task) not in found:
+            dataset = found[dataset_id(task)] = _dataset(task, places)
+            if progress and isinstance(dataset, Digested):
+                what = f"reading {dataset.card.name}"
+                dataset.digests(partial(progress, what))
+    return found
 
 
 def _dataset(task: Task, places: Places) -> Dataset:

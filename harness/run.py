@@ -65,7 +65,7 @@ def run_suite(suite: Suite, places: Places, store: Store, command: str, watch: W
     """Run a suite to its report. Finished cells are taken from the store."""
     started = time.perf_counter()
     store.prepare()
-    plan = make_plan(suite, places)
+    plan = make_plan(suite, places, watch.progress)
     to_do = [cell for cell in plan.cells if store.cell(cell.key) is None]
     watch.planned(plan, to_do)
     manifest = load_or_create_manifest(store, plan, command)
