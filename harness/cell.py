@@ -209,10 +209,6 @@ def _score(cell: Cell, dataset: Dataset, found: ProbeResult) -> CellResult:
     )
     return CellResult(
         key=cell.key,
-        variant=cell.variant.name,
-        tier=cell.weights.tier,
-        task=task.name,
-        seed=cell.seed,
         metric=task.metric,
         scores={task.metric: (scored.value, scored.low, scored.high)},
         val_score=found.val_score,

@@ -22,7 +22,9 @@ from typing import Any
 EMBEDDING_CODE = (
     "harness.cores",
     "harness.embed",
+    "harness.encoders",
     "harness.inputs",
+    "harness.pixels",
     "models.encodings",
     "models.normalisation",
     "models.olmoearth",

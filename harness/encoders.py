@@ -28,7 +28,10 @@ def build_encoder(variant: Variant, weights: Weights) -> nn.Module:
     elif weights.config is not None and weights.file is not None:
         checkpoint = read_checkpoint(weights.config, weights.file, weights.source)
         if checkpoint.sha256 != weights.sha256:
-            raise UserError(f"{weights.file} changed while the suite ran; run the command again.")
+            raise UserError(
+                f"{weights.file} is not the file that the suite was planned with; remove the "
+                "folder cache/weights from the store and run the command again."
+            )
         try:
             load_reference_state_dict(encoder, checkpoint.state_dict)
         except UserError as error:

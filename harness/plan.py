@@ -6,11 +6,11 @@ in a second. It must know nothing of how a cell is computed or where it runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from harness.content import (
     EMBEDDING_CODE,
@@ -19,23 +19,15 @@ from harness.content import (
     content_key,
     package_versions,
 )
-from harness.suite import Entrant, Suite, Task
+from harness.suite import Entrant, LinearProbe, Suite, Task
 from models.checkpoints import find_checkpoint
 from models.errors import UserError
 from models.registry import Variant
 from suites.datasets import catalogue
 from suites.datasets.base import SPLITS, Dataset
+from suites.datasets.splits import HasDigests
 
 Progress = Callable[[str, int, int], None]
-
-
-@runtime_checkable
-class Digested(Protocol):
-    """A data set whose fingerprint rests on files that take a while to read."""
-
-    def digests(self, progress: Callable[[int, int], None] | None = None) -> Sequence[str]:
-        """SHA-256 of each sample's pixels."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -163,7 +155,7 @@ def _datasets(suite: Suite, places: Places, progress: Progress | None) -> dict[s
     for task in suite.tasks:
         if dataset_id(task) not in found:
             dataset = found[dataset_id(task)] = _dataset(task, places)
-            if progress and isinstance(dataset, Digested):
+            if progress and isinstance(dataset, HasDigests):
                 what = f"reading {dataset.card.name}"
                 dataset.digests(partial(progress, what))
     return found
@@ -210,7 +202,7 @@ def _cell(variant: Variant, weights: Weights, task: Task, seed: int, dataset: Da
         _embedding(variant, weights, task, dataset, normalisation)
         for normalisation in task.normalisations
     )
-    inputs = {
+    inputs: dict[str, Any] = {
         "embeddings": [job.key for job in embeddings],
         "normalisations": list(task.normalisations),
         "poolings": list(task.poolings),
@@ -219,10 +211,12 @@ def _cell(variant: Variant, weights: Weights, task: Task, seed: int, dataset: Da
         "probe": task.probe.model_dump(),
         "metric": task.metric,
         "bootstrap": task.bootstrap,
-        "seed": seed,
         "code": code_version(PROBE_CODE),
-        "packages": package_versions(["torch", "optuna"]),
+        "packages": package_versions(["torch", "numpy"]),
     }
+    if isinstance(task.probe, LinearProbe):
+        # kNN draws nothing: with the same weights, every seed is the same cell.
+        inputs |= {"seed": seed, "tuning": package_versions(["optuna"])}
     return Cell(
         content_key(inputs), variant, weights, task, seed, dataset_id(task), embeddings, inputs
     )
@@ -241,7 +235,7 @@ def _embedding(
         "patch_size": task.patch_size,
         "precision": "float32",
         "code": code_version(EMBEDDING_CODE),
-        "packages": package_versions(["torch"]),
+        "packages": package_versions(["torch", "numpy"]),
     }
     return EmbeddingJob(
         key=content_key(inputs),

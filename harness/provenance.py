@@ -38,8 +38,10 @@ class Manifest:
 def load_or_create_manifest(store: Store, plan: Plan, command: str) -> Manifest:
     """The manifest of this run: as first written, whoever asks again."""
     path = store.run_folder(plan.key) / "manifest.json"
-    if path.exists():
+    try:
         return Manifest(**json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        pass  # none yet, or damaged: it is written anew
     manifest = Manifest(
         run_key=plan.key,
         suite=plan.suite.name,
@@ -75,13 +77,23 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def hardware() -> dict[str, str]:
-    """Processor, cores and Python of this machine; an accelerator is named by the executor."""
+    """Processor, cores, accelerators and Python of this machine."""
     return {
         "python": sys.version.split()[0],
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": str(os.cpu_count() or 1),
+        "accelerators": _accelerators(),
     }
+
+
+def _accelerators() -> str:
+    """Names of NVIDIA GPUs as the driver tells them; asking torch would cost its import."""
+    names = []
+    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        names += [line.partition(":")[2].strip() for line in lines if line.startswith("Model")]
+    return ", ".join(names) or "none"
 
 
 def _processor() -> str:

@@ -28,6 +28,8 @@ from reports.table import (
     SuiteResults,
     TaskInfo,
 )
+from suites.datasets.base import Dataset
+from suites.datasets.splits import HasDigests, find_duplicates
 
 
 def collect(plan: Plan, store: Store, manifest: Manifest) -> SuiteResults:
@@ -38,7 +40,7 @@ def collect(plan: Plan, store: Store, manifest: Manifest) -> SuiteResults:
         run=_run_info(plan, manifest, found),
         variants=_variants(plan, costs),
         scores=_scores(plan, found, costs),
-        samples=_samples(plan, found.values()),
+        samples=_samples(plan, found),
     )
 
 
@@ -151,21 +153,23 @@ def _chosen(result: CellResult) -> str:
     )
 
 
-def _samples(plan: Plan, found: Iterable[CellResult | None]) -> pl.DataFrame:
-    names = {cell.key: shown_name(plan, cell.variant, cell.weights.tier) for cell in plan.cells}
-    frames = [
-        result.predictions.select(
-            pl.lit(names[result.key]).alias("variant"),
-            pl.lit(result.task).alias("task"),
-            pl.lit(result.seed, dtype=pl.Int64).alias("seed"),
-            "sample",
-            "label",
-            "prediction",
-            "value",
+def _samples(plan: Plan, found: dict[str, CellResult | None]) -> pl.DataFrame:
+    frames = []
+    for cell in plan.cells:
+        result = found[cell.key]
+        if result is None:
+            continue
+        frames.append(
+            result.predictions.select(
+                pl.lit(_name(plan, cell)).alias("variant"),
+                pl.lit(cell.task.name).alias("task"),
+                pl.lit(cell.seed, dtype=pl.Int64).alias("seed"),
+                "sample",
+                "label",
+                "prediction",
+                "value",
+            )
         )
-        for result in found
-        if result is not None
-    ]
     return pl.concat(frames) if frames else pl.DataFrame(schema=SAMPLE_SCHEMA)
 
 
@@ -232,7 +236,20 @@ def _task_info(plan: Plan, task: Task) -> TaskInfo:
         classes=card.classes,
         fingerprint=dataset.fingerprint,
         licence=card.licence,
-        notes=(f"Split: {card.split_rule}.", *card.notes),
+        notes=(f"Split: {card.split_rule}.", *_leaks(dataset, task.split_seed), *card.notes),
+    )
+
+
+def _leaks(dataset: Dataset, split_seed: int) -> tuple[str, ...]:
+    """A sentence when the splits share pixels; a published split is not rearranged."""
+    if not isinstance(dataset, HasDigests):
+        return ()
+    straddling = find_duplicates(dataset, split_seed).straddling
+    if not straddling:
+        return ()
+    return (
+        f"{len(straddling)} groups of samples with identical pixels stand in more than one split "
+        f"(e.g. {', '.join(straddling[0][:2])}): scores may be too high.",
     )
 
 

@@ -66,7 +66,8 @@ def run_suite(suite: Suite, places: Places, store: Store, command: str, watch: W
     started = time.perf_counter()
     store.prepare()
     plan = make_plan(suite, places, watch.progress)
-    to_do = [cell for cell in plan.cells if store.cell(cell.key) is None]
+    distinct = {cell.key: cell for cell in plan.cells}.values()
+    to_do = [cell for cell in distinct if store.cell(cell.key) is None]
     watch.planned(plan, to_do)
     manifest = load_or_create_manifest(store, plan, command)
     seconds = Seconds()

@@ -36,7 +36,10 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class CellResult:
-    """What one cell found: plain data, without any trace of when or where it ran.
+    """What one cell found: plain data, without any trace of when, where or for whom it ran.
+
+    Names of variants, tasks and suites are the plan's: two suites may call one cell
+    differently. ``inputs`` is what the key is the hash of.
 
     ``scores`` maps a metric to value, low and high (bootstrap 95% interval).
     ``predictions`` has one row per test sample: sample, label, prediction, value, and the
@@ -44,10 +47,6 @@ class CellResult:
     """
 
     key: str
-    variant: str
-    tier: str
-    task: str
-    seed: int
     metric: str
     scores: Mapping[str, tuple[float, float, float]]
     val_score: float

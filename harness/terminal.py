@@ -56,9 +56,9 @@ class TerminalWatcher:
     def planned(self, plan: Plan, to_do: list[Cell]) -> None:
         """Say what data and weights are used, before anything is computed."""
         self.console.print(banner(plan))
-        known = len(plan.cells) - len(to_do)
-        if known:
-            self.console.print(f"{known} of {len(plan.cells)} cells are already in the store.")
+        total = len({cell.key for cell in plan.cells})
+        if len(to_do) < total:
+            self.console.print(f"{total - len(to_do)} of {total} cells are already in the store.")
         self._bars.update(self._cells, total=len(to_do), visible=bool(to_do))
 
     def started(self, cell: Cell) -> None:

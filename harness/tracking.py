@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import textwrap
 import threading
 import time
 import urllib.error
@@ -161,7 +162,7 @@ def _mirror(
         _Mirror(client, results, manifest, store, digest).write(report)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise TrackingAwayError(first_line) from None
+        raise TrackingAwayError(textwrap.shorten(first_line, 200)) from None
 
 
 class _Mirror:
@@ -355,7 +356,7 @@ class _Mirror:
             "tokenrank.data_origin": ", ".join(self._origins()),
             "mlflow.source.git.commit": self.manifest.git_commit,
             "tokenrank.suite_hash": run.suite_hash,
-            **{f"tokenrank.data.{t.dataset}": t.fingerprint for t in run.tasks},
+            **{f"tokenrank.data.{t.name}": t.fingerprint for t in run.tasks},
             **{f"tokenrank.version.{n}": v for n, v in self.manifest.versions.items()},
             **{f"tokenrank.hardware.{n}": v for n, v in self.manifest.hardware.items()},
         }

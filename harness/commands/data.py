@@ -10,6 +10,7 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -59,7 +60,8 @@ def get_command(name: str, data_dir: Path | None) -> None:
         )
     for file in fetched:
         state = "was there already" if file.was_there else "fetched and verified"
-        console.print(f"{file.target}: {state} (SHA-256 {file.sha256})", soft_wrap=True)
+        line = escape(f"{file.target}: {state} (SHA-256 {file.sha256})")
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 def check_command(name: str, data_dir: Path | None, store: Path, band_order: str) -> None:
@@ -97,7 +99,7 @@ def _audit(
 
 
 def _show(console: Console, report: AuditReport) -> None:
-    console.print(f"{report.name}: {report.samples} samples", highlight=False)
+    console.print(escape(f"{report.name}: {report.samples} samples"), highlight=False)
     if report.bands:
         rows = [
             [s.name, *(f"{v:.4g}" for v in (s.minimum, s.mean, s.deviation, s.maximum))]
@@ -107,7 +109,7 @@ def _show(console: Console, report: AuditReport) -> None:
     for finding in report.findings:
         colour = COLOURS[finding.level]
         console.print(
-            f"[{colour}]{finding.level:8}[/]{finding.topic}: {finding.sentence}",
+            f"[{colour}]{finding.level:8}[/]{escape(f'{finding.topic}: {finding.sentence}')}",
             highlight=False,
             soft_wrap=True,
         )

@@ -71,7 +71,7 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             f"The study file {path} cannot be written: {error.strerror or error}; "
-            "free space there or choose another folder."
+            "free some space or choose another folder with --store, then run again."
         ) from None
 
 

@@ -15,8 +15,6 @@ OURS = ("harness", "suites", "models", "reports")
 # keep it, show it or complain about it.
 CANNOT_CHANGE_A_RESULT = {
     "harness.content",
-    "harness.encoders",
-    "harness.pixels",
     "harness.plan",
     "harness.store",
     "harness.suite",

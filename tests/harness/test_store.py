@@ -21,10 +21,6 @@ def a_result() -> CellResult:
     )
     return CellResult(
         key=KEY,
-        variant="olmoearth-v1-nano",
-        tier="random",
-        task="t",
-        seed=0,
         metric="accuracy",
         scores={"accuracy": (0.5, 0.0, 1.0)},
         val_score=0.25,
