@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,11 +35,12 @@ from harness.probes.base import EmbeddedSplit, Labels, ProbeInputs, ProbeResult
 from harness.probes.knn import KnnSettings, run_knn
 from harness.probes.linear import Training
 from harness.probes.tuning import LinearSettings, tune_linear
-from harness.store import CellResult, Embedding, Store
+from harness.store import CellResult, Embedding, Store, scratch_matrix
 from harness.suite import KnnProbe
 from models.tokens import InputShape, token_count
 from suites.datasets.base import SPLITS, Dataset
 
+GATHERED = 4096  # rows copied at a time
 Notify = Callable[[str, int, int], None]
 
 
@@ -65,7 +67,7 @@ def compute(
         for job in cell.embeddings
     }
     started = time.perf_counter()
-    inputs = probe_inputs(embeddings, dataset, cell.task.split_seed)
+    inputs = probe_inputs(embeddings, dataset, cell.task.split_seed, store.root)
     found = _probe(cell, inputs, store, device, notify)
     result = _score(cell, dataset, found)
     seconds.probe = time.perf_counter() - started
@@ -138,14 +140,16 @@ def _rules(
 
 
 def probe_inputs(
-    embeddings: Mapping[str, Embedding], dataset: Dataset, split_seed: int
+    embeddings: Mapping[str, Embedding], dataset: Dataset, split_seed: int, scratch: Path
 ) -> ProbeInputs:
     """Every (normalisation, pooling) view of the data, cut into its splits."""
     splits = dataset.splits(split_seed)
     labels = torch.from_numpy(dataset.labels)
     return ProbeInputs(
         views={
-            (normalisation, pooling): EmbeddedSplit(*(_rows(matrix, splits[s]) for s in SPLITS))
+            (normalisation, pooling): EmbeddedSplit(
+                *(_rows(matrix, splits[s], scratch) for s in SPLITS)
+            )
             for normalisation, embedding in embeddings.items()
             for pooling, matrix in embedding.poolings.items()
         },
@@ -154,9 +158,14 @@ def probe_inputs(
     )
 
 
-def _rows(matrix: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> Tensor:
-    """A split's rows; a consecutive split stays mapped on the file, others are gathered."""
-    return torch.from_numpy(np.ascontiguousarray(matrix[rows]))
+def _rows(matrix: npt.NDArray[Any], rows: npt.NDArray[np.int64], scratch: Path) -> Tensor:
+    """A split's rows, gathered into a nameless file that is mapped: memory does not grow with N."""
+    if not len(rows):
+        return torch.empty(0, matrix.shape[1])
+    gathered = scratch_matrix(scratch, len(rows), matrix.shape[1])
+    for start in range(0, len(rows), GATHERED):
+        gathered[start : start + GATHERED] = matrix[rows[start : start + GATHERED]]
+    return torch.from_numpy(gathered)
 
 
 def _probe(

@@ -19,6 +19,7 @@ import hashlib
 import io
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -232,9 +233,22 @@ def reserve(path: Path) -> None:
     A full disk must fail here, in a call that can say so, not later as a bus error in a
     mapped page, which kills the process.
     """
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    with path.open("r+b") as file:
+        _reserve(file.fileno(), path.stat().st_size)
+
+
+def scratch_matrix(folder: Path, rows: int, columns: int) -> np.memmap[Any, Any]:
+    """A float32 matrix on disk, in a file without a name: it is gone when nobody maps it."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        size = rows * columns * 4
+        file.truncate(size)
+        _reserve(file.fileno(), size)
+        return np.memmap(file, dtype=np.float32, mode="r+", shape=(rows, columns))
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate") and size:
+        os.posix_fallocate(descriptor, 0, size)
 
 
 def _allocate_safetensors(path: Path, shapes: Mapping[str, tuple[int, int]]) -> None:

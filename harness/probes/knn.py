@@ -97,8 +97,8 @@ def knn_votes(
     settings: KnnSettings,
     *,
     device: torch.device | str = "cpu",
-    query_block: int = 1024,
-    train_block: int = 8192,
+    query_block: int = 256,
+    train_block: int = 4096,
 ) -> Tensor:
     """Share of the vote per class, float32 ``[n_queries, n_classes]`` on the CPU; rows sum to 1.
 
