@@ -209,11 +209,14 @@ def data_check(
     band_order: Annotated[
         str, typer.Option("--band-order", help="m-eurosat only: corrected or as-published.")
     ] = "corrected",
+    partition: Annotated[
+        str, typer.Option("--partition", help="GEO-Bench only: which partition file.")
+    ] = "default",
 ) -> None:
     """Audit units, value ranges, NaNs, duplicates and band order, from the pixels."""
     from harness.commands import data as command  # noqa: PLC0415
 
-    command.check_command(name, data_dir, store, band_order)
+    command.check_command(name, data_dir, store, {"band_order": band_order, "partition": partition})
 
 
 def main() -> None:

@@ -207,12 +207,20 @@ def _name(plan: Plan, cell: Cell) -> str:
 
 
 def _notes(plan: Plan) -> tuple[str, ...]:
+    notes = []
     if any(entrant.tier == "random" for entrant in plan.suite.entrants):
-        return (
+        notes.append(
             "Random weights: encoders are untrained, seeded initialisations. Their scores say what "
-            "an architecture gives away for free, not what a trained model reaches.",
+            "an architecture gives away for free, not what a trained model reaches."
         )
-    return ()
+    for dataset in plan.datasets.values():
+        card = dataset.card
+        if "sentinel2_l2a" in card.bands and card.level != "L2A":
+            notes.append(
+                f"{card.name} is {card.level} (top of atmosphere), while the encoders were made "
+                "for L2A (surface reflectance); published evaluations do the same."
+            )
+    return tuple(dict.fromkeys(notes))
 
 
 def _task_info(plan: Plan, task: Task) -> TaskInfo:
@@ -269,7 +277,8 @@ def _knn_words(probe: KnnProbe) -> str:
         votes = f"votes weighted by exp(similarity / {probe.temperature:g})"
     else:
         votes = "equal votes"
-    return f"kNN, k = {probe.k}, {probe.metric} distance, {votes}"
+    nearest = "cosine similarity" if probe.metric == "cosine" else "Euclidean distance"
+    return f"kNN, k = {probe.k}, {nearest}, {votes}"
 
 
 def _linear_words(probe: LinearProbe) -> str:

@@ -7,6 +7,7 @@ know nothing of how cells run or where results are kept.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from rich import box
 from rich.console import Console
@@ -96,6 +97,9 @@ def banner(plan: Plan) -> Panel:
     untrained = "random" in tiers
     words = {"random": "RANDOM (untrained, seeded)", "official": "OFFICIAL", "study": "STUDY"}
     lines.append(f"Weights: [bold]{', '.join(words[tier] for tier in tiers)}[/]")
+    sizes = sorted({str(task.patch_size) for task in plan.suite.tasks})
+    seeds = ", ".join(str(seed) for seed in plan.suite.seeds)
+    lines.append(f"Patch size {' and '.join(sizes)} pixels; seeds {seeds}")
     if simulated:
         lines.append(
             "[bold]These are not real images. Set TOKENRANK_DATA or --data-dir to a folder that "
@@ -192,10 +196,12 @@ def show_time(console: Console, outcome: Outcome) -> None:
 
 
 def plain_table(headers: Sequence[str], rows: Iterable[Sequence[str]], numeric: int = 99) -> Table:
-    """A table whose columns from ``numeric`` on are right-aligned."""
-    table = Table()
+    """A table whose columns from ``numeric`` on are numbers: right-aligned and never cut."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, header in enumerate(headers):
-        table.add_column(header, justify="right" if i >= numeric else "left", no_wrap=i == 0)
+        is_number = i >= numeric
+        justify: Literal["left", "right"] = "right" if is_number else "left"
+        table.add_column(header, justify=justify, no_wrap=is_number or i == 0, overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table

@@ -83,8 +83,9 @@ def _draw(
             f"cost_rank_{stem}",
             figures.cost_rank_chart,
             "MACs per sample (attention included, log axis) against average rank (1, at the top, "
-            f"is best); {whiskers}dashed: the Pareto front, the variants that no other beats in "
-            "both. Variants of equal cost are drawn side by side.",
+            f"is best); {whiskers}dashed: the Pareto front; what lies on or below it, right of a "
+            "corner, is matched or beaten at lower cost. Variants of equal cost are drawn side by "
+            "side.",
             f"Scatter plot of average rank against MACs. {state}.",
             len(ranking.ranked) <= _POINTS_ON_A_PHONE,
         ),

@@ -159,13 +159,21 @@ def _rank_table(
         for name in tier_of
         if name not in complete
     )
-    ranked, draws = _rank_complete(complete, tier_of, mine)
+    # Of equal ranks, the cheaper one stands first.
+    cost_of = {
+        name: float("inf") if macs is None else float(macs)
+        for name, macs in results.variants.select("variant", "macs").iter_rows()
+    }
+    ranked, draws = _rank_complete(complete, tier_of, cost_of, mine)
     resamples = 0 if draws is None else len(draws)
     return RankingTable(tiers, origin, tasks, ranked, incomplete, resamples, draws)
 
 
 def _rank_complete(
-    names: tuple[str, ...], tier_of: Mapping[str, str], tasks: Sequence[TaskScores]
+    names: tuple[str, ...],
+    tier_of: Mapping[str, str],
+    cost_of: Mapping[str, float],
+    tasks: Sequence[TaskScores],
 ) -> tuple[tuple[RankedVariant, ...], Floats | None]:
     if not names:
         return (), None
@@ -173,7 +181,7 @@ def _rank_complete(
     points = [t.point[t.columns(names)] for t in tasks]
     ranks = {t.task.name: task_ranks(p, u) for t, p, u in zip(tasks, points, up, strict=True)}
     average = average_ranks(points, up)
-    order = sorted(range(len(names)), key=lambda v: (average[v], names[v]))
+    order = sorted(range(len(names)), key=lambda v: (average[v], cost_of[names[v]], names[v]))
     all_draws = [t.draws[:, t.columns(names)] for t in tasks if t.draws is not None]
     draws = average_ranks(all_draws, up)[:, order] if len(all_draws) == len(tasks) else None
     first = None if draws is None else _share_first(draws)

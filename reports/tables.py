@@ -122,7 +122,7 @@ def cost_table(pairs: Sequence[Pair]) -> Table | None:
 _KINDS = {
     "version": "later version",
     "scheme": "other token scheme",
-    "recipe": "same scheme, later recipe",
+    "recipe": "same scheme, later version",
 }
 _TONES = {"worse": "bad", "better": "good"}
 

@@ -5,7 +5,7 @@ It shows what `suites.datasets` finds; the judgement is made there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import typer
@@ -64,7 +64,9 @@ def get_command(name: str, data_dir: Path | None) -> None:
         console.print(line, soft_wrap=True, highlight=False)
 
 
-def check_command(name: str, data_dir: Path | None, store: Path, band_order: str) -> None:
+def check_command(
+    name: str, data_dir: Path | None, store: Path, options: Mapping[str, str]
+) -> None:
     """Audit a known data set or a folder of images; errors found give exit code 1."""
     console = Console()
     with Progress(console=console, transient=True) as bar:
@@ -73,7 +75,7 @@ def check_command(name: str, data_dir: Path | None, store: Path, band_order: str
             name,
             data_dir,
             Store(store).cache_folder,
-            band_order,
+            options,
             lambda done, all_: bar.update(task, completed=done, total=all_),
         )
     _show(console, report)
@@ -85,7 +87,7 @@ def _audit(
     name: str,
     data_dir: Path | None,
     cache: Path,
-    band_order: str,
+    options: Mapping[str, str],
     progress: Callable[[int, int], None],
 ) -> AuditReport:
     from suites.datasets.audit import check  # noqa: PLC0415
@@ -94,8 +96,8 @@ def _audit(
     if name not in catalogue.ENTRIES and Path(name).exists():
         return check_folder(Path(name), progress=progress)
     entry = catalogue.entry_of(name)
-    options = {"band_order": band_order} if "band_order" in entry.options else {}
-    return check(catalogue.resolve(name, data_dir, options, cache_dir=cache), progress)
+    known = {key: value for key, value in options.items() if key in entry.options}
+    return check(catalogue.resolve(name, data_dir, known, cache_dir=cache), progress)
 
 
 def _show(console: Console, report: AuditReport) -> None:

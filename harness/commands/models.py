@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from harness.costs import Cost, cost_of
 from harness.terminal import plain_table, si
@@ -37,18 +38,32 @@ def models_command(
     for variant in variants:
         cost = cost_of(variant, shapes, patch_size, None)
         rows.append(_row(variant, modalities, cost, published_axis))
-    title = f"One sample: {' + '.join(modalities)}, {height} x {width} pixels, {steps} time step"
+    plural = "s" if steps > 1 else ""
     console = Console()
-    console.print(f"{title}{'s' if steps > 1 else ''}, patch size {patch_size}")
-    headers = ["variant", "scheme", "weights", "licence", "groups", "tokens", "params", "MACs"]
-    headers += ["of it attention", "attention-blind"]
-    headers += ["published axis"] if published_axis else []
-    console.print(plain_table(headers, rows, numeric=4))
+    families = ", ".join(dict.fromkeys(variant.family for variant in variants))
+    console.print(
+        f"{families}; one sample: {' + '.join(modalities)}, {height} x {width} pixels, "
+        f"{steps} time step{plural}, patch size {patch_size}",
+        soft_wrap=True,
+    )
+    headers = ["variant\n[dim]scheme\nweights[/]", "groups", "tokens", "params", "MACs"]
+    headers += ["of it\nattn.", "attn.-\nblind"]
+    headers += ["mean of\n13"] if published_axis else []
+    console.print(plain_table(headers, rows, numeric=1))
     console.print(
         "MACs include attention. Attention-blind is what counters report that never see its two "
-        "matrix products; the published v1 and v1.1 figures were counted so.",
+        "matrix products (attn.); the published v1 and v1.1 figures were counted so.",
         style="dim",
     )
+    if published_axis:
+        console.print(
+            "Mean of 13: MACs over the 13 inputs of the published cost axis (docs/protocols.md), "
+            "here with attention; it does not depend on the shape chosen above.",
+            style="dim",
+        )
+    for family in sorted({variant.family for variant in variants}):
+        licence = known.families[family].licence
+        console.print(f"Licence of {family}'s official weights: {licence}.", style="dim")
 
 
 def _with_every_scheme(registry: Registry, variant: Variant) -> list[Variant]:
@@ -61,10 +76,7 @@ def _row(variant: Variant, modalities: list[str], cost: Cost, published: bool) -
     groups = " + ".join(str(len(variant.scheme.of(name))) for name in modalities)
     tiers = "official, random" if variant.hub else "random"
     row = [
-        variant.name,
-        variant.scheme.name,
-        tiers,
-        variant.licence,
+        f"{escape(variant.name.partition('-')[2])}\n[dim]{escape(variant.scheme.name)}\n{tiers}[/]",
         groups,
         str(cost.tokens),
         si(cost.params),

@@ -2,7 +2,8 @@
 
 The single place that decides between real and simulated data. It falls back to the
 simulated set only where the caller allows it; a data directory that is missing or empty
-is an error, because it is a mistake and not a wish. It must know nothing of suites or of the command line.
+is an error, because it is a mistake and not a wish. It must know nothing of suites or of
+the command line.
 """
 
 from __future__ import annotations

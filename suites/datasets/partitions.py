@@ -29,7 +29,7 @@ def read_partition(folder: Path, partition: str) -> dict[str, list[str]]:
     if not path.is_file():
         raise UserError(
             f'{folder} has no partition "{partition}" ({path.name}): '
-            f"{did_you_mean(partition, partitions(folder))}."
+            f"{did_you_mean(partition, partitions(folder))} (in a suite: data: {{partition: ...}})."
         )
     try:
         content = json.loads(path.read_text())
