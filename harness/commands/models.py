@@ -48,7 +48,7 @@ def models_command(
     )
     headers = ["variant\n[dim]scheme\nweights[/]", "groups", "tokens", "params", "MACs"]
     headers += ["of it\nattn.", "attn.-\nblind"]
-    headers += ["mean of\n13"] if published_axis else []
+    headers += ["mean,\n13"] if published_axis else []
     console.print(plain_table(headers, rows, numeric=1))
     console.print(
         "MACs include attention. Attention-blind is what counters report that never see its two "
