@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face hub on loopback, for every test that fetches weights."""
+"""What tests share: a stand-in for the hub on loopback, and freedom from the user's settings."""
 
 from __future__ import annotations
 
