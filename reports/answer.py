@@ -101,9 +101,9 @@ def _schemes(ranking: RankingTable, pairs: Sequence[Pair]) -> str:
     mine = [p for p in pairs if p.kind == "scheme" and p.tier in ranking.tiers]
     if not mine:
         return ""
-    costs = [f"{p.candidate}: {words.cost_change(p.macs_ratio)}" for p in mine if p.macs_ratio]
-    lead = f" ({words.listed(costs, 3)})" if costs else ""
-    return f"Putting another token scheme on a version{lead}; {_outcome(mine, ranking)}"
+    costs = [f"{p.candidate} needs {words.cost_change(p.macs_ratio)}" for p in mine if p.macs_ratio]
+    lead = f" {words.listed(costs, 3)};" if costs else ""
+    return f"With another token scheme on the same version,{lead} {_outcome(mine, ranking)}"
 
 
 def _outcome(pairs: Sequence[Pair], ranking: RankingTable) -> str:
