@@ -41,6 +41,7 @@ from models.tokens import InputShape, token_count
 from suites.datasets.base import SPLITS, Dataset
 
 GATHERED = 4096  # rows copied at a time
+SKETCH_ROWS, SKETCH_NUMBERS = 8, 8
 Notify = Callable[[str, int, int], None]
 
 
@@ -69,7 +70,7 @@ def compute(
     started = time.perf_counter()
     inputs = probe_inputs(embeddings, dataset, cell.task.split_seed, store.root)
     found = _probe(cell, inputs, store, device, notify)
-    result = _score(cell, dataset, found)
+    result = _score(cell, dataset, found, sketch(inputs))
     seconds.probe = time.perf_counter() - started
     return result, seconds
 
@@ -196,7 +197,23 @@ def _probe(
     )
 
 
-def _score(cell: Cell, dataset: Dataset, found: ProbeResult) -> CellResult:
+def sketch(inputs: ProbeInputs) -> list[float]:
+    """A few test embeddings of every view, each projected at random to a few numbers.
+
+    Kept with the result so that a later run of the same weights can be held to it: rounding
+    moves a sketch by parts in a million, a changed encoder by far more. (A random projection
+    keeps distances: W. Johnson and J. Lindenstrauss, 1984.)
+    """
+    projection = np.random.default_rng(0).standard_normal((inputs.dim, SKETCH_NUMBERS))
+    values: list[float] = []
+    for split in inputs.views.values():
+        rows = np.linspace(0, len(split.test) - 1, min(SKETCH_ROWS, len(split.test)))
+        embeddings = split.test[torch.from_numpy(rows.astype(np.int64))].double().numpy()
+        values += (embeddings @ projection / inputs.dim**0.5).ravel().tolist()
+    return [float(f"{value:.8g}") for value in values]
+
+
+def _score(cell: Cell, dataset: Dataset, found: ProbeResult, embeddings: list[float]) -> CellResult:
     task = cell.task
     splits = dataset.splits(task.split_seed)
     rows = splits["test"]
@@ -226,5 +243,10 @@ def _score(cell: Cell, dataset: Dataset, found: ProbeResult) -> CellResult:
         n_val=len(splits["val"]),
         n_test=len(rows),
         inputs=dict(cell.inputs),
+        trials=[
+            {"number": t.number, "params": dict(t.params), "val_score": t.val_score}
+            for t in found.trials
+        ],
+        sketch=embeddings,
         predictions=table,
     )

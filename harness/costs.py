@@ -7,10 +7,13 @@ of scores.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
 from harness.content import code_version, content_key, package_versions
 from harness.store import Store
+from models.cost import MacCount, closed_form_macs
 from models.registry import Variant
 from models.tokens import InputShape, token_count
 from suites.datasets.base import DatasetCard
@@ -66,6 +69,48 @@ def cost_of(
     if store:
         store.cache("costs", key, asdict(cost))
     return cost
+
+
+CURVE_SIDES = (16, 32, 64, 96, 128, 192, 256)  # pixels
+CURVE_STEPS = tuple(range(1, 13))
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Cost of one sample at another image side (pixels) or number of time steps."""
+
+    axis: Literal["side", "steps"]
+    value: int
+    tokens: int
+    macs: MacCount
+
+
+def cost_curve(
+    variant: Variant, shapes: Sequence[InputShape], patch_size: int
+) -> Iterator[CurvePoint]:
+    """How a variant's cost grows with the image's side, and with time steps, by closed form.
+
+    All modalities of ``shapes`` grow together; what does not vary stays as given. Sides are
+    rounded to a multiple of the patch size.
+    """
+    sides = [max(1, round(side / patch_size)) * patch_size for side in CURVE_SIDES]
+    for side in dict.fromkeys(sides):
+        grown = [replace(shape, height=side, width=side) for shape in shapes]
+        yield _curve_point("side", side, variant, grown, patch_size)
+    for steps in CURVE_STEPS:
+        grown = [replace(shape, steps=steps) for shape in shapes]
+        yield _curve_point("steps", steps, variant, grown, patch_size)
+
+
+def _curve_point(
+    axis: Literal["side", "steps"],
+    value: int,
+    variant: Variant,
+    shapes: Sequence[InputShape],
+    patch_size: int,
+) -> CurvePoint:
+    tokens = token_count(variant.scheme, shapes, patch_size)
+    return CurvePoint(axis, value, tokens, closed_form_macs(variant, shapes, patch_size))
 
 
 def _count(variant: Variant, shapes: tuple[InputShape, ...], patch_size: int) -> Cost:

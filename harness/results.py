@@ -11,8 +11,8 @@ from dataclasses import asdict
 
 import polars as pl
 
-from harness.content import content_key
-from harness.costs import Cost, cost_of, input_shapes
+from harness.content import canonical_json, content_key
+from harness.costs import Cost, cost_curve, cost_of, input_shapes
 from harness.metrics import metric
 from harness.plan import Cell, Plan, Weights
 from harness.provenance import Manifest
@@ -20,8 +20,10 @@ from harness.store import CellResult, Store
 from harness.suite import Entrant, KnnProbe, LinearProbe, Task
 from models.registry import Variant
 from reports.table import (
+    CURVE_SCHEMA,
     SAMPLE_SCHEMA,
     SCORE_SCHEMA,
+    TRIAL_SCHEMA,
     VARIANT_SCHEMA,
     MissingCell,
     RunInfo,
@@ -41,6 +43,8 @@ def collect(plan: Plan, store: Store, manifest: Manifest) -> SuiteResults:
         variants=_variants(plan, costs),
         scores=_scores(plan, found, costs),
         samples=_samples(plan, found),
+        trials=_trials(plan, found),
+        curves=_curves(plan),
     )
 
 
@@ -50,7 +54,8 @@ def results_digest(results: SuiteResults) -> str:
         {
             "run": {**asdict(results.run), "versions": dict(results.run.versions)},
             "variants": results.variants.rows(),
-            "scores": results.scores.sort("variant", "task", "seed").rows(),
+            "scores": results.scores.drop("sketch").sort("variant", "task", "seed").rows(),
+            "curves": results.curves.rows(),
         }
     )
 
@@ -103,6 +108,7 @@ def _variant_row(plan: Plan, entrant: Entrant, costs: Costs) -> dict[str, object
         "macs_linear": mean(c.linear for c in own),
         "macs_attention": mean(c.attention for c in own),
         "weights_hash": _weights_label(plan, entrant),
+        "published_gflops": None,
     }
 
 
@@ -141,6 +147,7 @@ def _scores(plan: Plan, found: dict[str, CellResult | None], costs: Costs) -> pl
                 "macs": float(cost.macs),
                 "chosen": _chosen(result),
                 "cell": cell.key,
+                "sketch": list(result.sketch),
             }
         )
     return pl.DataFrame(rows, schema=SCORE_SCHEMA, orient="row")
@@ -168,9 +175,47 @@ def _samples(plan: Plan, found: dict[str, CellResult | None]) -> pl.DataFrame:
                 "label",
                 "prediction",
                 "value",
+                pl.max_horizontal(pl.col(r"^p\d+$").cast(pl.Float64)).alias("confidence"),
             )
         )
     return pl.concat(frames) if frames else pl.DataFrame(schema=SAMPLE_SCHEMA)
+
+
+def _trials(plan: Plan, found: dict[str, CellResult | None]) -> pl.DataFrame:
+    rows = [
+        (
+            _name(plan, cell),
+            cell.task.name,
+            cell.seed,
+            trial["number"],
+            canonical_json(trial["params"]),
+            trial["val_score"],
+        )
+        for cell in plan.cells
+        if (result := found[cell.key]) is not None
+        for trial in result.trials
+    ]
+    return pl.DataFrame(rows, schema=TRIAL_SCHEMA, orient="row")
+
+
+def _curves(plan: Plan) -> pl.DataFrame:
+    """Cost at other image sizes and time steps, around the input of the suite's first task."""
+    task = plan.suite.tasks[0]
+    shapes = input_shapes(plan.dataset_of(task).card)
+    rows = [
+        {
+            "variant": shown_name(plan, entrant.variant, entrant.tier),
+            "axis": point.axis,
+            "value": point.value,
+            "patch_size": task.patch_size,
+            "tokens": point.tokens,
+            "macs": float(point.macs.total),
+            "macs_attention": float(point.macs.attention),
+        }
+        for entrant in plan.suite.entrants
+        for point in cost_curve(entrant.variant, shapes, task.patch_size)
+    ]
+    return pl.DataFrame(rows, schema=CURVE_SCHEMA, orient="row")
 
 
 def _run_info(plan: Plan, manifest: Manifest, found: dict[str, CellResult | None]) -> RunInfo:
@@ -234,6 +279,9 @@ def _task_info(plan: Plan, task: Task) -> TaskInfo:
         metric=task.metric,
         higher_is_better=metric(task.metric).higher_is_better,
         protocol=protocol_sentence(task),
+        probe=probe_name(task.probe),
+        bands=tuple(sorted(band for bands in card.bands.values() for band in bands)),
+        partition=task.data.partition or "default",
         height=card.height,
         width=card.width,
         steps=card.steps,
@@ -259,6 +307,14 @@ def _leaks(dataset: Dataset, split_seed: int) -> tuple[str, ...]:
         f"{len(straddling)} groups of samples with identical pixels stand in more than one split "
         f"(e.g. {', '.join(straddling[0][:2])}): scores may be too high.",
     )
+
+
+def probe_name(probe: KnnProbe | LinearProbe) -> str:
+    """Probe and settings in short; scores of equally named probes are comparable."""
+    if isinstance(probe, LinearProbe):
+        return f"linear-{probe.sampler}-{probe.epochs}-epochs"
+    votes = f"exp-{probe.temperature:g}" if probe.weights == "exp" else "uniform"
+    return f"knn-{probe.k}-{probe.metric}-{votes}"
 
 
 def protocol_sentence(task: Task) -> str:

@@ -20,7 +20,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,9 @@ class CellResult:
 
     ``scores`` maps a metric to value, low and high (bootstrap 95% interval).
     ``predictions`` has one row per test sample: sample, label, prediction, value, and the
-    class probabilities ``p0 .. pC``.
+    class probabilities ``p0 .. pC``. ``trials`` are the tuning trials in the order they were
+    asked (number, params, val_score); ``sketch`` is a small random projection of a few test
+    embeddings, by which another run can tell whether its encoder computes the same.
     """
 
     key: str
@@ -56,6 +58,8 @@ class CellResult:
     n_val: int
     n_test: int
     inputs: Mapping[str, Any]
+    trials: Sequence[Mapping[str, Any]]
+    sketch: Sequence[float]
     predictions: pl.DataFrame
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from models.encodings import month_table, space_encoding, time_encoding
 from models.errors import UserError, did_you_mean
 from models.sensors import modality
-from models.tokens import InputShape, TokenScheme, patch_grid
+from models.tokens import MAX_PATCH_SIZE, InputShape, TokenScheme, patch_grid
 from models.transformer import Block, linear
 
 VISIBLE = 0
@@ -49,7 +49,7 @@ class OlmoEarthConfig:
     scheme: TokenScheme
     mlp_ratio: float = 4.0
     pixel_hidden: int | None = None
-    max_patch_size: int = 8
+    max_patch_size: int = MAX_PATCH_SIZE
     max_steps: int = 12
 
 

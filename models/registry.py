@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from models import config_file
 from models.errors import UserError, did_you_mean
 from models.sensors import modality
-from models.tokens import TokenScheme, token_scheme
+from models.tokens import MAX_PATCH_SIZE, TokenScheme, token_scheme
 
 if TYPE_CHECKING:
     from models.olmoearth import OlmoEarthConfig
@@ -94,6 +94,11 @@ class Variant:
     pixel_hidden: int | None
     hub: str | None
     licence: str
+
+    @property
+    def max_patch_size(self) -> int:
+        """Side of the patch that the embedding's weights stand for, pixels."""
+        return MAX_PATCH_SIZE
 
     @property
     def architecture(self) -> dict[str, Any]:

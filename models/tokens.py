@@ -18,6 +18,7 @@ from models.errors import UserError
 from models.sensors import modality
 
 BandGroups = tuple[tuple[str, ...], ...]
+MAX_PATCH_SIZE = 8  # pixels a side; what a patch embedding's weights stand for
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,10 @@ def patch_grid(shape: InputShape, patch_size: int) -> tuple[int, int]:
 
     Raises `UserError` otherwise: resizing would change the image without being asked.
     """
-    if not 1 <= patch_size <= 8:
-        raise UserError(f"Patch size {patch_size} is out of range; allowed: 1 to 8 pixels.")
+    if not 1 <= patch_size <= MAX_PATCH_SIZE:
+        raise UserError(
+            f"Patch size {patch_size} is out of range; allowed: 1 to {MAX_PATCH_SIZE} pixels."
+        )
     if shape.height % patch_size or shape.width % patch_size:
         raise UserError(
             f"Patch size {patch_size} does not divide an image of {shape.height} x {shape.width} "

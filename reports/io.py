@@ -17,8 +17,10 @@ from typing import Any
 import polars as pl
 
 from reports.table import (
+    CURVE_SCHEMA,
     SAMPLE_SCHEMA,
     SCORE_SCHEMA,
+    TRIAL_SCHEMA,
     VARIANT_SCHEMA,
     MissingCell,
     RunInfo,
@@ -26,8 +28,20 @@ from reports.table import (
     TaskInfo,
 )
 
-FORMAT = "tokenrank-results-1"
-_TABLES = {"variants": VARIANT_SCHEMA, "scores": SCORE_SCHEMA, "samples": SAMPLE_SCHEMA}
+FORMAT = "tokenrank-results-2"
+_TABLES = {
+    "variants": VARIANT_SCHEMA,
+    "scores": SCORE_SCHEMA,
+    "samples": SAMPLE_SCHEMA,
+    "trials": TRIAL_SCHEMA,
+    "curves": CURVE_SCHEMA,
+}
+_ORDER = {
+    "scores": ("variant", "task", "seed"),
+    "samples": ("variant", "task", "seed", "sample"),
+    "trials": ("variant", "task", "seed", "number"),
+    "curves": ("variant", "axis", "value"),
+}  # the variants' order is the suite's
 
 
 class ResultsError(ValueError):
@@ -68,8 +82,8 @@ def save_results(results: SuiteResults, folder: Path) -> None:
     for name, schema in _TABLES.items():
         frame: pl.DataFrame = getattr(results, name)
         tidy = frame.select(pl.col(column).cast(kind) for column, kind in schema.items())
-        if name != "variants":  # whose order is the suite's
-            tidy = tidy.sort([c for c in ("variant", "task", "seed", "sample") if c in schema])
+        if name in _ORDER:
+            tidy = tidy.sort(_ORDER[name])
         write_whole(folder / f"{name}.parquet", as_parquet(tidy))
     facts = {**asdict(results.run), "versions": dict(results.run.versions)}
     write_whole(folder / "run.json", as_json({"format": FORMAT, "run": facts}))

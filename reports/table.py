@@ -28,6 +28,9 @@ VARIANT_SCHEMA: dict[str, pl.DataType] = {
     "macs_linear": pl.Float64(),
     "macs_attention": pl.Float64(),
     "weights_hash": pl.String(),
+    # Forward pass in GFLOPs as an imported table states it, mean over its tasks; null for own
+    # runs. Its counter is the source's, so it is never mixed with the MACs above.
+    "published_gflops": pl.Float64(),
 }
 
 SCORE_SCHEMA: dict[str, pl.DataType] = {
@@ -42,6 +45,8 @@ SCORE_SCHEMA: dict[str, pl.DataType] = {
     "macs": pl.Float64(),
     "chosen": pl.String(),  # what the probe's tuning settled on, e.g. "lr=0.004, pooling=mean"
     "cell": pl.String(),  # content key
+    # A small random projection of some test embeddings: the same weights must give the same.
+    "sketch": pl.List(pl.Float64()),
 }
 
 SAMPLE_SCHEMA: dict[str, pl.DataType] = {
@@ -52,6 +57,26 @@ SAMPLE_SCHEMA: dict[str, pl.DataType] = {
     "label": pl.Int64(),
     "prediction": pl.Int64(),
     "value": pl.Float64(),  # per-sample score; its mean over a cell is the cell's score
+    "confidence": pl.Float64(),  # probability that the probe gave its prediction
+}
+
+TRIAL_SCHEMA: dict[str, pl.DataType] = {
+    "variant": pl.String(),
+    "task": pl.String(),
+    "seed": pl.Int64(),
+    "number": pl.Int64(),  # order of asking
+    "params": pl.String(),  # JSON object
+    "score": pl.Float64(),  # on the validation split
+}
+
+CURVE_SCHEMA: dict[str, pl.DataType] = {
+    "variant": pl.String(),
+    "axis": pl.String(),  # "side" (pixels, one time step) or "steps" (of the suite's image size)
+    "value": pl.Int64(),
+    "patch_size": pl.Int64(),
+    "tokens": pl.Int64(),
+    "macs": pl.Float64(),  # closed form, attention included
+    "macs_attention": pl.Float64(),
 }
 
 
@@ -66,6 +91,9 @@ class TaskInfo:
     metric: str
     higher_is_better: bool
     protocol: str  # one sentence: probe and settings
+    probe: str  # short name of probe and settings: equal names, comparable scores
+    bands: tuple[str, ...]  # that the encoder is given, sorted
+    partition: str  # which share of the training labels, "default" if there is no choice
     height: int
     width: int
     steps: int
@@ -109,9 +137,14 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class SuiteResults:
-    """Everything a report is computed from (see the three schemas above)."""
+    """Everything a report is computed from (see the schemas above).
+
+    ``samples``, ``trials`` and ``curves`` may be empty: an imported table has none.
+    """
 
     run: RunInfo
     variants: pl.DataFrame
     scores: pl.DataFrame
     samples: pl.DataFrame
+    trials: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=TRIAL_SCHEMA))
+    curves: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=CURVE_SCHEMA))

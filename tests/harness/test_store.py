@@ -29,6 +29,8 @@ def a_result() -> CellResult:
         n_val=2,
         n_test=2,
         inputs={"seed": 0},
+        trials=[{"number": 0, "params": {"pooling": "mean"}, "val_score": 0.25}],
+        sketch=[0.5, -1.25],
         predictions=predictions,
     )
 

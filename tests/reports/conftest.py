@@ -32,6 +32,9 @@ def make_task(name: str, **changes: Any) -> TaskInfo:
         "metric": "accuracy",
         "higher_is_better": True,
         "protocol": "kNN on mean-pooled tokens: k = 20, cosine, votes weighted exp(s / 0.07).",
+        "probe": "knn-20-cosine-exp-0.07",
+        "bands": ("B02", "B03", "B04"),
+        "partition": "default",
         "height": 64,
         "width": 64,
         "steps": 1,
@@ -70,6 +73,7 @@ def _variant_row(name: str, tier: str) -> dict[str, Any]:
         "macs_linear": linear,
         "macs_attention": attention,
         "weights_hash": f"{abs(hash_of(name)):064x}",
+        "published_gflops": None,
     }
 
 
@@ -114,6 +118,7 @@ def make_results(
                             "label": labels,
                             "prediction": np.where(value > 0, labels, (labels + 1) % 10),
                             "value": value,
+                            "confidence": np.clip(0.5 + (chance - difficulty) / 2, 0.1, 1),
                         },
                         schema=SAMPLE_SCHEMA,
                     )
@@ -133,6 +138,7 @@ def make_results(
                         "macs": 1e9,
                         "chosen": "pooling=mean",
                         "cell": f"{hash_of(name + task.name + str(seed)):064x}",
+                        "sketch": [mean, half],
                     }
                 )
     tiers = tiers or {}
