@@ -242,5 +242,5 @@ def _lacks(results: SuiteResults, name: str, tasks: Sequence[TaskInfo]) -> tuple
         f"{task.name}, seed {seed}: {why.get((name, task.name, seed), 'no result')}"
         for task in tasks
         for seed in results.run.seeds
-        if (name, task.name, seed) not in have
+        if not have & {(name, task.name, seed), (name, task.name, None)}
     )

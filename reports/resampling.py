@@ -4,6 +4,10 @@ Every variant of a task sees the same resamples, so differences and ranks keep t
 correlation between variants. It must know nothing of ranks, pairs or pages, and it
 draws each task from its own seeded stream: adding a task leaves the others' numbers alone.
 
+Published scores come without samples. Theirs are drawn from a normal distribution as wide
+as the published interval, independently of everything else: a difference from such a score
+is not paired, and its interval wider than it would have to be.
+
 Source: B. Efron and R. Tibshirani, An Introduction to the Bootstrap (1993), ch. 13
 (percentile intervals); the unit drawn is the test sample, shared by all seeds.
 """
@@ -23,6 +27,7 @@ from reports.table import SuiteResults, TaskInfo
 Floats = npt.NDArray[np.float64]
 
 RESAMPLES = 1000
+_NORMAL_95 = 1.959963984540054  # a normal distribution's central 95%, in deviations
 DECIMALS = 10
 """Scores closer than 1e-10 are equal: a tie must not hang on the order of a sum."""
 
@@ -42,8 +47,10 @@ class Interval:
 class TaskScores:
     """One task's scores, averaged over seeds, for the variants that have all its cells.
 
-    ``point`` is ``[V]``; ``draws`` is ``[B, V]``, or ``None`` when per-sample values are
-    lacking (an imported table); ``intervals`` then holds the cells' own, if there are any.
+    ``point`` is ``[V]``; ``draws`` is ``[B, V]``, or ``None`` when a variant has neither
+    per-sample values nor an interval; ``intervals`` then holds the cells' own, if there are
+    any. ``sampled`` says which variants' draws come from per-sample values: only differences
+    between two of those are paired.
     """
 
     task: TaskInfo
@@ -51,6 +58,7 @@ class TaskScores:
     point: Floats
     draws: Floats | None
     intervals: tuple[Interval | None, ...]
+    sampled: tuple[bool, ...]
 
     def columns(self, names: tuple[str, ...]) -> list[int]:
         """Positions of some variants on the last axis."""
@@ -92,41 +100,63 @@ def _task_scores(
     seed: int,
 ) -> TaskScores:
     seeds = results.run.seeds
-    cells = results.scores.filter((pl.col("task") == task.name) & pl.col("seed").is_in(seeds))
+    wanted = pl.col("seed").is_in(seeds) | pl.col("seed").is_null()
+    cells = results.scores.filter((pl.col("task") == task.name) & wanted)
     if cells.select("variant", "seed").is_duplicated().any():
         raise ValueError(f'Task "{task.name}" has two scores for one variant and seed.')
-    have = cells.group_by("variant").len().filter(pl.col("len") == len(seeds))["variant"]
-    order = set(have.to_list())
-    names = tuple(name for name in results.variants["variant"].to_list() if name in order)
-    by_seed = _score_matrix(cells, names, seeds)
+    by_name = _complete(cells, seeds)
+    names = tuple(name for name in results.variants["variant"].to_list() if name in by_name)
+    by_seed = np.array([by_name[n] for n in names]).reshape(len(names), len(seeds))
     point = np.round(by_seed.mean(axis=1), DECIMALS)
-    if samples is None or not names:
-        return TaskScores(task, names, point, None, _stored_intervals(cells, names, seeds))
-    values, present = _value_cube(samples, task.name, names, seeds)
-    _check_means(values, present, by_seed, names, task.name)
-    draws = _draw(values, present, seed_counts, np.random.default_rng([seed, _stream(task.name)]))
-    return TaskScores(
-        task, names, point, draws, tuple(interval(draws[:, v]) for v in range(len(names)))
-    )
+    measured = set() if samples is None else set(samples["variant"].unique().to_list())
+    sampled = tuple(name in measured for name in names)
+    stored = _stored_intervals(cells, names, seeds)
+    if not names or any(not s and i is None for s, i in zip(sampled, stored, strict=True)):
+        return TaskScores(task, names, point, None, stored, sampled)
+    draws = np.empty((len(seed_counts), len(names)))
+    own = [v for v, is_sampled in enumerate(sampled) if is_sampled]
+    if samples is not None and own:
+        own_names = tuple(names[v] for v in own)
+        values, present = _value_cube(samples, task.name, own_names, seeds)
+        _check_means(values, present, by_seed[own], own_names, task.name)
+        rng = np.random.default_rng([seed, _stream(task.name)])
+        draws[:, own] = _draw(values, present, seed_counts, rng)
+    for v, (name, spread) in enumerate(zip(names, stored, strict=True)):
+        if not sampled[v] and spread is not None:
+            rng = np.random.default_rng([seed, _stream(task.name), _stream(name)])
+            draws[:, v] = _independent_draws(float(point[v]), spread, len(draws), rng)
+    intervals = tuple(interval(draws[:, v]) if sampled[v] else stored[v] for v in range(len(names)))
+    return TaskScores(task, names, point, draws, intervals, sampled)
 
 
-def _score_matrix(cells: pl.DataFrame, names: tuple[str, ...], seeds: tuple[int, ...]) -> Floats:
-    """Stored scores ``[V, K]``."""
-    lookup = {(v, k): s for v, k, s in cells.select("variant", "seed", "score").iter_rows()}
-    rows = [[float(lookup[name, k]) for k in seeds] for name in names]
-    return np.array(rows, dtype=np.float64).reshape(len(names), len(seeds))
+def _complete(cells: pl.DataFrame, seeds: tuple[int, ...]) -> dict[str, list[float]]:
+    """Scores by seed, of the variants that have them all; a published one stands for each."""
+    found: dict[str, dict[int | None, float]] = {}
+    for name, seed, score in cells.select("variant", "seed", "score").iter_rows():
+        found.setdefault(name, {})[seed] = float(score)
+    return {
+        name: [scores.get(k, scores.get(None, np.nan)) for k in seeds]
+        for name, scores in found.items()
+        if None in scores or all(k in scores for k in seeds)
+    }
+
+
+def _independent_draws(
+    point: float, spread: Interval, n_draws: int, rng: np.random.Generator
+) -> Floats:
+    """Draws ``[B]`` around a score of which only its 95% interval is known."""
+    deviation = (spread.high - spread.low) / (2 * _NORMAL_95)
+    return np.asarray(np.round(rng.normal(point, deviation, n_draws), DECIMALS), dtype=np.float64)
 
 
 def _stored_intervals(
     cells: pl.DataFrame, names: tuple[str, ...], seeds: tuple[int, ...]
 ) -> tuple[Interval | None, ...]:
-    """The cells' own intervals; several seeds cannot be combined without the samples."""
-    if len(seeds) != 1:
-        return (None,) * len(names)
+    """The cells' own intervals; those of several seeds cannot be combined without samples."""
     stored = {
         v: Interval(low, high)
-        for v, low, high in cells.select("variant", "ci_low", "ci_high").iter_rows()
-        if low is not None and high is not None
+        for v, seed, low, high in cells.select("variant", "seed", "ci_low", "ci_high").iter_rows()
+        if low is not None and high is not None and (seed is None or len(seeds) == 1)
     }
     return tuple(stored.get(name) for name in names)
 

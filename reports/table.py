@@ -36,7 +36,7 @@ VARIANT_SCHEMA: dict[str, pl.DataType] = {
 SCORE_SCHEMA: dict[str, pl.DataType] = {
     "variant": pl.String(),
     "task": pl.String(),
-    "seed": pl.Int64(),
+    "seed": pl.Int64(),  # null: one published number, which stands for every seed
     "score": pl.Float64(),
     "ci_low": pl.Float64(),
     "ci_high": pl.Float64(),

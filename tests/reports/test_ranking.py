@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from reports.ranking import rank, task_ranks
 from reports.resampling import bootstrap
-from reports.table import SAMPLE_SCHEMA, SCORE_SCHEMA, VARIANT_SCHEMA, SuiteResults
+from reports.table import SAMPLE_SCHEMA, SCORE_SCHEMA, VARIANT_SCHEMA, SuiteResults, TaskInfo
 
 Make = Callable[..., SuiteResults]
 
@@ -209,3 +210,32 @@ def test_published_results_against_pandas(
     found = {r.variant: r.average_rank for r in ranking.ranked}
     assert found == pytest.approx(expected.to_dict())
     assert {i.variant for i in ranking.incomplete} == set(wide.index) - set(complete.index)
+
+
+def test_a_published_score_is_drawn_from_its_interval_beside_own_samples(
+    make_results: Make, make_task: Callable[..., TaskInfo]
+) -> None:
+    """One null-seed row stands for every seed; its draws are as wide as its interval says."""
+    results = make_results({"olmoearth-v1-nano": 0.6}, [make_task("knn")], seeds=(0, 1))
+    row = results.variants.with_columns(variant=pl.lit("theirs"), tier=pl.lit("published"))
+    published = pl.DataFrame(
+        {"variant": ["theirs"], "task": ["knn"], "score": [0.7], "ci_low": [0.6], "ci_high": [0.8]}
+    )
+    together = SuiteResults(
+        dataclasses.replace(results.run, mix_tiers=True),
+        pl.concat([results.variants, row]),
+        pl.concat([results.scores, published], how="diagonal"),
+        results.samples,
+    )
+    found = bootstrap(together, resamples=4000)["knn"]
+    assert found.variants == ("olmoearth-v1-nano", "theirs")
+    assert found.sampled == (True, False)
+    assert found.draws is not None
+    assert found.draws[:, 1].std() == pytest.approx(0.1 / 1.96, rel=0.05)
+    assert abs(np.corrcoef(found.draws.T)[0, 1]) < 0.06
+    alone = bootstrap(results, resamples=4000)["knn"]
+    assert alone.draws is not None
+    np.testing.assert_array_equal(found.draws[:, 0], alone.draws[:, 0])
+    (table,) = rank(together)
+    assert not table.incomplete
+    assert table.ranked[0].variant == "theirs"
