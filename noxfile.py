@@ -2,7 +2,8 @@
 
 Two environments are shared by all sessions (``.nox/run`` and ``.nox/dev``); they are
 rebuilt only when pyproject.toml or constraints.txt changes, so that a finished suite
-comes back in seconds.
+comes back in seconds. Where tokenrank is installed already (a container, a cluster's
+module), TOKENRANK_ENVIRONMENT names that environment's folder and nothing is installed.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ WINDOWS = os.name == "nt"
 
 def run(session: nox.Session, extra: str, program: str, *arguments: str) -> None:
     """Run a program of a shared environment, which is made or refreshed first if need be."""
-    folder = ROOT / ".nox" / (extra or "run")
+    given = os.environ.get("TOKENRANK_ENVIRONMENT")
+    folder = Path(given) if given else ROOT / ".nox" / (extra or "run")
     scripts = folder / ("Scripts" if WINDOWS else "bin")
-    _install(session, folder, scripts / "python", extra)
+    if not given:
+        _install(session, folder, scripts / "python", extra)
     path = f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"
     env = {"PATH": path, "TOKENRANK_UI_COMMAND": "nox -s ui"}
     session.run(str(scripts / program), *arguments, env=env, external=True)

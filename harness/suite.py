@@ -12,18 +12,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from models import config_file
 from models.errors import UserError, did_you_mean
 from models.registry import Registry, Variant, load_registry
+from suites.datasets import catalogue
 
 SUITES_FOLDER = Path(__file__).parent.parent / "suites"
 
 Tier = Literal["official", "study", "random"]
 Normalisation = Literal["pretraining", "dataset"]
 Pooling = Literal["mean", "max"]
-DatasetName = Literal["eurosat", "m-eurosat", "simulated"]
+
+
+def _known_dataset(name: str) -> str:
+    if name not in catalogue.ENTRIES:
+        raise ValueError(f"no such data set; {did_you_mean(name, catalogue.ENTRIES)}")
+    return name
+
+
+DatasetName = Annotated[
+    str,
+    AfterValidator(_known_dataset),
+    Field(json_schema_extra={"enum": sorted(catalogue.ENTRIES)}),
+]
 MetricName = Literal["accuracy", "macro_f1"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
