@@ -6,6 +6,7 @@ each time. It must know nothing of what a figure shows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 INK, MUTED, GRID, WARNING, PAPER = "#1f2328", "#6e7781", "#e3e6ea", "#b3261e", "#ffffff"
 # Okabe and Ito's colours: told apart under every common colour blindness, on light and dark.
 VERSION_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6fd1")
+
+SCHEME_SHAPES = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down")
 
 Spec = dict[str, Any]
 """A Vega-Lite specification."""
@@ -53,6 +56,7 @@ class Cast:
 
     labels: Mapping[str, str]
     versions: Mapping[str, str]
+    schemes: Mapping[str, str]
 
     @classmethod
     def of(cls, results: SuiteResults) -> Cast:
@@ -72,6 +76,7 @@ class Cast:
                 r["variant"]: words.clip(f"{'' if alone else r['family']} {r['version']}", 24)
                 for r in rows
             },
+            {r["variant"]: words.clip(r["scheme"] or words.NO_VALUE, 32) for r in rows},
         )
 
     def colour(self, variants: Sequence[str], legend: bool = True) -> alt.Color:
@@ -84,24 +89,51 @@ class Cast:
             return alt.Color("version:N", scale=scale, legend=None)
         return alt.Color("version:N", title="Version", scale=scale)
 
+    def shape(self, variants: Sequence[str]) -> alt.Shape:
+        """Shape by token scheme; a scheme keeps its shape in all figures of a report."""
+        every = sorted(set(self.schemes.values()))
+        shown = [s for s in every if s in {self.schemes[name] for name in variants}]
+        shapes = [SCHEME_SHAPES[every.index(s) % len(SCHEME_SHAPES)] for s in shown]
+        scale = alt.Scale(domain=shown, range=shapes)
+        return alt.Shape("scheme:N", title="Token scheme", scale=scale)
+
 
 def to_svg(spec: Spec) -> str:
     """Render a specification; text stays text."""
     return str(vl_convert.vegalite_to_svg(spec, vl_version=_VEGA_LITE))
 
 
+_MOST_PIXELS = 4e6
+
+
 def to_png(svg: str) -> bytes:
-    """A rendered figure at twice its size, for print and dense screens."""
-    return bytes(vl_convert.svg_to_png(svg, scale=2))
+    """A rendered figure at twice its size, for print and dense screens; a huge one as it is."""
+    found = re.search(r'<svg[^>]*? width="([\d.]+)" height="([\d.]+)"', svg)
+    pixels = float(found[1]) * float(found[2]) if found else 0.0
+    return bytes(vl_convert.svg_to_png(svg, scale=2 if pixels * 4 <= _MOST_PIXELS else 1))
 
 
-def title_of(text: str, ranking: RankingTable, frame: Frame) -> alt.TitleParams:
-    """A title, and beneath it, unmissable, what kind of data and weights this is."""
+def subject(results: SuiteResults, ranking: RankingTable) -> str:
+    """What a figure is about, for its title: suite and patch size."""
+    patches = words.patches(task.patch_size for task in ranking.tasks)
+    return ", ".join(filter(None, [words.clip(results.run.suite, 40), patches]))
+
+
+def title_of(
+    text: str, ranking: RankingTable, frame: Frame, about: str = ""
+) -> alt.TitleParams:
+    """A title, and beneath it, unmissable, what kind of data and weights this is.
+
+    ``about`` (see `subject`) follows the title, on a line of its own where it is narrow.
+    """
     warn = not words.is_trustworthy(ranking.tiers, ranking.origin)
     state = words.status(ranking.tiers, ranking.origin)
     lines = _wrapped(state, 44 if frame.is_narrow else 100)
+    title: str | list[str] = f"{text}: {about}" if about else text
+    if frame.is_narrow and about:
+        title = [text, *_wrapped(about, 38)]
     return alt.TitleParams(
-        text,
+        title,
         subtitle=lines,
         subtitleColor=WARNING if warn else MUTED,
         subtitleFontWeight="bold" if warn else "normal",

@@ -57,8 +57,9 @@ class Pair:
     """A candidate variant against its reference, same family, size and tier.
 
     Ratios are reference / candidate: 2.9 reads "2.9 times fewer". ``macs_ratio_blind``
-    leaves attention's two products out, as counters that never saw them do. A ratio is
-    ``None`` when a cost is unknown. ``differences`` has the worst first.
+    leaves attention's two products out, as counters that never saw them do;
+    ``published_ratio`` is that of the GFLOPs an imported table states. A ratio is ``None`` when
+    a cost is unknown. ``differences`` has the worst first.
     """
 
     kind: Kind
@@ -71,6 +72,12 @@ class Pair:
     macs_ratio_blind: float | None
     differences: tuple[Difference, ...]
     not_compared: tuple[str, ...]
+    published_ratio: float | None = None
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether every difference is taken sample by sample (published scores cannot be)."""
+        return all(d.test in ("McNemar", "paired bootstrap") for d in self.differences)
 
     def count(self, verdict: Verdict) -> int:
         """Number of tasks with this verdict."""
@@ -157,6 +164,7 @@ def _pair(
         _ratio(_blind(reference), _blind(candidate)),
         tuple(differences),
         tuple(task for task in scores if task not in shared),
+        _ratio(reference["published_gflops"], candidate["published_gflops"]),
     )
 
 
