@@ -23,7 +23,7 @@ from reports.critical_difference import (
     too_few_tasks,
 )
 from reports.figures import Layer
-from reports.labels import text_width
+from reports.labels import cut_to_width, pushed_apart, text_width
 from reports.look import INK, MUTED, WARNING, WIDE, Cast, Frame, Spec, finished, title_of
 from reports.ranking import RankingTable
 from reports.table import SuiteResults
@@ -183,14 +183,7 @@ def _short_labels(found: CriticalDifference, cast: Cast, room: float) -> list[st
     labels = _labels(found, cast)
     if all(text_width(label, _SIZE) <= room for label in labels):
         return labels
-    return [_cut(cast.labels[name], room) for name in found.variants]
-
-
-def _cut(text: str, room: float) -> str:
-    length = len(text)
-    while text_width(words.clip(text, length), _SIZE) > room and length > 4:
-        length -= 1
-    return words.clip(text, length)
+    return [cut_to_width(cast.labels[name], room, _SIZE) for name in found.variants]
 
 
 def _warning_texts(found: CriticalDifference, x: float, y: float, letters: int) -> list[_Text]:
@@ -260,7 +253,7 @@ def _turned(found: CriticalDifference, cast: Cast, frame: Frame) -> _Drawing:
         return top + (rank - 1) / (k - 1) * height
 
     ys = [down(rank) for rank in found.average_ranks]
-    spread = _pushed_apart(ys, 15, top, top + height)
+    spread = pushed_apart(ys, 15, top, top + height)
     lines = [_Line(axis, top, axis, top + height, 1.5, INK)]
     texts = [
         _Text(0, 6, _difference_label(found), "left"),
@@ -285,15 +278,3 @@ def _turned(found: CriticalDifference, cast: Cast, frame: Frame) -> _Drawing:
     warning = _warning_texts(found, 0, bottom + 26, 46)
     total = bottom + 12 + (15 * len(warning) + 14 if warning else 0)
     return _Drawing(frame.width, total, tuple(lines), (*texts, *warning), tuple(dots))
-
-
-def _pushed_apart(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Ascending places moved as little as two sweeps need, so that neighbours keep a gap."""
-    found: list[float] = []
-    for place in places:
-        found.append(max(place, found[-1] + gap) if found else max(place, low))
-    limit = max(high, low + gap * (len(found) - 1))
-    for i in reversed(range(len(found))):
-        found[i] = min(found[i], limit)
-        limit = found[i] - gap
-    return found
