@@ -48,9 +48,7 @@ def build_report(results: SuiteResults, folder: Path, resamples: int = RESAMPLES
     table = flat_table(results, rankings)
     return ReportFiles(
         parquet=write_whole(folder / "results.parquet", as_parquet(table)),
-        json=write_whole(
-            folder / "results.json", as_json(record(results, rankings, pairs, table))
-        ),
+        json=write_whole(folder / "results.json", as_json(record(results, rankings, pairs, table))),
         markdown=write_whole(folder / "report.md", render_markdown(content)),
         html=write_whole(folder / "report.html", render_html(content)),
         figures=paths,

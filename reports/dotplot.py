@@ -42,8 +42,9 @@ def task_scores_chart(
     ranges = axis_ranges(ranking)
     look = cast.colour(names), cast.shape(names)
     panels = [
-        _panel(task, cast, scores, texts if i % columns == 0 else [], look, ranges.get(task.name))
-        .properties(
+        _panel(
+            task, cast, scores, texts if i % columns == 0 else [], look, ranges.get(task.name)
+        ).properties(
             width=width,
             height=max(60, 21 * len(names)),
             title=alt.TitleParams(_panel_title(task), anchor="start", fontSize=12, offset=6),

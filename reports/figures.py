@@ -328,9 +328,7 @@ def _label_layer(points: Sequence[Point], placed: Sequence[Placed], plane: _Plan
         cost, rank = plane.data(place.x, place.y)
         about_it = silent(point.variant)
         rows.append({"cost": cost, "rank": rank, "label": point.label, "about": about_it})
-    mark = _layer(rows).mark_text(
-        align="center", baseline="middle", fontSize=LABEL_SIZE, color=INK
-    )
+    mark = _layer(rows).mark_text(align="center", baseline="middle", fontSize=LABEL_SIZE, color=INK)
     return mark.encode(text="label:N", description="about:N")
 
 

@@ -119,9 +119,7 @@ def subject(results: SuiteResults, ranking: RankingTable) -> str:
     return ", ".join(filter(None, [words.clip(results.run.suite, 40), patches]))
 
 
-def title_of(
-    text: str, ranking: RankingTable, frame: Frame, about: str = ""
-) -> alt.TitleParams:
+def title_of(text: str, ranking: RankingTable, frame: Frame, about: str = "") -> alt.TitleParams:
     """A title, and beneath it, unmissable, what kind of data and weights this is.
 
     ``about`` (see `subject`) follows the title, on a line of its own where it is narrow.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from reports import dotplot, figures, words
+from reports.analysis_parts import cost_growth, critical_difference_part
 from reports.answer import answer
 from reports.document import FACETS, Banner, Figure, Page, Part, anchored
 from reports.gallery import drawn
@@ -31,16 +32,20 @@ def page(
 ) -> Page:
     """Put the whole page together; a ranking without variants is left out."""
     shown = [r for r in rankings if r.ranked or r.incomplete]
-    several = len(shown) > 1
+
+    def label(ranking: RankingTable) -> str:
+        return _label(ranking) if len(shown) > 1 else ""
+
     parts = [
         part
         for ranking in shown
-        for part in _ranking_parts(results, ranking, pairs, _label(ranking) if several else "")
+        for part in _ranking_parts(results, ranking, pairs, label(ranking))
     ]
     if not shown:
         parts.append(Part("Answer", paragraphs=("There are no variants to report on.",)))
     parts += [
-        side_by_side(results, pairs, Part("How cost grows with the input")),
+        side_by_side(results, pairs, cost_growth(results, pairs)),
+        *(part for ranking in shown for part in _stability(results, ranking, label(ranking))),
         how_it_was_computed(results, shown, pairs),
         provenance(results),
     ]
@@ -80,6 +85,11 @@ def _ranking_parts(
             parts=(lacking, _task_scores(results, ranking)),
         ),
     )
+
+
+def _stability(results: SuiteResults, ranking: RankingTable, label: str) -> tuple[Part, ...]:
+    """How far the order can be trusted: between tasks, and within them."""
+    return (critical_difference_part(results, ranking, label),)
 
 
 def _without_cost(results: SuiteResults, ranking: RankingTable) -> tuple[str, ...]:

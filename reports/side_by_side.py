@@ -85,7 +85,9 @@ def _regressions(results: SuiteResults, pairs: Sequence[Pair]) -> Part:
     heading = "Regressions"
     found = [(p, d) for p in pairs for d in p.differences]
     if not found or all(d.verdict == "no interval" for _, d in found):
-        return Part(heading, paragraphs=("Without intervals no regression can be told from noise.",))
+        return Part(
+            heading, paragraphs=("Without intervals no regression can be told from noise.",)
+        )
     worse = [(p, d) for p, d in found if d.verdict == "worse"]
     n = words.number(len(found), "comparison")
     if not worse:

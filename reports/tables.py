@@ -74,9 +74,7 @@ def score_tables(ranking: RankingTable) -> tuple[Table, ...]:
         Table(
             ("Variant", *_task_columns(block)),
             (False, *[True] * len(block)),
-            tuple(
-                (Cell(e.variant, e.variant), *_score_cells(block, e.scores)) for e in entries
-            ),
+            tuple((Cell(e.variant, e.variant), *_score_cells(block, e.scores)) for e in entries),
         )
         for block in blocks
     )

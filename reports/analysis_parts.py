@@ -1,0 +1,67 @@
+"""The analyses beside the ranking, each as a part of the page: what they say and draw.
+
+It must know nothing of how an analysis is computed, nor of HTML, Markdown or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reports import words
+from reports.cost_curve_figures import MOST_LINES, cost_ratio_chart, macs_chart
+from reports.cost_curves import cost_curve_sentences, cost_curve_table
+from reports.critical_difference import critical_difference_sentences
+from reports.critical_difference_diagram import critical_difference_chart
+from reports.document import Part
+from reports.gallery import drawn
+from reports.pairs import Pair
+from reports.ranking import RankingTable
+from reports.table import SuiteResults
+
+
+def cost_growth(results: SuiteResults, pairs: Sequence[Pair]) -> Part:
+    """How a pair's cost ratio grows with image side and time steps; empty without pairs."""
+    heading = "How cost grows with the input"
+    if not pairs:
+        return Part(heading)
+    table = cost_curve_table(results, pairs)
+    ratio = drawn(
+        "cost_ratio",
+        lambda frame: cost_ratio_chart(results, pairs, frame),
+        "How many times fewer MACs the candidate needs, by image side and by time steps; solid: "
+        f"attention included, dashed: attention-blind. At most {MOST_LINES} pairs are drawn.",
+        "Line plots of the MACs ratio of each pair against image side and time steps.",
+    )
+    macs = drawn(
+        "macs_growth",
+        lambda frame: macs_chart(results, frame),
+        "MACs per sample of each variant (log axis), attention included, by image side and by "
+        "time steps.",
+        "Line plots of MACs per sample against image side and time steps.",
+    )
+    return Part(
+        heading,
+        paragraphs=tuple(cost_curve_sentences(results, pairs)),
+        figures=(*ratio, *macs),
+        tables=(table,) if table else (),
+    )
+
+
+def critical_difference_part(results: SuiteResults, ranking: RankingTable, label: str) -> Part:
+    """Friedman and Nemenyi over the tasks; empty with fewer than two ranked variants."""
+    heading = f"Critical difference{label}"
+    if len(ranking.ranked) < 2:
+        return Part(heading)
+    return Part(
+        heading,
+        paragraphs=tuple(critical_difference_sentences(ranking)),
+        figures=drawn(
+            f"critical_difference_{ranking.name}",
+            lambda frame: critical_difference_chart(results, ranking, frame),
+            "Average ranks on one axis; a bar joins variants whose ranks differ by less than "
+            "Nemenyi's critical difference, so that these tasks cannot tell them apart "
+            "(J. Demsar, JMLR 7, 2006).",
+            "Critical-difference diagram of the average ranks. "
+            f"{words.status(ranking.tiers, ranking.origin)}.",
+        ),
+    )
