@@ -1,0 +1,31 @@
+"""Marks that several figures share: rows of data, and labels that are data too.
+
+A label drawn as a mark cannot end a Vega expression, whatever characters it holds, and is
+placed where the figure says, not where an axis has room. It must know nothing of variants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+
+from reports.figures import Layer
+from reports.look import INK
+
+LABEL_SIZE = 11
+
+
+def marks(rows: Sequence[Mapping[str, Any]]) -> Layer:
+    """A chart of inline data, to be given a mark and encodings."""
+    return alt.Chart(alt.InlineData(values=list(rows)))
+
+
+def row_labels(texts: Sequence[str], y: alt.Y) -> Layer:
+    """Texts left of the plot, one for each of the rows 0, 1, ... of ``y`` (field ``order``)."""
+    rows = [{"order": i, "text": text} for i, text in enumerate(texts)]
+    mark = marks(rows).mark_text(
+        align="right", baseline="middle", fontSize=LABEL_SIZE, color=INK, aria=False
+    )
+    return mark.encode(x=alt.value(-8), y=y, text="text:N")
