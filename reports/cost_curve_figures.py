@@ -9,15 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import altair as alt
 
 from reports import words
 from reports.cost_curves import AXES, Axis, RatioCurve, input_of, main_kind, ratio_curves
-from reports.figures import Layer
 from reports.labels import cut_to_width, pushed_apart, text_width
 from reports.look import INK, MUTED, WIDE, Cast, Frame, Spec, finished
+from reports.marks import Layer, marks
 from reports.pairs import Kind, Pair
 from reports.table import SuiteResults, TaskInfo
 
@@ -26,8 +25,8 @@ MOST_LINES = 12
 
 _SIZE, _GAP = 11, 13.0  # font and distance of the labels at the lines' ends, pixels
 _AGAINST: dict[Kind, str] = {
-    "version": "than the first version",
-    "scheme": "than the own scheme",
+    "version": "to the first version",
+    "scheme": "to the version's own scheme",
     "recipe": "under the same scheme",
 }
 _COUNTED, _BLIND = "attention included", "attention-blind"
@@ -62,7 +61,7 @@ def cost_ratio_chart(
     for curve in drawn:
         panels.setdefault(curve.axis, []).extend(_ratio_lines(curve, cast, task))
     colour = cast.colour([c.candidate for c in drawn])
-    title = f"How many times fewer MACs {_AGAINST[drawn[0].kind]}"
+    title = f"MACs ratio {_AGAINST[drawn[0].kind]}"
     return _chart(panels, title, "MACs, reference / candidate", colour, task, frame, log=False)
 
 
@@ -149,7 +148,8 @@ def _chart(
     plane = _Plane(width - room, height, room, _domain(every, log), log)
     drawn = [_panel(axis, panels[axis], plane, y_title, colour, task) for axis in panels]
     chart = alt.vconcat(*drawn) if frame.is_narrow else alt.hconcat(*drawn, spacing=20)
-    subtitle = f"Closed form, patch size {task.patch_size}: holds for any data and weights"
+    said = (f"Closed form, patch size {task.patch_size}:", "holds for any data and weights")
+    subtitle = list(said) if frame.is_narrow else [" ".join(said)]
     heading = alt.TitleParams(
         title, subtitle=subtitle, subtitleColor=MUTED, subtitleFontSize=12, subtitlePadding=4
     )
@@ -218,7 +218,7 @@ def _panel(
     dashes = [[1, 0], [5, 3]][: len(kinds)]
     dash = alt.StrokeDash("counted:N", legend=legend).scale(domain=kinds, range=dashes)
     base = {"color": colour, "x": x, "y": y}
-    line = _data(
+    line = marks(
         [
             {"x": x_, "y": y_, "version": c.version, "counted": c.counted, "line": f"{i}"}
             for i, c in enumerate(curves)
@@ -227,7 +227,7 @@ def _panel(
     ).mark_line(strokeWidth=2, aria=False)
     line = line.encode(**base, detail="line:N")
     line = line.encode(strokeDash=dash) if len(kinds) > 1 else line
-    dots = _data(
+    dots = marks(
         [
             {"x": x_, "y": y_, "version": c.version, "about": about}
             for c in curves
@@ -248,11 +248,7 @@ def _end_labels(curves: Sequence[_Curve], plane: _Plane) -> Layer:
         {"y": plane.value(place), "text": cut_to_width(label, plane.room - 10, _SIZE)}
         for place, (_, label) in zip(places, ends, strict=True)
     ]
-    mark = _data(rows).mark_text(
+    mark = marks(rows).mark_text(
         align="left", baseline="middle", fontSize=_SIZE, color=INK, aria=False
     )
     return mark.encode(x=alt.value(plane.width + 8), text="text:N")
-
-
-def _data(rows: list[dict[str, Any]]) -> Layer:
-    return alt.Chart(alt.InlineData(values=rows))

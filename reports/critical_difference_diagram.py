@@ -10,9 +10,8 @@ Source: J. Demsar, Statistical comparisons of classifiers over multiple data set
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import altair as alt
 
@@ -22,9 +21,9 @@ from reports.critical_difference import (
     critical_difference_of,
     too_few_tasks,
 )
-from reports.figures import Layer
 from reports.labels import cut_to_width, pushed_apart, text_width
 from reports.look import INK, MUTED, WARNING, WIDE, Cast, Frame, Spec, finished, title_of
+from reports.marks import Layer, marks
 from reports.ranking import RankingTable
 from reports.table import SuiteResults
 
@@ -101,7 +100,7 @@ class _Drawing:
                 for i in self.lines
                 if (i.width, i.colour) == (width, colour)
             ]
-            mark = _data(rows).mark_rule(
+            mark = marks(rows).mark_rule(
                 strokeWidth=width, color=colour, strokeCap="butt", aria=False
             )
             found.append(mark.encode(x=x, y=y, x2="x2:Q", y2="y2:Q"))
@@ -114,7 +113,7 @@ class _Drawing:
             }
             for dot in self.dots
         ]
-        point = _data(dots).mark_point(filled=True, size=55, opacity=1)
+        point = marks(dots).mark_point(filled=True, size=55, opacity=1)
         found.append(point.encode(x=x, y=y, color=cast.colour(variants), description="about:N"))
         for align, colour in sorted({(text.align, text.colour) for text in self.texts}):
             written = [
@@ -122,7 +121,7 @@ class _Drawing:
                 for t in self.texts
                 if (t.align, t.colour) == (align, colour)
             ]
-            mark = _data(written).mark_text(
+            mark = marks(written).mark_text(
                 align=align, baseline="middle", fontSize=_SIZE, color=colour, aria=False
             )
             found.append(mark.encode(x=x, y=y, text="text:N"))
@@ -131,10 +130,6 @@ class _Drawing:
 
 def _px(value: float) -> float:
     return round(value, 1)
-
-
-def _data(rows: Sequence[Mapping[str, Any]]) -> Layer:
-    return alt.Chart(alt.InlineData(values=list(rows)))
 
 
 def _lanes(groups: Sequence[tuple[int, int]]) -> list[int]:

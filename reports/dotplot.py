@@ -13,9 +13,10 @@ from typing import Any
 import altair as alt
 
 from reports import words
+from reports.descriptions import described, silent
 from reports.labels import text_width
 from reports.look import INK, WIDE, Cast, Frame, Spec, finished, subject, title_of
-from reports.marks import described, silent
+from reports.marks import marks
 from reports.ranking import RankingTable, Score
 from reports.table import SuiteResults, TaskInfo
 
@@ -52,8 +53,17 @@ def task_scores_chart(
         for i, task in enumerate(ranking.tasks)
     ]
     title = title_of("Scores per task", ranking, frame, subject(results, ranking))
-    chart = alt.concat(*panels, columns=columns, spacing=24).properties(title=title)
-    return finished(chart, frame)
+    return side_by_side(panels, columns, title, frame)
+
+
+def side_by_side(panels: Sequence[Any], columns: int, title: alt.TitleParams, frame: Frame) -> Spec:
+    """Panels in rows under one title; put together here, for Altair copies all at every step."""
+    spec = finished(panels[0].properties(title=title), frame)
+    shared = {key: spec[key] for key in ("$schema", "config", "title")}
+    parts: list[Spec] = [panel.to_dict(validate=False) for panel in panels]
+    datasets = {name: rows for part in parts for name, rows in part.pop("datasets", {}).items()}
+    kept = [{k: v for k, v in part.items() if k not in ("$schema", "config")} for part in parts]
+    return {**shared, "concat": kept, "columns": columns, "spacing": 24, "datasets": datasets}
 
 
 def axis_ranges(ranking: RankingTable) -> dict[str, Range]:
@@ -133,7 +143,7 @@ def _panel(
     y = alt.Y("order:Q", axis=axis).scale(
         domain=[-0.7, len(scores) - 0.3], reverse=True, nice=False
     )
-    data = alt.Chart(alt.InlineData(values=rows)).encode(y=y)
+    data = marks(rows).encode(y=y)
     rule = data.mark_rule(strokeWidth=2, opacity=0.45).encode(
         x=_x("low", ends), x2="high:Q", color=colour, description="silent:N"
     )
@@ -141,7 +151,7 @@ def _panel(
         x=_x("score", ends), color=colour, shape=shape, description="about:N"
     )
     label = (
-        alt.Chart(alt.InlineData(values=names))
+        marks(names)
         .mark_text(align="right", baseline="middle", fontSize=_SIZE, color=INK, limit=240, x=-8)
         .encode(y=y, text="text:N", description="about:N")
     )

@@ -11,20 +11,29 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import altair as alt
 
 from reports import words
+from reports.descriptions import described, silent
 from reports.labels import Box, Placed, place_labels, side_by_side, text_width
-from reports.look import INK, MUTED, PAPER, WIDE, Cast, Frame, Spec, finished, subject, title_of
-from reports.marks import described, silent
+from reports.look import (
+    INK,
+    MUTED,
+    PAPER,
+    WIDE,
+    Cast,
+    Frame,
+    Spec,
+    finished,
+    subject,
+    title_of,
+)
+from reports.marks import LABEL_SIZE, Layer, marks
 from reports.ranking import RankedVariant, RankingTable
 from reports.resampling import Interval
 from reports.table import SuiteResults
 
-LABEL_SIZE = 11
-Layer = Any  # what Altair's marks and encodings return, untyped
 _RADIUS = 6.0
 
 
@@ -275,7 +284,7 @@ def _point_layer(
         }
         for p, spot in zip(points, spots, strict=True)
     ]
-    mark = _layer(rows).mark_point(filled=True, size=105, opacity=1, stroke=PAPER, strokeWidth=1)
+    mark = marks(rows).mark_point(filled=True, size=105, opacity=1, stroke=PAPER, strokeWidth=1)
     return mark.encode(description="about:N")
 
 
@@ -291,14 +300,14 @@ def _whisker_layer(points: Sequence[Point], spots: Sequence[Spot], plane: _Plane
         for p, spot in zip(points, spots, strict=True)
         if p.ranked.interval
     ]
-    mark = _layer(rows).mark_rule(strokeWidth=2, opacity=0.5)
+    mark = marks(rows).mark_rule(strokeWidth=2, opacity=0.5)
     return mark.encode(y2="high:Q", description="about:N")
 
 
 def _front_layer(points: Sequence[Point], spots: Sequence[Spot], plane: _Plane) -> Layer:
     front = [plane.data(*spot) for spot in _front_path(points, spots, plane)]
     rows = [{"cost": cost, "rank": rank} for cost, rank in front]
-    return _layer(rows).mark_line(
+    return marks(rows).mark_line(
         interpolate="step-after", color=MUTED, strokeWidth=1.5, strokeDash=[5, 3], aria=False
     )
 
@@ -318,7 +327,7 @@ def _leader_layer(
             (cost, rank), (cost2, rank2) = plane.data(*spot), plane.data(*place.leader)
             ends = {"cost": cost, "rank": rank, "cost2": cost2, "rank2": rank2}
             rows.append({**ends, "about": silent(point.variant)})
-    mark = _layer(rows).mark_rule(color=INK, strokeWidth=0.7, opacity=0.7)
+    mark = marks(rows).mark_rule(color=INK, strokeWidth=0.7, opacity=0.7)
     return mark.encode(x2="cost2:Q", y2="rank2:Q", description="about:N")
 
 
@@ -328,9 +337,5 @@ def _label_layer(points: Sequence[Point], placed: Sequence[Placed], plane: _Plan
         cost, rank = plane.data(place.x, place.y)
         about_it = silent(point.variant)
         rows.append({"cost": cost, "rank": rank, "label": point.label, "about": about_it})
-    mark = _layer(rows).mark_text(align="center", baseline="middle", fontSize=LABEL_SIZE, color=INK)
+    mark = marks(rows).mark_text(align="center", baseline="middle", fontSize=LABEL_SIZE, color=INK)
     return mark.encode(text="label:N", description="about:N")
-
-
-def _layer(rows: list[dict[str, Any]]) -> Layer:
-    return alt.Chart(alt.InlineData(values=rows))

@@ -15,8 +15,8 @@ from importlib import resources
 
 import jinja2
 
+from reports.descriptions import Marker
 from reports.document import FACETS, Page
-from reports.marks import Marker
 
 
 def render_html(page: Page) -> str:
