@@ -16,6 +16,8 @@ from reports.document import Part
 from reports.gallery import drawn
 from reports.pairs import Pair
 from reports.ranking import RankingTable
+from reports.sensitivity import aggregation_explanations, aggregation_table, stability_table
+from reports.sensitivity_figure import sensitivity_chart
 from reports.table import SuiteResults
 
 
@@ -64,4 +66,27 @@ def critical_difference_part(results: SuiteResults, ranking: RankingTable, label
             "Critical-difference diagram of the average ranks. "
             f"{words.status(ranking.tiers, ranking.origin)}.",
         ),
+    )
+
+
+def sensitivity_part(
+    results: SuiteResults, ranking: RankingTable, sentences: Sequence[str], label: str
+) -> Part:
+    """Whether other tasks, other samples or another aggregation would give another order."""
+    heading = f"Sensitivity of the ranking{label}"
+    if len(ranking.ranked) < 2:
+        return Part(heading)
+    tables = (stability_table(ranking), aggregation_table(ranking))
+    return Part(
+        heading,
+        paragraphs=tuple(sentences),
+        figures=drawn(
+            f"sensitivity_{ranking.name}",
+            lambda frame: sensitivity_chart(results, ranking, frame),
+            "Dot: average rank over all tasks; ticks: average rank without each one task.",
+            "Dot plot of the average ranks without each task. "
+            f"{words.status(ranking.tiers, ranking.origin)}.",
+        ),
+        tables=tuple(table for table in tables if table),
+        parts=(Part("Aggregations", terms=tuple(aggregation_explanations(ranking)), folded=True),),
     )

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports import words
-from reports.decision import decision, outcome, version_groups
+from reports.decision import decision, schemes, version_groups
+from reports.document import Statement
 from reports.pairs import Pair
 from reports.ranking import RankedVariant, RankingTable
 from reports.table import RunInfo
@@ -19,22 +20,19 @@ _STEPS_SHOWN = 2
 
 def answer(
     ranking: RankingTable, pairs: Sequence[Pair], sensitivity: Sequence[str] = ()
-) -> list[str]:
-    """A few sentences: what a later version changes, who ranks first, how firm the order is.
+) -> list[Statement]:
+    """What a later version changes, who ranks first, how firm the order is, what limits it.
 
     ``sensitivity`` is what leaving out tasks or samples shows, said by its own analysis.
     """
-    return [
-        sentence
-        for sentence in (
-            *_versions(ranking, pairs),
-            _first_place(ranking),
-            *sensitivity,
-            _schemes(ranking, pairs),
-            _limits(ranking),
-        )
-        if sentence
+    statements = [
+        *_versions(ranking, pairs),
+        Statement("First place", _first_place(ranking)),
+        Statement("How firm is the order?", " ".join(sensitivity)),
+        schemes(pairs, ranking),
+        Statement("Limits", _limits(ranking)),
     ]
+    return [found for found in statements if found and found.text]
 
 
 def _first_place(ranking: RankingTable) -> str:
@@ -77,7 +75,7 @@ def _with_interval(ranked: RankedVariant) -> str:
     return f"{words.rank_text(ranked.average_rank)}, 95% interval {spread}"
 
 
-def _versions(ranking: RankingTable, pairs: Sequence[Pair]) -> list[str]:
+def _versions(ranking: RankingTable, pairs: Sequence[Pair]) -> list[Statement]:
     """One paragraph per step from version to version, all sizes together."""
     groups = version_groups(pairs, ranking)
     shown = [
@@ -85,20 +83,10 @@ def _versions(ranking: RankingTable, pairs: Sequence[Pair]) -> list[str]:
     ]
     left = len(groups) - len(shown)
     if left > 0:
-        shown.append(
-            f"{words.number(left, 'further step')} between versions with no more losses "
-            f"{'stands' if left == 1 else 'stand'} below, under Side by side."
-        )
+        steps = words.number(left, "further step")
+        text = f"{steps} from version to version, with no more losses, below: Side by side."
+        shown.append(Statement("Other versions", text))
     return shown
-
-
-def _schemes(ranking: RankingTable, pairs: Sequence[Pair]) -> str:
-    mine = [p for p in pairs if p.kind == "scheme" and p.tier in ranking.tiers]
-    if not mine:
-        return ""
-    costs = [f"{p.candidate} needs {words.cost_change(p.macs_ratio)}" for p in mine if p.macs_ratio]
-    lead = f" {words.listed(costs, 3)};" if costs else ""
-    return f"With another token scheme on the same version:{lead} {outcome(mine, ranking)}"
 
 
 def _limits(ranking: RankingTable) -> str:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reports import words
+from reports.document import Statement
 from reports.pairs import Difference, Pair
 from reports.ranking import RankingTable
 from reports.table import TaskInfo
 
-_NAMED = 3  # losses told one by one; the rest are counted
+_NAMED = 2  # losses told one by one; the rest are counted
 
 
 @dataclass(frozen=True)
@@ -71,46 +72,61 @@ def version_of(variant: str) -> str:
     return variant.partition(":")[0].rpartition("-")[0]
 
 
-def decision(reference: str, candidate: str, pairs: Sequence[Pair], ranking: RankingTable) -> str:
+def decision(
+    reference: str, candidate: str, pairs: Sequence[Pair], ranking: RankingTable
+) -> Statement:
     """The whole paragraph for one step from version to version."""
-    return f"From {reference} to {candidate}: {outcome(pairs, ranking)}{needs(pairs)}"
+    return Statement(f"{reference} → {candidate}", outcome(pairs, ranking) + needs(pairs))
 
 
-def outcome(pairs: Sequence[Pair], ranking: RankingTable) -> str:
-    """Losses, what is not excluded and gains over all pairs and tasks; ends in a full stop."""
+def schemes(pairs: Sequence[Pair], ranking: RankingTable) -> Statement | None:
+    """What another token scheme on the same version changes; all of them together."""
+    mine = [p for p in pairs if p.kind == "scheme" and p.tier in ranking.tiers]
+    if not mine:
+        return None
+    cheapest = max(mine, key=lambda p: p.macs_ratio or 0.0)
+    cost = ""
+    if cheapest.macs_ratio:
+        most = "" if len(mine) == 1 else "the most, "
+        cost = f" {cheapest.candidate} saves {most}{words.cost_change(cheapest.macs_ratio)}."
+    return Statement("Other token schemes", outcome(mine, ranking, named=1) + cost)
+
+
+def outcome(pairs: Sequence[Pair], ranking: RankingTable, named: int = _NAMED) -> str:
+    """Losses, what is not excluded and gains over all pairs and tasks; ends in a full stop.
+
+    The greatest losses are ``named`` one by one, the others counted.
+    """
     found = found_in(pairs, ranking)
     if not found:
-        return "they share no task to compare scores on."
+        return "No task is shared, so scores cannot be compared."
     if any(f.difference.verdict == "no interval" for f in found):
-        return "without per-sample predictions, score differences have no interval."
+        return "Without per-sample predictions, score differences have no interval."
     paired = "paired " if all(p.is_paired for p in pairs) else ""
     unpaired = "" if paired else " (published scores: intervals are unpaired, so wider)"
     tasks = words.number(len({f.task.name for f in found}), "task")
     n = f"{words.number(len(found), f'{paired}score comparison')} over {tasks}{unpaired}"
-    sentences = [_losses(found, n), _even(found), _gains(found)]
+    sentences = [_losses(found, n, named), _even(found), _gains(found)]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _losses(found: Sequence[Found], n: str) -> str:
+def _losses(found: Sequence[Found], n: str, named: int) -> str:
     worse = [f for f in found if f.difference.verdict == "worse"]
     if not worse:
-        return f"no regression is shown in {n}."
-    named = [
+        return f"No regression is shown in {n}."
+    told = [
         f"{f.place} ({words.signed(f.difference.value)}, 95% interval "
         f"{words.spans(f.difference.interval, 'signed')}{_corrected(f.difference)})"
-        for f in worse[:_NAMED]
+        for f in worse[:named]
     ]
-    more = f"; and {len(worse) - _NAMED} more" if len(worse) > _NAMED else ""
-    stand = sum(f.difference.is_significant for f in worse)
-    hold = "all of them" if stand == len(worse) else "none of them" if not stand else str(stand)
-    verb = "stand" if len(worse) > 1 and stand != 1 else "stands"
-    hold = "it" if len(worse) == stand == 1 else hold
-    if len(worse) == 1 and not stand:
-        hold, verb = "it", "does not stand"
-    return (
-        f"scores are worse in {len(worse)} of {n}: {'; '.join(named)}{more}; {hold} {verb} after "
-        "Holm's correction for the number of tasks."
-    )
+    most = "most " if len(worse) > named else ""
+    return f"Worse in {len(worse)} of {n}{_kept(worse)}, {most}{' and '.join(told)}."
+
+
+def _kept(found: Sequence[Found]) -> str:
+    """How many of some separated differences stand after correction."""
+    stand = sum(f.difference.is_significant for f in found)
+    return f" ({stand} after Holm's correction over tasks)"
 
 
 def _corrected(difference: Difference) -> str:
@@ -136,10 +152,9 @@ def _gains(found: Sequence[Found]) -> str:
     better = [f for f in found if f.difference.verdict == "better"]
     if not better:
         return ""
-    stand = sum(f.difference.is_significant for f in better)
     most = better[-1]
     return (
-        f"Better in {len(better)} ({stand} after the correction), most so {most.place} "
+        f"Better in {len(better)}{_kept(better)}, most {most.place} "
         f"({words.signed(most.difference.value)})."
     )
 

@@ -36,6 +36,14 @@ class Banner:
 
 
 @dataclass(frozen=True)
+class Statement:
+    """One paragraph of the answer: what it is about, in a few words, and what holds."""
+
+    about: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Part:
     """One section, its content in the order of the fields; ``folded`` ones open on demand.
 
@@ -45,7 +53,7 @@ class Part:
 
     heading: str
     banner: Banner | None = None
-    answer: tuple[str, ...] = ()
+    answer: tuple[Statement, ...] = ()
     paragraphs: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()

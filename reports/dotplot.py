@@ -7,6 +7,7 @@ must know nothing of pages or files.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,20 +17,24 @@ from reports import words
 from reports.descriptions import described, silent
 from reports.labels import text_width
 from reports.look import INK, WIDE, Cast, Frame, Spec, finished, subject, title_of
-from reports.marks import marks
 from reports.ranking import RankingTable, Score
 from reports.table import SuiteResults, TaskInfo
 
 _SIZE = 11
+_ROWS_ON_A_PAGE = 80
 _MOST_STRETCH = 2.5
 """A shared axis may be this much longer than the longest of its panels' own."""
 Range = tuple[float, float]
 
 
 def task_scores_chart(
-    results: SuiteResults, ranking: RankingTable, frame: Frame = WIDE
+    results: SuiteResults,
+    ranking: RankingTable,
+    frame: Frame = WIDE,
+    tasks: Sequence[TaskInfo] | None = None,
 ) -> Spec | None:
-    """One panel per task; ``None`` without variants or scores."""
+    """One panel per task, or per one of ``tasks``; ``None`` without variants or scores."""
+    tasks = ranking.tasks if tasks is None else tasks
     cast = Cast.of(results)
     scores = _scores(ranking)
     names = list(scores)
@@ -37,33 +42,31 @@ def task_scores_chart(
         return None
     incomplete = {i.variant for i in ranking.incomplete}
     texts = [words.clip(cast.labels[n], 34) + " (incomplete)" * (n in incomplete) for n in names]
-    columns = 1 if frame.is_narrow else min(len(ranking.tasks), 2)
+    columns = 1 if frame.is_narrow else min(len(tasks), 2)
     room = min(max(text_width(text, _SIZE) for text in texts), 240.0)
     width = max(frame.width - room - 8, 120) if columns == 1 else (frame.width - room - 24) / 2
-    ranges = axis_ranges(ranking)
-    look = cast.colour(names), cast.shape(names)
-    panels = [
-        _panel(
-            task, cast, scores, texts if i % columns == 0 else [], look, ranges.get(task.name)
-        ).properties(
-            width=width,
-            height=max(60, 21 * len(names)),
-            title=alt.TitleParams(_panel_title(task), anchor="start", fontSize=12, offset=6),
-        )
-        for i, task in enumerate(ranking.tasks)
-    ]
     title = title_of("Scores per task", ranking, frame, subject(results, ranking))
-    return side_by_side(panels, columns, title, frame)
+    first = _panel(cast, names, width).properties(title=title)
+    spec = finished(first, frame)
+    shared = {key: spec.pop(key) for key in ("$schema", "config", "title")}
+    ranges = axis_ranges(ranking)
+    panels = [
+        _filled(spec, i, task, ranges.get(task.name, (0.0, 1.0)), has_names=i % columns == 0)
+        for i, task in enumerate(tasks)
+    ]
+    datasets = {f"scores {i}": _rows(cast, task, scores) for i, task in enumerate(tasks)}
+    datasets["names"] = [
+        {"order": order, "text": text, "about": silent(name)}
+        for order, (name, text) in enumerate(zip(names, texts, strict=True))
+    ]
+    return {**shared, "concat": panels, "columns": columns, "spacing": 24, "datasets": datasets}
 
 
-def side_by_side(panels: Sequence[Any], columns: int, title: alt.TitleParams, frame: Frame) -> Spec:
-    """Panels in rows under one title; put together here, for Altair copies all at every step."""
-    spec = finished(panels[0].properties(title=title), frame)
-    shared = {key: spec[key] for key in ("$schema", "config", "title")}
-    parts: list[Spec] = [panel.to_dict(validate=False) for panel in panels]
-    datasets = {name: rows for part in parts for name, rows in part.pop("datasets", {}).items()}
-    kept = [{k: v for k, v in part.items() if k not in ("$schema", "config")} for part in parts]
-    return {**shared, "concat": kept, "columns": columns, "spacing": 24, "datasets": datasets}
+def blocks(ranking: RankingTable) -> list[tuple[TaskInfo, ...]]:
+    """The tasks in blocks of which each makes one figure that fits a printed page."""
+    rows = len(ranking.ranked) + len(ranking.incomplete)
+    size = max(2, 2 * (_ROWS_ON_A_PAGE // (rows + 3)))
+    return [ranking.tasks[i : i + size] for i in range(0, len(ranking.tasks), size)]
 
 
 def axis_ranges(ranking: RankingTable) -> dict[str, Range]:
@@ -105,7 +108,8 @@ def _padded(found: Range) -> Range:
 
 
 def _scores(ranking: RankingTable) -> dict[str, Mapping[str, Score]]:
-    return {entry.variant: entry.scores for entry in (*ranking.ranked, *ranking.incomplete)}
+    found = {r.variant: r.scores for r in ranking.ranked}
+    return {**found, **{i.variant: i.scores for i in ranking.incomplete}}
 
 
 def _ends(score: Score) -> Range:
@@ -113,54 +117,59 @@ def _ends(score: Score) -> Range:
     return (spread.low, spread.high) if spread else (score.value, score.value)
 
 
-def _x(field: str, domain: Range) -> alt.X:
-    axis = alt.Axis(tickCount=5, labelFlush=False, labelOverlap=True, title=None)
-    return alt.X(f"{field}:Q", axis=axis).scale(domain=list(domain), nice=False, zero=False)
+def _panel(cast: Cast, names: Sequence[str], width: float) -> Any:
+    """Intervals, dots and names of one task, its data and score axis still to be filled in."""
+    rows = list(range(len(names)))
+    y_axis = alt.Axis(values=rows, labels=False, title=None, ticks=False, domain=False)
+    y = alt.Y("order:Q", axis=y_axis).scale(
+        domain=[-0.7, len(names) - 0.3], reverse=True, nice=False
+    )
+    x_axis = alt.Axis(tickCount=5, labelFlush=False, labelOverlap=True, title=None)
+    colour = cast.colour(names)
 
+    def x(field: str) -> alt.X:
+        return alt.X(f"{field}:Q", axis=x_axis).scale(domain=[0, 1], nice=False, zero=False)
 
-def _panel(
-    task: TaskInfo,
-    cast: Cast,
-    scores: Mapping[str, Mapping[str, Score]],
-    texts: Sequence[str],
-    look: tuple[alt.Color, alt.Shape],
-    domain: Range | None,
-) -> Any:
-    """Names, intervals and dots of one task."""
-    rows = [
-        _row(name, order, cast, task, found[task.name])
-        for order, (name, found) in enumerate(scores.items())
-        if task.name in found
-    ]
-    names = [
-        {"order": order, "text": text, "about": silent(name)}
-        for order, (name, text) in enumerate(zip(scores, texts, strict=False))
-    ]
-    (colour, shape), ends = look, domain or (0.0, 1.0)
-    axis = alt.Axis(
-        values=list(range(len(scores))), labels=False, title=None, ticks=False, domain=False
+    scores = alt.Chart(alt.NamedData(name="scores")).encode(y=y, color=colour)
+    rule = scores.mark_rule(strokeWidth=2, opacity=0.45).encode(
+        x=x("low"), x2="high:Q", description="silent:N"
     )
-    y = alt.Y("order:Q", axis=axis).scale(
-        domain=[-0.7, len(scores) - 0.3], reverse=True, nice=False
-    )
-    data = marks(rows).encode(y=y)
-    rule = data.mark_rule(strokeWidth=2, opacity=0.45).encode(
-        x=_x("low", ends), x2="high:Q", color=colour, description="silent:N"
-    )
-    dot = data.mark_point(filled=True, size=70, opacity=1).encode(
-        x=_x("score", ends), color=colour, shape=shape, description="about:N"
+    dot = scores.mark_point(filled=True, size=70, opacity=1).encode(
+        x=x("score"), shape=cast.shape(names), description="about:N"
     )
     label = (
-        marks(names)
+        alt.Chart(alt.NamedData(name="names"))
         .mark_text(align="right", baseline="middle", fontSize=_SIZE, color=INK, limit=240, x=-8)
         .encode(y=y, text="text:N", description="about:N")
     )
-    return alt.layer(rule, dot, *[label] * bool(texts))
+    return alt.layer(rule, dot, label).properties(width=width, height=max(60, 21 * len(names)))
+
+
+def _filled(template: Spec, i: int, task: TaskInfo, domain: Range, has_names: bool) -> Spec:
+    """One task's panel from the template: Altair would build each anew, at fifty times the cost."""
+    panel = copy.deepcopy(template)
+    panel["title"] = {"text": _panel_title(task), "anchor": "start", "fontSize": 12, "offset": 6}
+    rule, dot, *names = panel["layer"]
+    for layer in (rule, dot):
+        layer["data"]["name"] = f"scores {i}"
+        layer["encoding"]["x"]["scale"]["domain"] = list(domain)
+    panel["layer"] = [rule, dot, *names] if has_names else [rule, dot]
+    return panel
 
 
 def _panel_title(task: TaskInfo) -> str:
     direction = "" if task.higher_is_better else ", lower is better"
     return f"{words.clip(task.name, 40)} ({words.clip(task.metric, 24)}{direction})"
+
+
+def _rows(
+    cast: Cast, task: TaskInfo, scores: Mapping[str, Mapping[str, Score]]
+) -> list[dict[str, Any]]:
+    return [
+        _row(name, order, cast, task, found[task.name])
+        for order, (name, found) in enumerate(scores.items())
+        if task.name in found
+    ]
 
 
 def _row(variant: str, order: int, cast: Cast, task: TaskInfo, score: Score) -> dict[str, Any]:

@@ -6,6 +6,7 @@ each time. It must know nothing of what a figure shows.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -168,6 +169,9 @@ def finished(chart: Any, frame: Frame) -> Spec:
         )
     )
     spec: Spec = styled.to_dict()
+    for name, rows in spec.get("datasets", {}).items():
+        if isinstance(rows, str):  # see `reports.marks.marks`
+            spec["datasets"][name] = json.loads(rows)
     # Vega stacks legends on request; Altair has no word for it.
     spec["config"]["legend"]["layout"] = {
         "bottom": {"direction": "vertical", "anchor": "start", "margin": 10}

@@ -25,7 +25,7 @@ def marks(rows: Sequence[Mapping[str, Any]]) -> Layer:
     where there are hundreds of marks.
     """
     text = json.dumps(list(rows), allow_nan=False)
-    return alt.Chart(alt.InlineData(values=text, format=alt.DataFormat(type="json")))
+    return alt.Chart(alt.InlineData(values=text, format=alt.JsonDataFormat(type="json")))
 
 
 def row_labels(texts: Sequence[str], y: alt.Y) -> Layer:

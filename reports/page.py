@@ -7,9 +7,10 @@ Markdown or files.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from reports import dotplot, figures, words
-from reports.analysis_parts import cost_growth, critical_difference_part
+from reports.analysis_parts import cost_growth, critical_difference_part, sensitivity_part
 from reports.answer import answer
 from reports.document import FACETS, Banner, Figure, Page, Part, anchored
 from reports.gallery import drawn
@@ -17,6 +18,7 @@ from reports.methods import how_it_was_computed, provenance
 from reports.pairs import Pair
 from reports.ranking import RankingTable
 from reports.resampling import TaskScores
+from reports.sensitivity import sensitivity_sentences
 from reports.side_by_side import side_by_side
 from reports.table import SuiteResults
 from reports.tables import ranking_table, score_tables
@@ -36,19 +38,18 @@ def page(
     def label(ranking: RankingTable) -> str:
         return _label(ranking) if len(shown) > 1 else ""
 
+    firm = {r.name: sensitivity_sentences(results, r) for r in shown}
     parts = [
         part
         for ranking in shown
-        for part in _ranking_parts(results, ranking, pairs, label(ranking))
+        for part in _ranking_parts(results, ranking, pairs, firm[ranking.name], label(ranking))
     ]
     if not shown:
         parts.append(Part("Answer", paragraphs=("There are no variants to report on.",)))
-    parts += [
-        side_by_side(results, pairs, cost_growth(results, pairs)),
-        *(part for ranking in shown for part in _stability(results, ranking, label(ranking))),
-        how_it_was_computed(results, shown, pairs),
-        provenance(results),
-    ]
+    parts.append(side_by_side(results, pairs, cost_growth(results, pairs)))
+    for ranking in shown:
+        parts += _stability(results, ranking, firm[ranking.name], label(ranking))
+    parts += [how_it_was_computed(results, shown, pairs), provenance(results)]
     run = results.run
     return Page(run.title or run.suite, run.description, anchored(parts), _facets(results))
 
@@ -63,7 +64,11 @@ def _label(ranking: RankingTable) -> str:
 
 
 def _ranking_parts(
-    results: SuiteResults, ranking: RankingTable, pairs: Sequence[Pair], label: str
+    results: SuiteResults,
+    ranking: RankingTable,
+    pairs: Sequence[Pair],
+    firm: Sequence[str],
+    label: str,
 ) -> tuple[Part, Part]:
     state = words.status(ranking.tiers, ranking.origin)
     warn = not words.is_trustworthy(ranking.tiers, ranking.origin)
@@ -75,7 +80,7 @@ def _ranking_parts(
         Part(
             f"Answer{label}",
             banner=Banner(state, warn),
-            answer=tuple(answer(ranking, pairs)),
+            answer=tuple(answer(ranking, pairs, firm[:2])),
             paragraphs=_without_cost(results, ranking),
             figures=_cost_rank(results, ranking),
         ),
@@ -87,9 +92,14 @@ def _ranking_parts(
     )
 
 
-def _stability(results: SuiteResults, ranking: RankingTable, label: str) -> tuple[Part, ...]:
+def _stability(
+    results: SuiteResults, ranking: RankingTable, firm: Sequence[str], label: str
+) -> tuple[Part, Part]:
     """How far the order can be trusted: between tasks, and within them."""
-    return (critical_difference_part(results, ranking, label),)
+    return (
+        critical_difference_part(results, ranking, label),
+        sensitivity_part(results, ranking, firm, label),
+    )
 
 
 def _without_cost(results: SuiteResults, ranking: RankingTable) -> tuple[str, ...]:
@@ -130,19 +140,25 @@ def _cost_rank(results: SuiteResults, ranking: RankingTable) -> tuple[Figure, ..
 
 
 def _task_scores(results: SuiteResults, ranking: RankingTable) -> Part:
-    dots = len(ranking.tasks) * (len(ranking.ranked) + len(ranking.incomplete))
+    rows = len(ranking.ranked) + len(ranking.incomplete)
     bars = " with its 95% interval" if ranking.draws is not None else ""
     paired = "Overlapping intervals do not mean a tie: differences are paired. " if bars else ""
     shared = "Panels of one metric share their axis. " if dotplot.shares_an_axis(ranking) else ""
-    return Part(
-        "Scores per task",
-        figures=drawn(
-            f"task_scores_{ranking.name}",
-            lambda frame: dotplot.task_scores_chart(results, ranking, frame),
+    blocks = dotplot.blocks(ranking)
+    drawings = [
+        drawn(
+            f"task_scores_{ranking.name}" + (f"_{n}" if len(blocks) > 1 else ""),
+            partial(dotplot.task_scores_chart, results, ranking, tasks=block),
             f"Score of each variant on each task{bars}, in the order of the average rank. {shared}"
             f"{paired}Colour: version; shape: token scheme.",
             f"Dot plots of the scores per task. {words.status(ranking.tiers, ranking.origin)}.",
-            fits_a_phone=dots <= _DOTS_ON_A_PHONE,
-        ),
+            fits_a_phone=rows * len(ranking.tasks) <= _DOTS_ON_A_PHONE,
+        )
+        for n, block in enumerate(blocks, start=1)
+    ]
+    return Part(
+        "Scores per task",
+        figures=tuple(figure for figures in drawings for figure in figures),
         tables=score_tables(ranking),
+        folded=len(blocks) > 1,
     )
