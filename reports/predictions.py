@@ -23,9 +23,9 @@ Flags = npt.NDArray[np.bool_]
 class Predictions:
     """One task's test samples under the variants that have them for every seed.
 
-    ``present`` ``[K, S]`` says which samples a seed's test split holds; ``label`` is
-    ``[S]``; ``prediction``, ``value`` and ``confidence`` are ``[V, K, S]``. What is absent
-    or null is -1 among the integers and NaN among the numbers.
+    ``present`` ``[K, S]`` says which samples a seed's test split holds, ``label`` ``[K, S]``
+    their classes; ``prediction``, ``value`` and ``confidence`` are ``[V, K, S]``. What is
+    absent or null is -1 among the integers and NaN among the numbers.
     """
 
     task: TaskInfo
@@ -46,16 +46,29 @@ class Predictions:
     @property
     def have_classes(self) -> bool:
         """Whether every sample has one label and one prediction."""
-        return bool((self.label >= 0).all() and (self.prediction[:, self.present] >= 0).all())
+        labels, predicted = self.label[self.present], self.prediction[:, self.present]
+        return bool((labels >= 0).all() and (predicted >= 0).all())
+
+    def of(self, variants: Sequence[str]) -> Predictions | None:
+        """Those of some variants, in that order; ``None`` when one of them has none."""
+        if not set(variants) <= set(self.variants):
+            return None
+        at = [self.variants.index(name) for name in variants]
+        values = (self.prediction[at], self.value[at], self.confidence[at])
+        return Predictions(
+            self.task, tuple(variants), self.seeds, self.present, self.label, *values
+        )
 
 
-def predictions(results: SuiteResults, variants: Sequence[str]) -> dict[str, Predictions]:
-    """Predictions by task, of those of the ``variants`` that have samples for every seed.
+def predictions(results: SuiteResults) -> dict[str, Predictions]:
+    """Predictions by task, of the variants that have samples for every seed.
 
-    Tasks without any are left out: an imported table has none.
+    Tasks without any are left out: an imported table has none. Costs a pass over all samples,
+    so what analyses the same results takes the same predictions.
     """
     tasks = {task.name: task for task in results.run.tasks}
-    wanted = pl.col("variant").is_in(list(variants)) & pl.col("seed").is_in(results.run.seeds)
+    variants = results.variants["variant"].to_list()
+    wanted = pl.col("variant").is_in(variants) & pl.col("seed").is_in(results.run.seeds)
     by_task = results.samples.filter(wanted).partition_by("task", as_dict=True)
     frames = {str(key[0]): frame for key, frame in by_task.items()}
     found = {}
@@ -82,11 +95,11 @@ def _arrays(
         kept = kept.join(places, on=column, how="left")
     at = tuple(kept[f"at_{name}"].to_numpy() for name in ("variant", "seed", "sample"))
     shape = (len(names), len(seeds), len(ids))
-    prediction, label = np.full(shape, -1), np.full(len(ids), -1)
+    prediction, label = np.full(shape, -1), np.full(shape[1:], -1)
     value, confidence = np.full(shape, np.nan), np.full(shape, np.nan)
     prediction[at] = kept["prediction"].fill_null(-1).to_numpy()
     value[at] = kept["value"].to_numpy()
     confidence[at] = kept["confidence"].cast(pl.Float64).fill_null(np.nan).to_numpy()
-    label[at[2]] = kept["label"].fill_null(-1).to_numpy()
+    label[at[1:]] = kept["label"].fill_null(-1).to_numpy()
     present = ~np.isnan(value[0])
     return Predictions(task, names, seeds, present, label, prediction, value, confidence)

@@ -7,12 +7,13 @@ in `reports.sensitivity_figure`. It must know nothing of pages or files.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from reports import words
 from reports.aggregation import Aggregation, aggregations
+from reports.predictions import Predictions
 from reports.ranking import RankingTable, task_ranks
 from reports.stability import (
     Halves,
@@ -22,13 +23,12 @@ from reports.stability import (
     resampled,
     without_each_task,
 )
-from reports.table import SuiteResults
 from reports.tables import Cell, Table
 
 _OFTEN = 0.05  # a pair reversed more often than this is not a settled one
 
 
-def sensitivity_sentences(results: SuiteResults, ranking: RankingTable) -> list[str]:
+def sensitivity_sentences(ranking: RankingTable, samples: Mapping[str, Predictions]) -> list[str]:
     """How the order fares without a task, on other samples, on half of them, aggregated else."""
     if len(ranking.ranked) < 2:
         return ["An order needs two complete variants; there is nothing whose stability to ask."]
@@ -37,7 +37,7 @@ def sensitivity_sentences(results: SuiteResults, ranking: RankingTable) -> list[
         for sentence in (
             _on_omissions(ranking, without_each_task(ranking)),
             _on_resamples(ranking, resampled(ranking)),
-            _on_halves(ranking, random_halves(results, ranking)),
+            _on_halves(ranking, random_halves(samples, ranking)),
             _on_aggregations(ranking, aggregations(ranking)),
         )
         if sentence

@@ -10,16 +10,15 @@ measure of rank correlation, Biometrika 30 (1938).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
-from reports.predictions import Flags, Predictions, predictions
+from reports.predictions import Flags, Predictions
 from reports.ranking import RankingTable, average_ranks
 from reports.resampling import Floats
-from reports.table import SuiteResults
 
 SPLITS = 200
 _EQUAL = 1e-9  # average ranks closer than this are tied
@@ -104,14 +103,13 @@ def resampled(ranking: RankingTable) -> Resampled | None:
 
 
 def random_halves(
-    results: SuiteResults, ranking: RankingTable, splits: int = SPLITS, seed: int = 0
+    samples: Mapping[str, Predictions], ranking: RankingTable, splits: int = SPLITS, seed: int = 0
 ) -> Halves | None:
     """Rank on random halves; ``None`` unless every ranked variant has per-sample values."""
     names = tuple(r.variant for r in ranking.ranked)
-    found = predictions(results, names)
-    tasks = [found.get(task.name) for task in ranking.tasks]
-    whole = [t for t in tasks if t is not None and t.variants == names]
-    if len(names) < 2 or not whole or len(whole) < len(tasks):
+    found = [samples[task.name].of(names) for task in ranking.tasks if task.name in samples]
+    whole = [task for task in found if task is not None]
+    if len(names) < 2 or not whole or len(whole) < len(ranking.tasks):
         return None
     up = [task.higher_is_better for task in ranking.tasks]
     rng = np.random.default_rng(seed)

@@ -15,6 +15,7 @@ from scipy import optimize, stats
 
 from reports.aggregation import aggregations, elo, improvability, wins
 from reports.look import NARROW, WIDE, to_svg
+from reports.predictions import predictions
 from reports.ranking import RankingTable, rank, task_ranks
 from reports.sensitivity import (
     aggregation_explanations,
@@ -85,11 +86,11 @@ def test_a_clear_winner_survives_halving_and_a_coin_toss_does_not(
 ) -> None:
     tasks = _tasks(make_task, 2)
     clear = make_results({"a-v1-nano": 0.9, "a-v1-tiny": 0.3}, tasks, seeds=(0, 1), noise=0.05)
-    halves = random_halves(clear, rank(clear, resamples=10)[0])
+    halves = random_halves(predictions(clear), rank(clear, resamples=10)[0])
     assert halves is not None
     assert halves.still_first == 1.0
     toss = make_results({"a-v1-nano": 0.6, "a-v1-tiny": 0.6}, tasks, noise=0.5)
-    halves = random_halves(toss, rank(toss, resamples=10)[0])
+    halves = random_halves(predictions(toss), rank(toss, resamples=10)[0])
     assert halves is not None
     assert halves.still_first < 0.95
 
@@ -98,8 +99,8 @@ def test_published_numbers_have_no_halves(make_results: Make) -> None:
     results = make_results(QUALITY)
     bare = dataclasses.replace(results, samples=pl.DataFrame(schema=SAMPLE_SCHEMA))
     ranking = rank(bare, resamples=10)[0]
-    assert random_halves(bare, ranking) is None
-    assert sensitivity_sentences(bare, ranking)
+    assert random_halves(predictions(bare), ranking) is None
+    assert sensitivity_sentences(ranking, predictions(bare))
 
 
 def test_elo_of_two_is_the_log_of_the_odds() -> None:
@@ -163,7 +164,7 @@ def test_aggregations_that_disagree_are_named(
     scores = pl.DataFrame(rows, schema=results.scores.schema)
     bare = dataclasses.replace(results, scores=scores, samples=results.samples.clear())
     ranking = rank(bare, resamples=10)[0]
-    text = " ".join(sensitivity_sentences(bare, ranking))
+    text = " ".join(sensitivity_sentences(ranking, predictions(bare)))
     assert "The aggregations disagree on the first place" in text
     assert "mean score puts a-v1-tiny first" in text
     table = aggregation_table(ranking)
@@ -193,5 +194,5 @@ def test_one_variant_or_one_task_has_no_figure_and_says_why(
     results = make_results(dict(list(QUALITY.items())[:variants]), _tasks(make_task, tasks))
     ranking = rank(results, resamples=10)[0]
     assert sensitivity_chart(results, ranking) is None
-    said = sensitivity_sentences(results, ranking)[0]
+    said = sensitivity_sentences(ranking, predictions(results))[0]
     assert "two complete variants" in said or "With one task" in said
