@@ -5,16 +5,30 @@ It must know nothing of how an analysis is computed, nor of HTML, Markdown or fi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from reports import words
+from reports.confusion_figures import (
+    changes_to_draw,
+    confusion_change_chart,
+    confusion_chart,
+    tasks_to_draw,
+)
 from reports.cost_curve_figures import MOST_LINES, cost_ratio_chart, macs_chart
 from reports.cost_curves import cost_curve_sentences, cost_curve_table
 from reports.critical_difference import critical_difference_sentences
 from reports.critical_difference_diagram import critical_difference_chart
-from reports.document import Part
+from reports.document import Figure, Part
 from reports.gallery import drawn
 from reports.pairs import Pair
+from reports.per_class_tables import (
+    class_change_table,
+    per_class_sentences,
+    per_class_table,
+    version_class_changes,
+)
+from reports.predictions import Predictions
 from reports.ranking import RankingTable
 from reports.sensitivity import aggregation_explanations, aggregation_table, stability_table
 from reports.sensitivity_figure import sensitivity_chart
@@ -89,4 +103,52 @@ def sensitivity_part(
         ),
         tables=tuple(table for table in tables if table),
         parts=(Part("Aggregations", terms=tuple(aggregation_explanations(ranking)), folded=True),),
+    )
+
+
+def per_class_part(
+    results: SuiteResults,
+    ranking: RankingTable,
+    pairs: Sequence[Pair],
+    samples: Mapping[str, Predictions],
+    label: str,
+) -> Part:
+    """Which classes are weak, and which a later version loses; says so without predictions."""
+    heading = f"Per class{label}"
+    if not ranking.ranked:
+        return Part(heading)
+    changes = version_class_changes(samples, pairs, ranking)
+    state = words.status(ranking.tiers, ranking.origin)
+    best = ranking.ranked[0].variant
+    figures: list[Figure] = []
+    for pair, task in changes_to_draw(changes):
+        figures += drawn(
+            f"confusion_change_{ranking.name}_{len(figures) + 1}",
+            partial(confusion_change_chart, results, ranking, samples[task], pair),
+            f"How the confusion on {task} changes from {pair.reference} to {pair.candidate}, in "
+            "shares of the true class (rows). Blue: more on the diagonal or less beside it; "
+            "orange: the reverse.",
+            f"Heat map of the change in confusion on {task}. {state}.",
+        )
+    for found in tasks_to_draw(ranking, samples):
+        figures += drawn(
+            f"confusion_{ranking.name}_{len(figures) + 1}",
+            partial(confusion_chart, results, ranking, found),
+            f"Confusion of {best}, ranked first, on {found.task.name}: shares of the true class "
+            "(rows) by predicted class (columns), all seeds together.",
+            f"Heat map of the confusion of {best} on {found.task.name}. {state}.",
+        )
+    change_table, class_table = class_change_table(changes), per_class_table(ranking, samples)
+    return Part(
+        heading,
+        paragraphs=tuple(per_class_sentences(ranking, samples, changes)),
+        parts=(
+            Part(
+                "Classes under a later version",
+                tables=(change_table,) if change_table else (),
+                folded=True,
+            ),
+            Part("Weakest classes", tables=(class_table,) if class_table else (), folded=True),
+            Part("Confusion", figures=tuple(figures), folded=len(figures) > 1),
+        ),
     )

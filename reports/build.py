@@ -40,7 +40,7 @@ def build_report(results: SuiteResults, folder: Path, resamples: int = RESAMPLES
     """
     scores = bootstrap(results, resamples)
     rankings, pairs = rank(results, scores=scores), compare(results, scores)
-    content = page(results, rankings, pairs, scores)
+    content = page(results, rankings, pairs)
     images = [image for figure in content.figures() for image in image_files(figure)]
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,14 +10,19 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from reports import dotplot, figures, words
-from reports.analysis_parts import cost_growth, critical_difference_part, sensitivity_part
+from reports.analysis_parts import (
+    cost_growth,
+    critical_difference_part,
+    per_class_part,
+    sensitivity_part,
+)
 from reports.answer import answer
 from reports.document import FACETS, Banner, Figure, Page, Part, anchored
 from reports.gallery import drawn
 from reports.methods import how_it_was_computed, provenance
 from reports.pairs import Pair
+from reports.predictions import predictions
 from reports.ranking import RankingTable
-from reports.resampling import TaskScores
 from reports.sensitivity import sensitivity_sentences
 from reports.side_by_side import side_by_side
 from reports.table import SuiteResults
@@ -30,7 +35,6 @@ def page(
     results: SuiteResults,
     rankings: Sequence[RankingTable],
     pairs: Sequence[Pair],
-    scores: Mapping[str, TaskScores],
 ) -> Page:
     """Put the whole page together; a ranking without variants is left out."""
     shown = [r for r in rankings if r.ranked or r.incomplete]
@@ -38,7 +42,8 @@ def page(
     def label(ranking: RankingTable) -> str:
         return _label(ranking) if len(shown) > 1 else ""
 
-    firm = {r.name: sensitivity_sentences(results, r) for r in shown}
+    samples = predictions(results)
+    firm = {r.name: sensitivity_sentences(r, samples) for r in shown}
     parts = [
         part
         for ranking in shown
@@ -49,6 +54,8 @@ def page(
     parts.append(side_by_side(results, pairs, cost_growth(results, pairs)))
     for ranking in shown:
         parts += _stability(results, ranking, firm[ranking.name], label(ranking))
+    for ranking in shown:
+        parts.append(per_class_part(results, ranking, pairs, samples, label(ranking)))
     parts += [how_it_was_computed(results, shown, pairs), provenance(results)]
     run = results.run
     return Page(run.title or run.suite, run.description, anchored(parts), _facets(results))

@@ -68,13 +68,16 @@ def score_tables(ranking: RankingTable) -> tuple[Table, ...]:
     tasks = ranking.tasks
     if len(tasks) <= TASKS_BESIDE_THE_RANKS:
         return ()
-    entries = [*ranking.ranked, *ranking.incomplete]
+    found = {r.variant: r.scores for r in ranking.ranked}
+    found |= {i.variant: i.scores for i in ranking.incomplete}
     blocks = [tasks[i : i + _TASKS_PER_TABLE] for i in range(0, len(tasks), _TASKS_PER_TABLE)]
     return tuple(
         Table(
             ("Variant", *_task_columns(block)),
             (False, *[True] * len(block)),
-            tuple((Cell(e.variant, e.variant), *_score_cells(block, e.scores)) for e in entries),
+            tuple(
+                (Cell(name, name), *_score_cells(block, scores)) for name, scores in found.items()
+            ),
         )
         for block in blocks
     )
