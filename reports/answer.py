@@ -28,7 +28,7 @@ def answer(
     statements = [
         *_versions(ranking, pairs),
         Statement("First place", _first_place(ranking)),
-        Statement("How firm is the order?", " ".join(sensitivity)),
+        Statement("Stability", " ".join(sensitivity)),
         schemes(pairs, ranking),
         Statement("Limits", _limits(ranking)),
     ]

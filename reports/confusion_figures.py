@@ -14,10 +14,9 @@ import altair as alt
 import numpy as np
 
 from reports import words
-from reports.figures import Layer
 from reports.labels import cut_to_width, text_width
 from reports.look import INK, MUTED, VERSION_COLOURS, WIDE, Cast, Frame, Spec, finished, title_of
-from reports.marks import LABEL_SIZE, marks, row_labels
+from reports.marks import LABEL_SIZE, Layer, marks, row_labels
 from reports.pairs import Pair
 from reports.per_class import ClassChange, ClassScores, class_scores
 from reports.predictions import Ints, Predictions

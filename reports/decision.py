@@ -102,11 +102,13 @@ def outcome(pairs: Sequence[Pair], ranking: RankingTable, named: int = _NAMED) -
         return "No task is shared, so scores cannot be compared."
     if any(f.difference.verdict == "no interval" for f in found):
         return "Without per-sample predictions, score differences have no interval."
-    paired = "paired " if all(p.is_paired for p in pairs) else ""
-    unpaired = "" if paired else " (published scores: intervals are unpaired, so wider)"
+    is_paired = all(p.is_paired for p in pairs)
     tasks = words.number(len({f.task.name for f in found}), "task")
-    n = f"{words.number(len(found), f'{paired}score comparison')} over {tasks}{unpaired}"
-    sentences = [_losses(found, n, named), _even(found), _gains(found)]
+    n = f"{words.number(len(found), f'{"paired " * is_paired}score comparison')} over {tasks}"
+    unpaired = (
+        "" if is_paired else "Scores are published ones, so intervals are unpaired and wider."
+    )
+    sentences = [_losses(found, n, named), _even(found), _gains(found), unpaired]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -119,14 +121,18 @@ def _losses(found: Sequence[Found], n: str, named: int) -> str:
         f"{words.spans(f.difference.interval, 'signed')}{_corrected(f.difference)})"
         for f in worse[:named]
     ]
-    most = "most " if len(worse) > named else ""
-    return f"Worse in {len(worse)} of {n}{_kept(worse)}, {most}{' and '.join(told)}."
+    most = "Most: " if len(worse) > named else "Namely "
+    return f"Worse in {len(worse)} of {n}{_kept(worse)}. {most}{' and '.join(told)}."
 
 
 def _kept(found: Sequence[Found]) -> str:
     """How many of some separated differences stand after correction."""
     stand = sum(f.difference.is_significant for f in found)
-    return f" ({stand} after Holm's correction over tasks)"
+    return f", {stand if stand else 'none'} of which {_stands(stand)} Holm's correction over tasks"
+
+
+def _stands(n: int) -> str:
+    return "withstands" if n <= 1 else "withstand"
 
 
 def _corrected(difference: Difference) -> str:
