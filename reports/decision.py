@@ -104,7 +104,8 @@ def outcome(pairs: Sequence[Pair], ranking: RankingTable, named: int = _NAMED) -
         return "Without per-sample predictions, score differences have no interval."
     is_paired = all(p.is_paired for p in pairs)
     tasks = words.number(len({f.task.name for f in found}), "task")
-    n = f"{words.number(len(found), f'{"paired " * is_paired}score comparison')} over {tasks}"
+    kind = "paired score comparison" if is_paired else "score comparison"
+    n = f"{words.number(len(found), kind)} over {tasks}"
     unpaired = (
         "" if is_paired else "Scores are published ones, so intervals are unpaired and wider."
     )
