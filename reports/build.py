@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from reports.gallery import image_files
+from reports.gallery import image_files, plates
 from reports.io import as_json, as_parquet, write_whole
 from reports.page import page
 from reports.pairs import compare
@@ -41,15 +41,15 @@ def build_report(results: SuiteResults, folder: Path, resamples: int = RESAMPLES
     scores = bootstrap(results, resamples)
     rankings, pairs = rank(results, scores=scores), compare(results, scores)
     content = page(results, rankings, pairs)
-    images = [image for figure in content.figures() for image in image_files(figure)]
+    drawn = plates(list(content.figures()))
 
     folder.mkdir(parents=True, exist_ok=True)
-    paths = tuple(write_whole(folder / name, raw) for name, raw in images)
+    paths = tuple(write_whole(folder / name, raw) for name, raw in image_files(drawn))
     table = flat_table(results, rankings)
     return ReportFiles(
         parquet=write_whole(folder / "results.parquet", as_parquet(table)),
         json=write_whole(folder / "results.json", as_json(record(results, rankings, pairs, table))),
         markdown=write_whole(folder / "report.md", render_markdown(content)),
-        html=write_whole(folder / "report.html", render_html(content)),
+        html=write_whole(folder / "report.html", render_html(content, drawn)),
         figures=paths,
     )

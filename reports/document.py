@@ -9,22 +9,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from reports.tables import Table
+
+Spec = dict[str, Any]
+"""A Vega-Lite specification."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure in both widths (SVG text), its file stem, and what it shows in words.
+    """A figure in both widths, still to be rendered, its file stem, and what it shows in words.
 
-    ``narrow`` is empty where only the wide one makes sense.
+    ``narrow`` is ``None`` where only the wide one makes sense.
     """
 
     stem: str
     caption: str
     alt: str
-    wide: str
-    narrow: str = ""
+    wide: Spec
+    narrow: Spec | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Charts as figures of a page: rendered in both widths, named, and said in words.
+"""Charts as figures of a page: in both widths, named, said in words, and rendered.
 
 It must know nothing of what a chart shows, nor where on the page it stands.
 """
@@ -6,10 +6,12 @@ It must know nothing of what a chart shows, nor where on the page it stands.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from reports import look
 from reports.document import Figure
+from reports.rendering import Job, draw_all
 
 Chart = Callable[[look.Frame], look.Spec | None]
 
@@ -24,9 +26,8 @@ def drawn(
     wide = chart(look.WIDE)
     if wide is None:
         return ()
-    slim = chart(look.NARROW) if fits_a_phone else None
-    narrow = look.to_svg(slim) if slim else ""
-    return (Figure(safe_stem(stem), caption, alt, look.to_svg(wide), narrow),)
+    narrow = chart(look.NARROW) if fits_a_phone else None
+    return (Figure(safe_stem(stem), caption, alt, wide, narrow),)
 
 
 def safe_stem(text: str) -> str:
@@ -34,7 +35,31 @@ def safe_stem(text: str) -> str:
     return re.sub(r"[^a-z0-9._]+", "_", text.lower()).strip("._")[:80] or "figure"
 
 
-def image_files(figure: Figure) -> Iterator[tuple[str, bytes]]:
-    """The wide drawing as SVG and as PNG, by file name."""
-    yield f"{figure.stem}.svg", figure.wide.encode()
-    yield f"{figure.stem}.png", look.to_png(figure.wide)
+@dataclass(frozen=True)
+class Plate:
+    """A figure as drawn: SVG text in both widths (``narrow`` may be empty), and the wide PNG."""
+
+    wide: str
+    narrow: str
+    png: bytes
+
+
+def plates(figures: Sequence[Figure]) -> dict[str, Plate]:
+    """Every figure drawn, by its stem."""
+    jobs = [Job(figure.wide, look.VEGA_LITE, png=True) for figure in figures]
+    slim = [figure for figure in figures if figure.narrow is not None]
+    jobs += [Job(figure.narrow, look.VEGA_LITE) for figure in slim if figure.narrow]
+    drawings = draw_all(jobs)
+    wide, rest = drawings[: len(figures)], drawings[len(figures) :]
+    narrow = {figure.stem: d.svg for figure, d in zip(slim, rest, strict=True)}
+    return {
+        figure.stem: Plate(d.svg, narrow.get(figure.stem, ""), d.png)
+        for figure, d in zip(figures, wide, strict=True)
+    }
+
+
+def image_files(drawn_figures: Mapping[str, Plate]) -> Iterator[tuple[str, bytes]]:
+    """The wide drawings as SVG and as PNG, by file name."""
+    for stem, plate in drawn_figures.items():
+        yield f"{stem}.svg", plate.wide.encode()
+        yield f"{stem}.png", plate.png

@@ -7,15 +7,13 @@ each time. It must know nothing of what a figure shows.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
-import vl_convert
 
-from reports import words
+from reports import rendering, words
 from reports.pairs import version_key
 from reports.ranking import RankingTable
 from reports.table import SuiteResults
@@ -32,7 +30,7 @@ SCHEME_SHAPES = ("circle", "square", "diamond", "triangle-up", "cross", "triangl
 Spec = dict[str, Any]
 """A Vega-Lite specification."""
 
-_VEGA_LITE = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
+VEGA_LITE = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
 
 
 @dataclass(frozen=True)
@@ -101,17 +99,10 @@ class Cast:
 
 def to_svg(spec: Spec) -> str:
     """Render a specification; text stays text."""
-    return str(vl_convert.vegalite_to_svg(spec, vl_version=_VEGA_LITE))
+    return rendering.to_svg(spec, VEGA_LITE)
 
 
-_MOST_PIXELS = 4e6
-
-
-def to_png(svg: str) -> bytes:
-    """A rendered figure at twice its size, for print and dense screens; a huge one as it is."""
-    found = re.search(r'<svg[^>]*? width="([\d.]+)" height="([\d.]+)"', svg)
-    pixels = float(found[1]) * float(found[2]) if found else 0.0
-    return bytes(vl_convert.svg_to_png(svg, scale=2 if pixels * 4 <= _MOST_PIXELS else 1))
+to_png = rendering.to_png
 
 
 def subject(results: SuiteResults, ranking: RankingTable) -> str:
@@ -152,28 +143,39 @@ def _wrapped(text: str, length: int) -> list[str]:
 
 def finished(chart: Any, frame: Frame) -> Spec:
     """The chart's specification, with everything set that a renderer might else choose."""
-    axis = {"labelColor": INK, "titleColor": INK, "gridColor": GRID, "domainColor": MUTED}
-    styled = (
-        chart.configure(background=PAPER, font=FONT, padding=10)
-        .configure_axis(**axis, tickColor=MUTED, titleFontWeight="normal", titleFontSize=12)
-        .configure_view(stroke=None)
-        .configure_title(anchor="start", color=INK, fontSize=15, offset=12, frame="group")
-        .configure_legend(
-            orient="bottom",
-            labelColor=INK,
-            titleColor=INK,
-            columns=2 if frame.is_narrow else 5,
-            labelLimit=220,
-            symbolOpacity=1,
-            symbolStrokeWidth=0,
-        )
-    )
-    spec: Spec = styled.to_dict()
+    spec: Spec = chart.to_dict()
     for name, rows in spec.get("datasets", {}).items():
         if isinstance(rows, str):  # see `reports.marks.marks`
             spec["datasets"][name] = json.loads(rows)
-    # Vega stacks legends on request; Altair has no word for it.
-    spec["config"]["legend"]["layout"] = {
-        "bottom": {"direction": "vertical", "anchor": "start", "margin": 10}
-    }
+    # As plain data: Altair's own way copies the whole chart once for every line of it.
+    spec["config"] = _config(frame)
     return spec
+
+
+def _config(frame: Frame) -> Spec:
+    axis = {"labelColor": INK, "titleColor": INK, "gridColor": GRID, "domainColor": MUTED}
+    return {
+        "background": PAPER,
+        "font": FONT,
+        "padding": 10,
+        "axis": {**axis, "tickColor": MUTED, "titleFontWeight": "normal", "titleFontSize": 12},
+        "view": {"stroke": None},
+        "title": {
+            "anchor": "start",
+            "color": INK,
+            "fontSize": 15,
+            "offset": 12,
+            "frame": "group",
+        },
+        "legend": {
+            "orient": "bottom",
+            "labelColor": INK,
+            "titleColor": INK,
+            "columns": 2 if frame.is_narrow else 5,
+            "labelLimit": 220,
+            "symbolOpacity": 1,
+            "symbolStrokeWidth": 0,
+            # Vega stacks legends on request.
+            "layout": {"bottom": {"direction": "vertical", "anchor": "start", "margin": 10}},
+        },
+    }

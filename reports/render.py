@@ -11,15 +11,17 @@ import hashlib
 import html
 import json
 import re
+from collections.abc import Mapping
 from importlib import resources
 
 import jinja2
 
 from reports.descriptions import Marker
 from reports.document import FACETS, Page
+from reports.gallery import Plate
 
 
-def render_html(page: Page) -> str:
+def render_html(page: Page, plates: Mapping[str, Plate]) -> str:
     """One self-contained file: no script, style, font or image from elsewhere."""
     marker = Marker([v["variant"] for v in page.variants])
     script = _asset("report.js") or ""
@@ -40,7 +42,8 @@ def render_html(page: Page) -> str:
             script=script,
             script_hash=_hash(script),
             about=marker.indices,
-            drawing=marker.marked,
+            plates=plates,
+            marked=marker.marked,
         )
     )
 
