@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from reports import words
+from reports.calibration import calibrations
+from reports.calibration_figure import reliability_chart
+from reports.calibration_tables import calibration_sentences, calibration_table
 from reports.confusion_figures import (
     changes_to_draw,
     confusion_change_chart,
@@ -151,4 +154,31 @@ def per_class_part(
             Part("Weakest classes", tables=(class_table,) if class_table else (), folded=True),
             Part("Confusion", figures=tuple(figures), folded=len(figures) > 1),
         ),
+    )
+
+
+def calibration_part(
+    results: SuiteResults,
+    ranking: RankingTable,
+    pairs: Sequence[Pair],
+    samples: Mapping[str, Predictions],
+    label: str,
+) -> Part:
+    """Whether a probe that is sure of a prediction is right; says so without confidences."""
+    heading = f"Calibration{label}"
+    if not ranking.ranked:
+        return Part(heading)
+    found = calibrations(ranking, samples, pairs)
+    table = calibration_table(found)
+    return Part(
+        heading,
+        paragraphs=tuple(calibration_sentences(found)),
+        figures=drawn(
+            f"calibration_{ranking.name}",
+            partial(reliability_chart, results, ranking, found),
+            "Accuracy by stated confidence; on the diagonal a probe is right as often as it is "
+            "sure. Dots grow with the number of samples.",
+            f"Reliability diagrams per task. {words.status(ranking.tiers, ranking.origin)}.",
+        ),
+        parts=(Part("Calibration error", tables=(table,) if table else (), folded=True),),
     )

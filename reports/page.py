@@ -56,6 +56,8 @@ def page(
         parts += _stability(results, ranking, firm[ranking.name], label(ranking))
     for ranking in shown:
         parts.append(per_class_part(results, ranking, pairs, samples, label(ranking)))
+    for ranking in shown:
+        parts.append(calibration_part(results, ranking, pairs, samples, label(ranking)))
     parts += [how_it_was_computed(results, shown, pairs), provenance(results)]
     run = results.run
     return Page(run.title or run.suite, run.description, anchored(parts), _facets(results))
