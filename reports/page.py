@@ -11,6 +11,7 @@ from functools import partial
 
 from reports import dotplot, figures, words
 from reports.analysis_parts import (
+    calibration_part,
     cost_growth,
     critical_difference_part,
     per_class_part,
