@@ -14,7 +14,7 @@ from reports import words
 from reports.calibration import Calibration
 from reports.figures import Layer
 from reports.look import INK, MUTED, WIDE, Cast, Frame, Spec, finished, title_of
-from reports.marks import LABEL_SIZE
+from reports.marks import LABEL_SIZE, inline
 from reports.ranking import RankingTable
 from reports.table import SuiteResults
 
@@ -55,7 +55,7 @@ def reliability_chart(
     if frame.is_narrow:  # no room for them; the table has them
         rows = [row for row in rows if row["kind"] != "note"]
     chart = layers.properties(width=side, height=side).facet(
-        facet=facet, columns=columns, data=alt.InlineData(values=rows)
+        facet=facet, columns=columns, data=inline(rows)
     )
     heading = title_of("Reliability: accuracy at a confidence", ranking, frame)
     return finished(chart.properties(title=heading), frame)

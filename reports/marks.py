@@ -17,9 +17,19 @@ from reports.look import INK
 LABEL_SIZE = 11
 
 
+def inline(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
+    """Rows as a chart's data.
+
+    As a tuple: Altair copies lists deeply at every step of building a chart, which for a few
+    hundred rows takes longer than drawing them.
+    """
+    values: Any = tuple(rows)
+    return alt.InlineData(values=values)
+
+
 def marks(rows: Sequence[Mapping[str, Any]]) -> Layer:
-    """A chart of inline data, to be given a mark and encodings."""
-    return alt.Chart(alt.InlineData(values=list(rows)))
+    """A chart of some rows, to be given a mark and encodings."""
+    return alt.Chart(inline(rows))
 
 
 def row_labels(texts: Sequence[str], y: alt.Y) -> Layer:
