@@ -36,6 +36,9 @@ from reports.ranking import RankingTable
 from reports.sensitivity import aggregation_explanations, aggregation_table, stability_table
 from reports.sensitivity_figure import sensitivity_chart
 from reports.table import SuiteResults
+from reports.tuning import searches, tried_ranges
+from reports.tuning_figures import chosen_chart, tuning_chart
+from reports.tuning_tables import tuning_sentences, tuning_table
 
 
 def cost_growth(results: SuiteResults, pairs: Sequence[Pair]) -> Part:
@@ -181,4 +184,33 @@ def calibration_part(
             f"Reliability diagrams per task. {words.status(ranking.tiers, ranking.origin)}.",
         ),
         parts=(Part("Calibration error", tables=(table,) if table else (), folded=True),),
+    )
+
+
+def tuning_part(results: SuiteResults, ranking: RankingTable, label: str) -> Part:
+    """How the probes' settings were found, and whether the search was wide enough."""
+    heading = f"Tuning{label}"
+    if not ranking.ranked:
+        return Part(heading)
+    found, ranges = searches(results, ranking), tried_ranges(results, ranking)
+    table = tuning_table(found, ranges)
+    state = words.status(ranking.tiers, ranking.origin)
+    progress = drawn(
+        f"tuning_{ranking.name}",
+        partial(tuning_chart, results, ranking, found),
+        "Best validation score so far against the number of trials, the median over seeds.",
+        f"Line plots of the best validation score against trials. {state}.",
+    )
+    chosen = drawn(
+        f"tuning_chosen_{ranking.name}",
+        partial(chosen_chart, results, ranking, found, ranges),
+        "What tuning settled on for every variant and seed, within the range that was tried; at "
+        "the edge of the frame the range may be too narrow.",
+        f"Dot plots of the chosen settings. {state}.",
+    )
+    return Part(
+        heading,
+        paragraphs=tuple(tuning_sentences(found, ranges)),
+        figures=(*progress, *chosen),
+        parts=(Part("Trials and choices", tables=(table,) if table else (), folded=True),),
     )

@@ -13,7 +13,7 @@ import altair as alt
 from reports import words
 from reports.calibration import Calibration
 from reports.look import INK, MUTED, WIDE, Cast, Frame, Spec, finished, title_of
-from reports.marks import LABEL_SIZE, Layer
+from reports.marks import LABEL_SIZE, Layer, inline
 from reports.ranking import RankingTable
 from reports.table import SuiteResults
 
@@ -54,7 +54,7 @@ def reliability_chart(
     if frame.is_narrow:  # no room for them; the table has them
         rows = [row for row in rows if row["kind"] != "note"]
     chart = layers.properties(width=side, height=side).facet(
-        facet=facet, columns=columns, data=alt.InlineData(values=rows)
+        facet=facet, columns=columns, data=inline(rows)
     )
     heading = title_of("Reliability: accuracy at a confidence", ranking, frame)
     return finished(chart.properties(title=heading), frame)

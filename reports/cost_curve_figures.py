@@ -12,7 +12,7 @@ import altair as alt
 from reports import words
 from reports.cost_curves import AXES, Axis, RatioCurve, input_of, main_kind, ratio_curves
 from reports.line_panels import Line, Panel, Style, line_panels
-from reports.look import MUTED, WIDE, Cast, Frame, Spec, finished
+from reports.look import MUTED, WIDE, Cast, Frame, Spec
 from reports.pairs import Kind, Pair
 from reports.table import SuiteResults, TaskInfo
 
@@ -91,8 +91,7 @@ def _finished(
         subtitleFontSize=12,
         subtitlePadding=4,
     )
-    chart = line_panels(panels, style, colour, frame)
-    return finished(chart.properties(title=heading), frame)
+    return line_panels(panels, style, colour, heading, frame)
 
 
 def _ratio_lines(curve: RatioCurve, cast: Cast, task: TaskInfo) -> list[Line]:

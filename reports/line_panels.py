@@ -13,7 +13,7 @@ from typing import Any, Literal
 import altair as alt
 
 from reports.labels import cut_to_width, pushed_apart, text_width
-from reports.look import INK, Frame
+from reports.look import INK, Frame, Spec, finished
 from reports.marks import LABEL_SIZE, Layer, marks
 
 _GAP = 13.0  # distance of the names at the lines' ends, pixels
@@ -24,7 +24,8 @@ _DASHES = ([1, 0], [5, 3])
 class Line:
     """One line; x ascends. ``kind`` decides solid or dashed, the first of all kinds is solid.
 
-    ``about`` is what hovering its points says, empty where no points are drawn. A line of
+    ``about`` is what hovering its points says, an empty text where no point is drawn, and empty
+    for a line without points. A line of
     another than the first kind has no name at its end.
     """
 
@@ -62,8 +63,14 @@ class Style:
     steps: bool = False
 
 
-def line_panels(panels: Sequence[Panel], style: Style, colour: alt.Color, frame: Frame) -> Layer:
-    """The panels as one chart, two in a row where the frame is wide."""
+def line_panels(
+    panels: Sequence[Panel],
+    style: Style,
+    colour: alt.Color,
+    title: alt.TitleParams,
+    frame: Frame,
+) -> Spec:
+    """The panels as one finished figure, two in a row where the frame is wide."""
     names = {line.label for panel in panels for line in panel.lines}
     widest = max(text_width(name, LABEL_SIZE) for name in names) + 12
     room = min(widest, 95 if frame.is_narrow else 150)
@@ -75,11 +82,23 @@ def line_panels(panels: Sequence[Panel], style: Style, colour: alt.Color, frame:
         mine = every if style.shared else [value for line in panel.lines for value in line.y]
         plane = _Plane(width - room, height, room, _domain(mine, style), style.log)
         drawn.append(_panel(panel, plane, style, colour))
+    return _side_by_side(drawn, title, frame)
+
+
+def _side_by_side(panels: Sequence[Layer], title: alt.TitleParams, frame: Frame) -> Spec:
+    """Charts in rows, each made a specification by itself.
+
+    Altair copies all that it holds at each step of a composition: four panels composed by it
+    take longer than everything else in a figure.
+    """
     columns = 1 if frame.is_narrow else 2
-    if len(drawn) <= columns:
-        return alt.hconcat(*drawn, spacing=20)
-    rows = [alt.hconcat(*drawn[i : i + columns], spacing=20) for i in range(0, len(drawn), columns)]
-    return alt.vconcat(*rows)
+    whole = alt.concat(panels[0], columns=columns, spacing=20).properties(title=title)
+    spec = finished(whole, frame)
+    for panel in panels[1:]:
+        part = panel.to_dict(validate=False)  # of the same form as the first, which is valid
+        spec["datasets"] |= part["datasets"]
+        spec["concat"].append({k: v for k, v in part.items() if k in {*spec["concat"][0], "title"}})
+    return spec
 
 
 @dataclass(frozen=True)
@@ -119,12 +138,14 @@ def _domain(values: Sequence[float], style: Style) -> tuple[float, float]:
 def _panel(panel: Panel, plane: _Plane, style: Style, colour: alt.Color) -> Layer:
     first = min(value for line in panel.lines for value in line.x)
     last = max(value for line in panel.lines for value in line.x)
-    x = alt.X("x:Q", title=panel.x_title, axis=alt.Axis(tickCount=6, grid=False))
+    x = alt.X("x:Q", title=panel.x_title, axis=alt.Axis(tickCount=6, tickMinStep=1, grid=False))
     x = x.scale(domain=[first if first < last else 0, last], nice=False, zero=False)
     decades = [10.0**e for e in range(-3, 20) if plane.domain[0] <= 10.0**e <= plane.domain[1]]
     ticks = {"values": decades} if plane.log and len(decades) > 1 else {"tickCount": 6}
     scale: Literal["log", "linear"] = "log" if plane.log else "linear"
-    y = alt.Y("y:Q", title=style.y_title, axis=alt.Axis(**ticks, format="~s"))
+    y = alt.Y(
+        "y:Q", title=style.y_title, axis=alt.Axis(**ticks, format="~s" if plane.log else "~g")
+    )
     y = y.scale(domain=list(plane.domain), nice=False, zero=False, type=scale)
     base = {"color": colour, "x": x, "y": y}
     stroke = marks(_line_rows(panel)).mark_line(
@@ -161,6 +182,7 @@ def _dot_rows(panel: Panel) -> list[dict[str, Any]]:
         for line in panel.lines
         if line.about
         for x, y, about in zip(line.x, line.y, line.about, strict=True)
+        if about
     ]
 
 

@@ -18,14 +18,19 @@ LABEL_SIZE = 11
 Layer = Any  # what Altair's marks and encodings return, untyped
 
 
-def marks(rows: Sequence[Mapping[str, Any]]) -> Layer:
-    """A chart over these rows, one mark each; Altair sees them as one text.
+def inline(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
+    """Rows as a chart's data, one mark each; `reports.look.finished` makes rows of it again.
 
-    As a list it would walk and copy every value again for every layer, which takes seconds
-    where there are hundreds of marks.
+    As one text: Altair would walk and copy every value of a list again for every layer, which
+    for a few hundred rows takes longer than drawing them.
     """
     text = json.dumps(list(rows), allow_nan=False)
-    return alt.Chart(alt.InlineData(values=text, format=alt.JsonDataFormat(type="json")))
+    return alt.InlineData(values=text, format=alt.JsonDataFormat(type="json"))
+
+
+def marks(rows: Sequence[Mapping[str, Any]]) -> Layer:
+    """A chart of some rows, to be given a mark and encodings."""
+    return alt.Chart(inline(rows))
 
 
 def row_labels(texts: Sequence[str], y: alt.Y) -> Layer:

@@ -16,6 +16,7 @@ from reports.analysis_parts import (
     critical_difference_part,
     per_class_part,
     sensitivity_part,
+    tuning_part,
 )
 from reports.answer import answer
 from reports.document import FACETS, Banner, Figure, Page, Part, anchored
@@ -59,6 +60,7 @@ def page(
         parts.append(per_class_part(results, ranking, pairs, samples, label(ranking)))
     for ranking in shown:
         parts.append(calibration_part(results, ranking, pairs, samples, label(ranking)))
+        parts.append(tuning_part(results, ranking, label(ranking)))
     parts += [how_it_was_computed(results, shown, pairs), provenance(results)]
     run = results.run
     return Page(run.title or run.suite, run.description, anchored(parts), _facets(results))
