@@ -143,7 +143,8 @@ def _wrapped(text: str, length: int) -> list[str]:
 
 def finished(chart: Any, frame: Frame) -> Spec:
     """The chart's specification, with everything set that a renderer might else choose."""
-    spec: Spec = chart.to_dict()
+    # Altair has checked each part as it was made; checking the whole again takes most of the time.
+    spec: Spec = chart.to_dict(validate=False)
     for name, rows in spec.get("datasets", {}).items():
         if isinstance(rows, str):  # see `reports.marks.marks`
             spec["datasets"][name] = json.loads(rows)
