@@ -12,6 +12,7 @@ from reports.answer import caveats
 from reports.document import Part
 from reports.pairs import Pair
 from reports.ranking import RankingTable
+from reports.significance import ALPHA
 from reports.table import SuiteResults
 from reports.tables import task_table, weights_table
 
@@ -86,7 +87,7 @@ def methods(
         ("Intervals", _intervals(results, rankings)),
     ]
     if any(d.p_value is not None for p in pairs for d in p.differences):
-        found.append(("p-values", _p_values(pairs)))
+        found.append(("p-values", _p_values(rankings, pairs)))
     if any(r.draws is not None for r in rankings):
         found.append(
             (
@@ -116,11 +117,13 @@ def _intervals(results: SuiteResults, rankings: Sequence[RankingTable]) -> str:
         f"Test samples of each task and the seeds are drawn with replacement, {draws:,} times; "
         "every variant sees the same draws, so differences are paired. Intervals are the central "
         "95% of the draws. A difference counts as better or worse when its interval excludes "
-        "zero; not separated does not mean equal."
+        "zero; not separated does not mean equal. Drawing blurs differences between variants, so "
+        "drawn ranks crowd towards the middle: the interval of a rank near either end may lie "
+        "inward of it."
     )
 
 
-def _p_values(pairs: Sequence[Pair]) -> str:
+def _p_values(rankings: Sequence[RankingTable], pairs: Sequence[Pair]) -> str:
     tests = {d.test for p in pairs for d in p.differences}
     how = {
         "McNemar": "McNemar's exact test, where each sample is a hit or a miss of one seed",
@@ -130,11 +133,19 @@ def _p_values(pairs: Sequence[Pair]) -> str:
         "without samples",
     }
     told = "; ".join(text for test, text in how.items() if test in tests)
+    most = max(len(p.differences) for p in pairs)
+    floor = 2 * most / (max((r.resamples for r in rankings), default=0) + 1)
+    bound = (
+        f" Over {most} tasks a corrected p-value from draws cannot fall below {floor:.2g}, so no "
+        "such difference can withstand the correction."
+        if floor >= ALPHA and tests - {"McNemar", "none"}
+        else ""
+    )
     return (
         f"Two-sided: {told}. p (Holm) is corrected for the number of tasks of the pair by Holm's "
         "step-down method (S. Holm, 1979); verdicts go by the interval, before the correction. "
         "Sources: Q. McNemar, Psychometrika 12 (1947); B. Efron and R. Tibshirani, An "
-        "Introduction to the Bootstrap (1993)."
+        f"Introduction to the Bootstrap (1993).{bound}"
     )
 
 
