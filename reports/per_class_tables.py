@@ -154,7 +154,9 @@ def _changes_sentence(changes: Sequence[tuple[Pair, ClassChange]]) -> str:
     chance = ALPHA * families
     tested = " (exact McNemar test, Holm-adjusted within each task and pair"
     if families > 1:
-        tested += f"; over {families} such families, up to {chance:.2g} false alarms are to be expected"
+        tested += (
+            f"; over {families} such families, up to {chance:.2g} false alarms are to be expected"
+        )
     if worse:
         named = [f"{c.label} on {c.task} ({p.candidate})" for p, c in worse]
         verdict = f"worse in {len(worse)}, {words.listed(named, 4)}"
