@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -89,20 +90,19 @@ def calibration(
     hit = mine.value[0][seeds, samples]
     place = np.minimum((sure * BINS).astype(np.int64), BINS - 1)
     n_samples = mine.present.shape[1]
-    rng = np.random.default_rng(seed)
+    counts, luck = _draws(n_samples, draws, seed)
 
     gaps = np.zeros((n_samples, BINS))
     np.add.at(gaps, (samples, place), hit - sure)
     tested = mine.present.sum(axis=0)
     error = float(np.abs(gaps.sum(axis=0)).sum() / len(hit))
-    counts = rng.multinomial(n_samples, np.full(n_samples, 1 / n_samples), size=draws)
     errors = np.abs(counts @ gaps).sum(axis=1) / np.maximum(counts @ tested, 1)
     spread = interval(np.maximum(errors - errors.mean() + error, 0))
 
     # One uniform number per sample for all seeds: they err together, which is the safe side.
-    lucky = rng.uniform(size=(draws, n_samples))[:, samples] < sure
     member = place[:, None] == np.arange(BINS)
-    reference = np.abs((lucky - sure) @ member).sum(axis=1) / len(hit)
+    lucky = (luck[:, samples] < sure).astype(np.float32) @ member.astype(np.float32)
+    reference = np.abs(lucky - sure @ member).sum(axis=1) / len(hit)
     return Calibration(
         task.task.name,
         variant,
@@ -115,6 +115,21 @@ def calibration(
         float(reference.mean()),
         float(np.quantile(reference, 0.95)),
     )
+
+
+@lru_cache(maxsize=4)
+def _draws(n_samples: int, draws: int, seed: int) -> tuple[Floats, Floats]:
+    """How often each sample comes up, and its luck: both ``[draws, n_samples]``.
+
+    The same for every variant, as long as the test sets are of one size.
+    """
+    rng = np.random.default_rng(seed)
+    picks = rng.integers(n_samples, size=(draws, n_samples))
+    flat = np.bincount(
+        (picks + n_samples * np.arange(draws)[:, None]).ravel(), minlength=draws * n_samples
+    )
+    counts = flat.reshape(draws, n_samples).astype(np.float64)
+    return counts, rng.uniform(size=(draws, n_samples))
 
 
 def _bins(sure: Floats, hit: Floats, member: Floats) -> tuple[Bin, ...]:

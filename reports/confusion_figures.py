@@ -27,7 +27,7 @@ from reports.table import SuiteResults
 MOST_CLASSES, MOST_ON_A_PHONE = 20, 12
 """Of more classes the weakest (or most changed) are drawn, the others together."""
 
-MOST_FIGURES = 3
+MOST_FIGURES = 2
 _MORE, _LESS = VERSION_COLOURS[0], VERSION_COLOURS[1]
 _STRONGEST = 0.65  # opacity of a full cell: ink is still readable on it
 

@@ -55,7 +55,8 @@ def macs_chart(results: SuiteResults, frame: Frame = WIDE) -> Spec | None:
     ``None`` without curves, and for more than `MOST_LINES` variants, where no line could
     be followed.
     """
-    variants = results.curves["variant"].unique(maintain_order=True).to_list()
+    known = set(results.curves["variant"].to_list())
+    variants = [name for name in results.variants["variant"].to_list() if name in known]
     if not variants or len(variants) > MOST_LINES or not results.run.tasks:
         return None
     cast, task = Cast.of(results), results.run.tasks[0]

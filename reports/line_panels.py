@@ -74,7 +74,8 @@ def line_panels(
     names = {line.label for panel in panels for line in panel.lines}
     widest = max(text_width(name, LABEL_SIZE) for name in names) + 12
     room = min(widest, 95 if frame.is_narrow else 150)
-    width = frame.width if frame.is_narrow else (frame.width - 60) / 2
+    wide = frame.width * 0.75 if len(panels) == 1 else (frame.width - 60) / 2
+    width = frame.width if frame.is_narrow else wide
     height = frame.height * (0.6 if frame.is_narrow else 0.75)
     every = [value for panel in panels for line in panel.lines for value in line.y]
     drawn = []

@@ -120,6 +120,7 @@ def per_class_sentences(
     if not tasks:
         return ["The results hold no predicted classes, so nothing can be said class by class."]
     said = [_changes_sentence(changes)] if changes else []
+    said.append(_weakest(ranking, tasks))
     most = _rows_per_task(ranking)
     hidden = sum(max(0, int((scores[0].support > 0).sum()) - most) for _, scores in tasks)
     if hidden:
@@ -128,6 +129,16 @@ def per_class_sentences(
             f"{words.number(hidden, 'class', 'classes')} are left out."
         )
     return said
+
+
+def _weakest(ranking: RankingTable, tasks: Sequence[tuple[str, list[ClassScores]]]) -> str:
+    """Where the first-ranked variant fails most, task by task."""
+    found = []
+    for task, (mine, *_) in tasks:
+        tested = np.flatnonzero(mine.support > 0)
+        c = tested[int(np.argmin(mine.f1[tested]))]
+        found.append(f"{mine.classes[c]} on {task} (F1 {words.score(float(mine.f1[c]))})")
+    return f"The first-ranked {ranking.ranked[0].variant} is weakest on {words.listed(found, 3)}."
 
 
 def _changes_sentence(changes: Sequence[tuple[Pair, ClassChange]]) -> str:
@@ -143,7 +154,9 @@ def _changes_sentence(changes: Sequence[tuple[Pair, ClassChange]]) -> str:
     chance = ALPHA * families
     tested = " (exact McNemar test, Holm-adjusted within each task and pair"
     if families > 1:
-        tested += f"; over {families} of these, up to {chance:.2g} false alarms are to be expected"
+        tested += (
+            f"; over {families} such families, up to {chance:.2g} false alarms are to be expected"
+        )
     if worse:
         named = [f"{c.label} on {c.task} ({p.candidate})" for p, c in worse]
         verdict = f"worse in {len(worse)}, {words.listed(named, 4)}"

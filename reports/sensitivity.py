@@ -32,11 +32,13 @@ def sensitivity_sentences(ranking: RankingTable, samples: Mapping[str, Predictio
     """How the order fares without a task, on other samples, on half of them, aggregated else."""
     if len(ranking.ranked) < 2:
         return ["An order needs two complete variants; there is nothing whose stability to ask."]
+    # A published score has no samples; its draws come from its interval.
+    drawn = "resamples of the test samples" if samples else "draws from the published intervals"
     return [
         sentence
         for sentence in (
             _on_omissions(ranking, without_each_task(ranking)),
-            _on_resamples(ranking, resampled(ranking)),
+            _on_resamples(ranking, resampled(ranking), drawn),
             _on_halves(ranking, random_halves(samples, ranking)),
             _on_aggregations(ranking, aggregations(ranking)),
         )
@@ -70,7 +72,7 @@ def _on_omissions(ranking: RankingTable, omissions: Sequence[Omission]) -> str:
     )
 
 
-def _on_resamples(ranking: RankingTable, found: Resampled | None) -> str:
+def _on_resamples(ranking: RankingTable, found: Resampled | None, drawn: str) -> str:
     if found is None:
         return (
             "Without per-sample values or intervals for every variant nothing can be said of how "
@@ -78,7 +80,7 @@ def _on_resamples(ranking: RankingTable, found: Resampled | None) -> str:
         )
     names = [r.variant for r in ranking.ranked]
     text = (
-        f"In {_share(1 - found.first_lost)} of {found.draws:,} resamples of the test samples "
+        f"In {_share(1 - found.first_lost)} of {found.draws:,} {drawn} "
         f"{names[0]} has the lowest average rank, alone or with others"
     )
     if found.order_changed is not None:
