@@ -65,7 +65,7 @@ def cost_growth(results: SuiteResults, pairs: Sequence[Pair]) -> Part:
         heading,
         paragraphs=tuple(cost_curve_sentences(results, pairs)),
         figures=(*ratio, *macs),
-        tables=(table,) if table else (),
+        parts=(Part("Ratios pair by pair", tables=(table,) if table else (), folded=True),),
     )
 
 

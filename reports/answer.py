@@ -15,7 +15,7 @@ from reports.pairs import Pair
 from reports.ranking import RankedVariant, RankingTable
 from reports.table import RunInfo
 
-_STEPS_SHOWN = 2
+_STEPS_SHOWN = 2  # of more than these, only the first
 
 
 def answer(
@@ -78,9 +78,8 @@ def _with_interval(ranked: RankedVariant) -> str:
 def _versions(ranking: RankingTable, pairs: Sequence[Pair]) -> list[Statement]:
     """One paragraph per step from version to version, all sizes together."""
     groups = version_groups(pairs, ranking)
-    shown = [
-        decision(*names, group, ranking) for names, group in list(groups.items())[:_STEPS_SHOWN]
-    ]
+    told = list(groups.items())[: _STEPS_SHOWN if len(groups) <= _STEPS_SHOWN else 1]
+    shown = [decision(*names, group, ranking) for names, group in told]
     left = len(groups) - len(shown)
     if left > 0:
         steps = words.number(left, "further step")

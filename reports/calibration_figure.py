@@ -12,7 +12,7 @@ import altair as alt
 
 from reports import words
 from reports.calibration import Calibration
-from reports.look import INK, MUTED, WIDE, Cast, Frame, Spec, finished, title_of
+from reports.look import INK, MUTED, WIDE, Cast, Frame, Spec, finished, subject, title_of
 from reports.marks import LABEL_SIZE, Layer, inline
 from reports.ranking import RankingTable
 from reports.table import SuiteResults
@@ -56,7 +56,9 @@ def reliability_chart(
     chart = layers.properties(width=side, height=side).facet(
         facet=facet, columns=columns, data=inline(rows)
     )
-    heading = title_of("Reliability: accuracy at a confidence", ranking, frame)
+    heading = title_of(
+        "Reliability: accuracy at a confidence", ranking, frame, subject(results, ranking)
+    )
     return finished(chart.properties(title=heading), frame)
 
 

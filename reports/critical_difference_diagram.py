@@ -22,7 +22,7 @@ from reports.critical_difference import (
     too_few_tasks,
 )
 from reports.labels import cut_to_width, pushed_apart, text_width
-from reports.look import INK, MUTED, WARNING, WIDE, Cast, Frame, Spec, finished, title_of
+from reports.look import INK, MUTED, WARNING, WIDE, Cast, Frame, Spec, finished, subject, title_of
 from reports.marks import Layer, marks
 from reports.ranking import RankingTable
 from reports.table import SuiteResults
@@ -47,7 +47,7 @@ def critical_difference_chart(
         layer=layers,
         width=frame.width,
         height=drawing.height,
-        title=title_of("Critical-difference diagram", ranking, frame),
+        title=title_of("Critical-difference diagram", ranking, frame, subject(results, ranking)),
     )
     return finished(chart, frame)
 

@@ -9,7 +9,7 @@ import altair as alt
 
 from reports import words
 from reports.labels import cut_to_width
-from reports.look import WIDE, Cast, Frame, Spec, finished, title_of
+from reports.look import WIDE, Cast, Frame, Spec, finished, subject, title_of
 from reports.marks import LABEL_SIZE, marks, row_labels
 from reports.ranking import RankingTable
 from reports.stability import Omission, without_each_task
@@ -62,7 +62,9 @@ def sensitivity_chart(
         layer=layers,
         width=170 if frame.is_narrow else frame.width - 180,
         height=max(60, _ROW * len(names)),
-        title=title_of("Average rank without any one task", ranking, frame),
+        title=title_of(
+            "Average rank without any one task", ranking, frame, subject(results, ranking)
+        ),
     )
     return finished(chart, frame)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from reports import words
 from reports.line_panels import Line, Panel, Style, line_panels
-from reports.look import INK, MUTED, WIDE, Cast, Frame, Spec, finished, title_of
+from reports.look import INK, MUTED, WIDE, Cast, Frame, Spec, finished, subject, title_of
 from reports.marks import Layer, inline
 from reports.ranking import RankingTable
 from reports.resampling import Floats
@@ -54,7 +54,7 @@ def tuning_chart(
     if not panels:
         return None
     style = Style("Best validation score so far", shared=False, steps=True)
-    heading = title_of("Progress of the tuning", ranking, frame)
+    heading = title_of("Progress of the tuning", ranking, frame, subject(results, ranking))
     return line_panels(panels, style, cast.colour(names), heading, frame)
 
 
@@ -129,7 +129,7 @@ def chosen_chart(
         width=200 if frame.is_narrow else 300, height=200 if frame.is_narrow else 220
     )
     chart = chart.facet(facet=facet, columns=columns, data=inline(rows))
-    heading = title_of("What the tuning chose", ranking, frame)
+    heading = title_of("What the tuning chose", ranking, frame, subject(results, ranking))
     return finished(chart.properties(title=heading), frame)
 
 
