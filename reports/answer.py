@@ -9,23 +9,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports import words
-from reports.pairs import Difference, Pair
+from reports.decision import decision, schemes, version_groups
+from reports.document import Statement
+from reports.pairs import Pair
 from reports.ranking import RankedVariant, RankingTable
-from reports.table import RunInfo, TaskInfo
+from reports.table import RunInfo
+
+_STEPS_SHOWN = 2  # of more than these, only the first
 
 
-def answer(ranking: RankingTable, pairs: Sequence[Pair]) -> list[str]:
-    """Two to four sentences: who ranks first, what later versions and other schemes change."""
-    return [
-        sentence
-        for sentence in (
-            _first_place(ranking),
-            *_versions(ranking, pairs),
-            _schemes(ranking, pairs),
-            _limits(ranking),
-        )
-        if sentence
+def answer(
+    ranking: RankingTable, pairs: Sequence[Pair], sensitivity: Sequence[str] = ()
+) -> list[Statement]:
+    """What a later version changes, who ranks first, how firm the order is, what limits it.
+
+    ``sensitivity`` is what leaving out tasks or samples shows, said by its own analysis.
+    """
+    statements = [
+        *_versions(ranking, pairs),
+        Statement("First place", _first_place(ranking)),
+        Statement("Stability", " ".join(sensitivity)),
+        schemes(pairs, ranking),
+        Statement("Limits", _limits(ranking)),
     ]
+    return [found for found in statements if found and found.text]
 
 
 def _first_place(ranking: RankingTable) -> str:
@@ -68,75 +75,17 @@ def _with_interval(ranked: RankedVariant) -> str:
     return f"{words.rank_text(ranked.average_rank)}, 95% interval {spread}"
 
 
-def _versions(ranking: RankingTable, pairs: Sequence[Pair]) -> list[str]:
-    """One sentence per pair of versions, all sizes together."""
-    mine = [p for p in pairs if p.kind == "version" and p.tier in ranking.tiers]
-    found: dict[tuple[str, str], list[Pair]] = {}
-    for pair in mine:
-        found.setdefault((_version(pair.reference), _version(pair.candidate)), []).append(pair)
-    return [_version_sentence(*names, group, ranking) for names, group in found.items()]
-
-
-def _version_sentence(
-    reference: str, candidate: str, pairs: Sequence[Pair], ranking: RankingTable
-) -> str:
-    return f"Against {reference}, {candidate}{_needs(pairs)}; {_outcome(pairs, ranking)}"
-
-
-def _needs(pairs: Sequence[Pair]) -> str:
-    """The cost of a later version, all sizes together, as briefly as the numbers allow."""
-    costs = {p.size: words.cost_change(p.macs_ratio) for p in pairs if p.macs_ratio}
-    if not costs:
-        return ""
-    if len(set(costs.values())) == 1:
-        sizes = "" if len(costs) == 1 else " at every size"
-        return f" needs {next(iter(costs.values()))}{sizes}"
-    if all(text.endswith(" fewer MACs") for text in costs.values()):
-        short = [f"{text.removesuffix(' fewer MACs')} ({size})" for size, text in costs.items()]
-        return f" needs {words.listed(short)} fewer MACs"
-    return f" needs {words.listed([f'{text} ({size})' for size, text in costs.items()])}"
-
-
-def _schemes(ranking: RankingTable, pairs: Sequence[Pair]) -> str:
-    mine = [p for p in pairs if p.kind == "scheme" and p.tier in ranking.tiers]
-    if not mine:
-        return ""
-    costs = [f"{p.candidate} needs {words.cost_change(p.macs_ratio)}" for p in mine if p.macs_ratio]
-    lead = f" {words.listed(costs, 3)};" if costs else ""
-    return f"With another token scheme on the same version,{lead} {_outcome(mine, ranking)}"
-
-
-def _outcome(pairs: Sequence[Pair], ranking: RankingTable) -> str:
-    """Wins and losses over all pairs and the ranking's tasks, as a clause with a full stop."""
-    tasks = {task.name: task for task in ranking.tasks}
-    all_found = [(p, d) for p in pairs for d in p.differences if d.task in tasks]
-    if not all_found:
-        return "they share no task to compare scores on."
-    if any(d.verdict == "no interval" for _, d in all_found):
-        return "without per-sample predictions, score differences have no interval."
-    worse = [f"{p.size} on {d.task}" for p, d in all_found if d.verdict == "worse"]
-    better = sum(d.verdict == "better" for _, d in all_found)
-    even = [(tasks[d.task], d) for _, d in all_found if d.verdict == "not separated"]
-    n = words.number(len(all_found), "paired score comparison")
-    if len(even) == len(all_found):
-        return f"in {n}, no difference is separated from zero{_allows(even)}."
-    parts = [f"worse in {len(worse)} ({words.listed(worse, 4)})" if worse else "worse in none"]
-    if better:
-        parts.append(f"better in {better}")
-    if even:
-        parts.append(f"not separated in {len(even)}{_allows(even)}")
-    return f"in {n}, it scores {words.listed(parts)}."
-
-
-def _allows(even: Sequence[tuple[TaskInfo, Difference]]) -> str:
-    """How much worse the candidate may still be, where nothing is separated."""
-    losses = [
-        -d.interval.low if task.higher_is_better else d.interval.high
-        for task, d in even
-        if d.interval
-    ]
-    worst = max(losses, default=0.0)
-    return f" (a loss of up to {words.score(worst)} is not excluded)" if worst > 0 else ""
+def _versions(ranking: RankingTable, pairs: Sequence[Pair]) -> list[Statement]:
+    """One paragraph per step from version to version, all sizes together."""
+    groups = version_groups(pairs, ranking)
+    told = list(groups.items())[: _STEPS_SHOWN if len(groups) <= _STEPS_SHOWN else 1]
+    shown = [decision(*names, group, ranking) for names, group in told]
+    left = len(groups) - len(shown)
+    if left > 0:
+        steps = words.number(left, "further step")
+        text = f"{steps} from version to version, with no more losses, below: Side by side."
+        shown.append(Statement("Other versions", text))
+    return shown
 
 
 def _limits(ranking: RankingTable) -> str:
@@ -153,11 +102,6 @@ def _limits(ranking: RankingTable) -> str:
     if "study" in ranking.tiers:
         return "The weights were trained small-scale: this order need not hold for published ones."
     return ""
-
-
-def _version(variant: str) -> str:
-    """``olmoearth-v1.1-nano`` is of ``olmoearth-v1.1``."""
-    return variant.partition(":")[0].rpartition("-")[0]
 
 
 def caveats(run: RunInfo, rankings: Sequence[RankingTable]) -> list[str]:

@@ -11,34 +11,73 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import altair as alt
 
 from reports import words
+from reports.descriptions import described, silent
 from reports.labels import Box, Placed, place_labels, side_by_side, text_width
-from reports.look import INK, MUTED, PAPER, WIDE, Cast, Frame, Spec, finished, title_of
+from reports.look import (
+    INK,
+    MUTED,
+    PAPER,
+    WIDE,
+    Cast,
+    Frame,
+    Spec,
+    finished,
+    subject,
+    title_of,
+)
+from reports.marks import LABEL_SIZE, Layer, marks
 from reports.ranking import RankedVariant, RankingTable
 from reports.resampling import Interval
 from reports.table import SuiteResults
 
-SCHEME_SHAPES = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down")
-LABEL_SIZE = 11
-Layer = Any  # what Altair's marks and encodings return, untyped
 _RADIUS = 6.0
 
 
 @dataclass(frozen=True)
+class CostAxis:
+    """Which cost the x-axis shows: one counter's only, never two on one axis."""
+
+    column: str  # of the variants' table
+    unit: str  # what follows a number
+    name: str
+    caption: str
+
+
+MACS = CostAxis("macs", "MACs", "MACs", "MACs per sample, attention included")
+PUBLISHED = CostAxis(
+    "published_gflops",
+    "GFLOPs as published",
+    "published GFLOPs",
+    "GFLOPs as published (source's own counter)",
+)
+
+
+@dataclass(frozen=True)
 class Point:
-    """One variant in the cost-rank figure."""
+    """One variant in the cost-rank figure; ``cost`` is in the axis' unit."""
 
     variant: str
     label: str
     version: str
     scheme: str
-    macs: float
+    cost: float
     ranked: RankedVariant
     on_front: bool
+
+
+def cost_axis(results: SuiteResults, ranking: RankingTable) -> CostAxis | None:
+    """MACs where any ranked variant has them; else published GFLOPs, if all have those."""
+    rows = {row["variant"]: row for row in results.variants.to_dicts()}
+    mine = [rows[r.variant] for r in ranking.ranked]
+    if any(row["macs"] is not None for row in mine):
+        return MACS
+    if mine and all(row["published_gflops"] is not None for row in mine):
+        return PUBLISHED
+    return None
 
 
 def pareto_front(costs: Mapping[str, float], ranks: Mapping[str, float]) -> set[str]:
@@ -56,60 +95,65 @@ def pareto_front(costs: Mapping[str, float], ranks: Mapping[str, float]) -> set[
 
 
 def points_of(results: SuiteResults, ranking: RankingTable) -> list[Point]:
-    """The complete variants whose MACs are known, cheapest first."""
+    """The complete variants whose cost is known, cheapest first."""
+    axis = cost_axis(results, ranking)
+    if axis is None:
+        return []
     cast = Cast.of(results)
     rows = {row["variant"]: row for row in results.variants.to_dicts()}
-    known = [r for r in ranking.ranked if rows[r.variant]["macs"] is not None]
-    costs = {r.variant: float(rows[r.variant]["macs"]) for r in known}
+    known = [r for r in ranking.ranked if rows[r.variant][axis.column] is not None]
+    costs = {r.variant: float(rows[r.variant][axis.column]) for r in known}
     front = pareto_front(costs, {r.variant: r.average_rank for r in known})
     points = [
         Point(
             r.variant,
             cast.labels[r.variant] + ("" if costs[r.variant] > 0 else " (no MACs)"),
             cast.versions[r.variant],
-            rows[r.variant]["scheme"],
+            cast.schemes[r.variant],
             costs[r.variant],
             r,
             r.variant in front,
         )
         for r in known
     ]
-    return sorted(points, key=lambda p: (p.macs, p.ranked.average_rank, p.variant))
+    return sorted(points, key=lambda p: (p.cost, p.ranked.average_rank, p.variant))
 
 
 def cost_rank_chart(
     results: SuiteResults, ranking: RankingTable, frame: Frame = WIDE
 ) -> Spec | None:
-    """MACs on a log x-axis, average rank on an inverted y-axis, Pareto front, intervals.
+    """Cost on a log x-axis, average rank on an inverted y-axis, Pareto front, intervals.
 
     ``None`` when no complete variant has a known cost.
     """
-    points = points_of(results, ranking)
-    if not points:
+    points, axis = points_of(results, ranking), cost_axis(results, ranking)
+    if not points or axis is None:
         return None
     plane = _Plane.around(points, frame)
     spots = _spots(points, plane)
     placed = _place(points, spots, plane)
-    colour = Cast.of(results).colour([p.variant for p in points])
+    cast, names = Cast.of(results), [p.variant for p in points]
+    colour = cast.colour(names)
     layers = [
         _front_layer(points, spots, plane),
         _whisker_layer(points, spots, plane).encode(color=colour),
-        _leader_layer(spots, placed, plane),
-        _point_layer(points, spots, plane).encode(color=colour),
+        _leader_layer(points, spots, placed, plane),
+        _point_layer(points, spots, plane, axis).encode(color=colour, shape=cast.shape(names)),
         _label_layer(points, placed, plane),
     ]
     tasks = words.number(len(ranking.tasks), "task")
     bars = " (bars: 95% interval)" if ranking.draws is not None and not frame.is_narrow else ""
     log = "" if frame.is_narrow else " (log scale)"
-    x = alt.X("macs:Q", scale=plane.x_scale, axis=alt.Axis(values=plane.x_ticks, format="~s"))
+    x = alt.X("cost:Q", scale=plane.x_scale, axis=alt.Axis(values=plane.x_ticks, format="~s"))
     y = alt.Y("rank:Q", scale=plane.y_scale, axis=alt.Axis(values=plane.y_ticks, format="~r"))
-    x = x.title(f"MACs per sample, attention included{log}")
+    x = x.title(f"{axis.caption}{log}")
     y = y.title(f"Average rank over {tasks}, 1 is best{bars}")
+    title = title_of("Average rank against cost", ranking, frame, subject(results, ranking))
     chart = alt.LayerChart(
         layer=[layer.encode(x=x, y=y) for layer in layers],
         width=frame.width,
         height=frame.height,
-        title=title_of("Average rank against cost", ranking, frame),
+        title=title,
     )
     return finished(chart, frame)
 
@@ -119,16 +163,16 @@ class _Plane:
     """The two axes: data to pixels and back."""
 
     frame: Frame
-    macs: tuple[float, float]
+    costs: tuple[float, float]
     ranks: tuple[float, float]  # top, bottom
 
     @classmethod
     def around(cls, points: Sequence[Point], frame: Frame) -> _Plane:
-        costs = [p.macs for p in points if p.macs > 0] or [1e6]
+        costs = [p.cost for p in points if p.cost > 0] or [1e6]
         low, high = math.log10(min(costs)), math.log10(max(costs))
         pad = max(0.14 * (high - low), 0.25)
         # A variant without MACs (plain statistics) stands at the left edge of a log axis.
-        left = low - pad * (2 if any(p.macs <= 0 for p in points) else 1)
+        left = low - pad * (2 if any(p.cost <= 0 for p in points) else 1)
         ends = [p.ranked.average_rank for p in points]
         for p in points:
             if p.ranked.interval:
@@ -139,7 +183,7 @@ class _Plane:
 
     @property
     def x_scale(self) -> alt.Scale:
-        return alt.Scale(type="log", domain=list(self.macs), nice=False)
+        return alt.Scale(type="log", domain=list(self.costs), nice=False)
 
     @property
     def y_scale(self) -> alt.Scale:
@@ -147,11 +191,11 @@ class _Plane:
 
     @property
     def x_ticks(self) -> list[float]:
-        low, high = (math.log10(v) for v in self.macs)
+        low, high = (math.log10(v) for v in self.costs)
         steps = (1, 2, 5) if high - low < 2.2 else (1,)
         exponents = range(math.floor(low), math.ceil(high) + 1)
         ticks = [step * 10.0**e for e in exponents for step in steps]
-        return [t for t in ticks if self.macs[0] <= t <= self.macs[1]]
+        return [t for t in ticks if self.costs[0] <= t <= self.costs[1]]
 
     @property
     def y_ticks(self) -> list[float]:
@@ -159,16 +203,16 @@ class _Plane:
         step = 0.5 if last <= 3 else max(1, math.ceil(last / 10))
         return [t for t in (1 + step * i for i in range(40)) if t <= self.ranks[1]]
 
-    def pixel(self, macs: float, rank: float) -> tuple[float, float]:
-        low, high = (math.log10(v) for v in self.macs)
-        along = 0.03 if macs <= 0 else (math.log10(macs) - low) / (high - low)
+    def pixel(self, cost: float, rank: float) -> tuple[float, float]:
+        low, high = (math.log10(v) for v in self.costs)
+        along = 0.03 if cost <= 0 else (math.log10(cost) - low) / (high - low)
         down = (rank - self.ranks[0]) / (self.ranks[1] - self.ranks[0])
         return along * self.frame.width, down * self.frame.height
 
     def data(self, x: float, y: float) -> tuple[float, float]:
-        low, high = (math.log10(v) for v in self.macs)
-        macs = 10 ** (low + x / self.frame.width * (high - low))
-        return macs, self.ranks[0] + y / self.frame.height * (self.ranks[1] - self.ranks[0])
+        low, high = (math.log10(v) for v in self.costs)
+        cost = 10 ** (low + x / self.frame.width * (high - low))
+        return cost, self.ranks[0] + y / self.frame.height * (self.ranks[1] - self.ranks[0])
 
 
 Spot = tuple[float, float]
@@ -182,15 +226,15 @@ def _spots(points: Sequence[Point], plane: _Plane) -> list[Spot]:
     """
     boxes = []
     for p in points:
-        x, y = plane.pixel(p.macs, p.ranked.average_rank)
+        x, y = plane.pixel(p.cost, p.ranked.average_rank)
         ends = [y - _RADIUS, y + _RADIUS]
         if p.ranked.interval:
             ends += [
-                plane.pixel(p.macs, r)[1] for r in (p.ranked.interval.low, p.ranked.interval.high)
+                plane.pixel(p.cost, r)[1] for r in (p.ranked.interval.low, p.ranked.interval.high)
             ]
         boxes.append(Box(x, min(ends), x, max(ends)))
     return [
-        (x, plane.pixel(p.macs, p.ranked.average_rank)[1])
+        (x, plane.pixel(p.cost, p.ranked.average_rank)[1])
         for p, x in zip(points, side_by_side(boxes, 2 * _RADIUS), strict=True)
     ]
 
@@ -216,58 +260,54 @@ def _place(points: Sequence[Point], spots: Sequence[Spot], plane: _Plane) -> lis
     return place_labels(spots, sizes, area, lines, _RADIUS)
 
 
-def about(point: Point) -> str:
+def about(point: Point, axis: CostAxis = MACS) -> str:
     """One line on a point: what hovering shows and what a screen reader says."""
     spread = point.ranked.interval
     bounds = f" (95%: {words.spans(spread, 'rank')})" if spread else ""
-    return (
-        f"{words.clip(point.variant, 80)}: average rank "
-        f"{words.rank_text(point.ranked.average_rank)}{bounds}, "
-        f"{words.quantity(point.macs)} MACs, scheme {words.clip(point.scheme, 40)}"
+    return described(
+        point.variant,
+        f"average rank {words.rank_text(point.ranked.average_rank)}{bounds}, "
+        f"{words.quantity(point.cost)} {axis.unit}, scheme {point.scheme}",
     )
 
 
-def _point_layer(points: Sequence[Point], spots: Sequence[Spot], plane: _Plane) -> Layer:
-    schemes = sorted({p.scheme for p in points})
-    shapes = [SCHEME_SHAPES[i % len(SCHEME_SHAPES)] for i in range(len(schemes))]
+def _point_layer(
+    points: Sequence[Point], spots: Sequence[Spot], plane: _Plane, axis: CostAxis
+) -> Layer:
     rows = [
         {
-            "macs": plane.data(*spot)[0],
+            "cost": plane.data(*spot)[0],
             "rank": p.ranked.average_rank,
             "version": p.version,
             "scheme": p.scheme,
-            "about": about(p),
+            "about": about(p, axis),
         }
         for p, spot in zip(points, spots, strict=True)
     ]
-    return (
-        _layer(rows)
-        .mark_point(filled=True, size=105, opacity=1, stroke=PAPER, strokeWidth=1)
-        .encode(
-            shape=alt.Shape("scheme:N", title="Token scheme").scale(domain=schemes, range=shapes),
-            description="about:N",
-        )
-    )
+    mark = marks(rows).mark_point(filled=True, size=105, opacity=1, stroke=PAPER, strokeWidth=1)
+    return mark.encode(description="about:N")
 
 
 def _whisker_layer(points: Sequence[Point], spots: Sequence[Spot], plane: _Plane) -> Layer:
     rows = [
         {
-            "macs": plane.data(*spot)[0],
+            "cost": plane.data(*spot)[0],
             "rank": p.ranked.interval.low,
             "high": p.ranked.interval.high,
             "version": p.version,
+            "about": silent(p.variant),
         }
         for p, spot in zip(points, spots, strict=True)
         if p.ranked.interval
     ]
-    return _layer(rows).mark_rule(strokeWidth=2, opacity=0.5, aria=False).encode(y2="high:Q")
+    mark = marks(rows).mark_rule(strokeWidth=2, opacity=0.5)
+    return mark.encode(y2="high:Q", description="about:N")
 
 
 def _front_layer(points: Sequence[Point], spots: Sequence[Spot], plane: _Plane) -> Layer:
     front = [plane.data(*spot) for spot in _front_path(points, spots, plane)]
-    rows = [{"macs": macs, "rank": rank} for macs, rank in front]
-    return _layer(rows).mark_line(
+    rows = [{"cost": cost, "rank": rank} for cost, rank in front]
+    return marks(rows).mark_line(
         interpolate="step-after", color=MUTED, strokeWidth=1.5, strokeDash=[5, 3], aria=False
     )
 
@@ -278,26 +318,24 @@ def _front_path(points: Sequence[Point], spots: Sequence[Spot], plane: _Plane) -
     return [*front, (plane.frame.width, front[-1][1])] if front else []
 
 
-def _leader_layer(spots: Sequence[Spot], placed: Sequence[Placed], plane: _Plane) -> Layer:
+def _leader_layer(
+    points: Sequence[Point], spots: Sequence[Spot], placed: Sequence[Placed], plane: _Plane
+) -> Layer:
     rows = []
-    for spot, place in zip(spots, placed, strict=True):
+    for point, spot, place in zip(points, spots, placed, strict=True):
         if place.leader:
-            (macs, rank), (macs2, rank2) = plane.data(*spot), plane.data(*place.leader)
-            rows.append({"macs": macs, "rank": rank, "macs2": macs2, "rank2": rank2})
-    mark = _layer(rows).mark_rule(color=INK, strokeWidth=0.7, opacity=0.7, aria=False)
-    return mark.encode(x2="macs2:Q", y2="rank2:Q")
+            (cost, rank), (cost2, rank2) = plane.data(*spot), plane.data(*place.leader)
+            ends = {"cost": cost, "rank": rank, "cost2": cost2, "rank2": rank2}
+            rows.append({**ends, "about": silent(point.variant)})
+    mark = marks(rows).mark_rule(color=INK, strokeWidth=0.7, opacity=0.7)
+    return mark.encode(x2="cost2:Q", y2="rank2:Q", description="about:N")
 
 
 def _label_layer(points: Sequence[Point], placed: Sequence[Placed], plane: _Plane) -> Layer:
     rows = []
     for point, place in zip(points, placed, strict=True):
-        macs, rank = plane.data(place.x, place.y)
-        rows.append({"macs": macs, "rank": rank, "label": point.label})
-    mark = _layer(rows).mark_text(
-        align="center", baseline="middle", fontSize=LABEL_SIZE, color=INK, aria=False
-    )
-    return mark.encode(text="label:N")
-
-
-def _layer(rows: list[dict[str, Any]]) -> Layer:
-    return alt.Chart(alt.InlineData(values=rows))
+        cost, rank = plane.data(place.x, place.y)
+        about_it = silent(point.variant)
+        rows.append({"cost": cost, "rank": rank, "label": point.label, "about": about_it})
+    mark = marks(rows).mark_text(align="center", baseline="middle", fontSize=LABEL_SIZE, color=INK)
+    return mark.encode(text="label:N", description="about:N")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import isotonic_regression
 
 Floats = npt.NDArray[np.float64]
 
@@ -55,6 +56,27 @@ def text_width(text: str, size: float) -> float:
     """A text's width in pixels in Liberation Sans, a little over rather than under."""
     widths = (_ADVANCES.get(c, 556 if c.islower() or c.isdigit() else 722) for c in text)
     return size * sum(widths) / 1000 + 2
+
+
+def cut_to_width(text: str, width: float, size: float) -> str:
+    """A text cut to so many pixels, an ellipsis marking what is gone; four letters stay."""
+    length = len(text)
+    while length > 4 and text_width(text[: length - 1] + "…", size) > width:
+        length -= 1
+    return text if text_width(text, size) <= width else text[: length - 1] + "…"
+
+
+def pushed_apart(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Ascending places on a line, moved as little as possible so that neighbours keep a gap.
+
+    They stay within (low, high); where there is no room for all, they run on beyond ``high``.
+    Least squares under an order, hence isotonic regression of what exceeds the gaps.
+    """
+    if not places:
+        return []
+    steps = gap * np.arange(len(places))
+    fitted = isotonic_regression(np.asarray(places) - steps).x
+    return [float(y) for y in np.clip(fitted, low, max(low, high - steps[-1])) + steps]
 
 
 def side_by_side(boxes: Sequence[Box], spacing: float) -> list[float]:

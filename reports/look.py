@@ -6,14 +6,14 @@ each time. It must know nothing of what a figure shows.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
-import vl_convert
 
-from reports import words
+from reports import rendering, words
 from reports.pairs import version_key
 from reports.ranking import RankingTable
 from reports.table import SuiteResults
@@ -25,10 +25,12 @@ INK, MUTED, GRID, WARNING, PAPER = "#1f2328", "#6e7781", "#e3e6ea", "#b3261e", "
 # Okabe and Ito's colours: told apart under every common colour blindness, on light and dark.
 VERSION_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6fd1")
 
+SCHEME_SHAPES = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down")
+
 Spec = dict[str, Any]
 """A Vega-Lite specification."""
 
-_VEGA_LITE = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
+VEGA_LITE = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Cast:
 
     labels: Mapping[str, str]
     versions: Mapping[str, str]
+    schemes: Mapping[str, str]
 
     @classmethod
     def of(cls, results: SuiteResults) -> Cast:
@@ -72,6 +75,7 @@ class Cast:
                 r["variant"]: words.clip(f"{'' if alone else r['family']} {r['version']}", 24)
                 for r in rows
             },
+            {r["variant"]: words.clip(r["scheme"] or words.NO_VALUE, 32) for r in rows},
         )
 
     def colour(self, variants: Sequence[str], legend: bool = True) -> alt.Color:
@@ -84,24 +88,42 @@ class Cast:
             return alt.Color("version:N", scale=scale, legend=None)
         return alt.Color("version:N", title="Version", scale=scale)
 
+    def shape(self, variants: Sequence[str]) -> alt.Shape:
+        """Shape by token scheme; a scheme keeps its shape in all figures of a report."""
+        every = sorted(set(self.schemes.values()))
+        shown = [s for s in every if s in {self.schemes[name] for name in variants}]
+        shapes = [SCHEME_SHAPES[every.index(s) % len(SCHEME_SHAPES)] for s in shown]
+        scale = alt.Scale(domain=shown, range=shapes)
+        return alt.Shape("scheme:N", title="Token scheme", scale=scale)
+
 
 def to_svg(spec: Spec) -> str:
     """Render a specification; text stays text."""
-    return str(vl_convert.vegalite_to_svg(spec, vl_version=_VEGA_LITE))
+    return rendering.to_svg(spec, VEGA_LITE)
 
 
-def to_png(svg: str) -> bytes:
-    """A rendered figure at twice its size, for print and dense screens."""
-    return bytes(vl_convert.svg_to_png(svg, scale=2))
+to_png = rendering.to_png
 
 
-def title_of(text: str, ranking: RankingTable, frame: Frame) -> alt.TitleParams:
-    """A title, and beneath it, unmissable, what kind of data and weights this is."""
+def subject(results: SuiteResults, ranking: RankingTable) -> str:
+    """What a figure is about, for its title: suite and patch size."""
+    patches = words.patches(task.patch_size for task in ranking.tasks)
+    return ", ".join(filter(None, [words.clip(results.run.suite, 40), patches]))
+
+
+def title_of(text: str, ranking: RankingTable, frame: Frame, about: str = "") -> alt.TitleParams:
+    """A title, and beneath it, unmissable, what kind of data and weights this is.
+
+    ``about`` (see `subject`) follows the title, on a line of its own where it is narrow.
+    """
     warn = not words.is_trustworthy(ranking.tiers, ranking.origin)
     state = words.status(ranking.tiers, ranking.origin)
     lines = _wrapped(state, 44 if frame.is_narrow else 100)
+    title: str | list[str] = f"{text}: {about}" if about else text
+    if frame.is_narrow and about:
+        title = [text, *_wrapped(about, 38)]
     return alt.TitleParams(
-        text,
+        title,
         subtitle=lines,
         subtitleColor=WARNING if warn else MUTED,
         subtitleFontWeight="bold" if warn else "normal",
@@ -121,25 +143,40 @@ def _wrapped(text: str, length: int) -> list[str]:
 
 def finished(chart: Any, frame: Frame) -> Spec:
     """The chart's specification, with everything set that a renderer might else choose."""
-    axis = {"labelColor": INK, "titleColor": INK, "gridColor": GRID, "domainColor": MUTED}
-    styled = (
-        chart.configure(background=PAPER, font=FONT, padding=10)
-        .configure_axis(**axis, tickColor=MUTED, titleFontWeight="normal", titleFontSize=12)
-        .configure_view(stroke=None)
-        .configure_title(anchor="start", color=INK, fontSize=15, offset=12, frame="group")
-        .configure_legend(
-            orient="bottom",
-            labelColor=INK,
-            titleColor=INK,
-            columns=2 if frame.is_narrow else 5,
-            labelLimit=220,
-            symbolOpacity=1,
-            symbolStrokeWidth=0,
-        )
-    )
-    spec: Spec = styled.to_dict()
-    # Vega stacks legends on request; Altair has no word for it.
-    spec["config"]["legend"]["layout"] = {
-        "bottom": {"direction": "vertical", "anchor": "start", "margin": 10}
-    }
+    # Altair has checked each part as it was made; checking the whole again takes most of the time.
+    spec: Spec = chart.to_dict(validate=False)
+    for name, rows in spec.get("datasets", {}).items():
+        if isinstance(rows, str):  # see `reports.marks.marks`
+            spec["datasets"][name] = json.loads(rows)
+    # As plain data: Altair's own way copies the whole chart once for every line of it.
+    spec["config"] = _config(frame)
     return spec
+
+
+def _config(frame: Frame) -> Spec:
+    axis = {"labelColor": INK, "titleColor": INK, "gridColor": GRID, "domainColor": MUTED}
+    return {
+        "background": PAPER,
+        "font": FONT,
+        "padding": 10,
+        "axis": {**axis, "tickColor": MUTED, "titleFontWeight": "normal", "titleFontSize": 12},
+        "view": {"stroke": None},
+        "title": {
+            "anchor": "start",
+            "color": INK,
+            "fontSize": 15,
+            "offset": 12,
+            "frame": "group",
+        },
+        "legend": {
+            "orient": "bottom",
+            "labelColor": INK,
+            "titleColor": INK,
+            "columns": 2 if frame.is_narrow else 5,
+            "labelLimit": 220,
+            "symbolOpacity": 1,
+            "symbolStrokeWidth": 0,
+            # Vega stacks legends on request.
+            "layout": {"bottom": {"direction": "vertical", "anchor": "start", "margin": 10}},
+        },
+    }

@@ -1,200 +1,176 @@
-"""What a report says, in order: a page model that the HTML and the Markdown template share.
+"""What a report says, in order: the answer first, then what it rests on, then how and from what.
 
-Everything is a finished string here, so that the two pages cannot disagree. It must know
-nothing of HTML, Markdown or files.
+A pure function of results, rankings, pairs and draws. It must know nothing of HTML,
+Markdown or files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 
-from reports import words
-from reports.answer import answer, caveats
-from reports.pairs import Pair
-from reports.ranking import RankingTable
-from reports.table import SuiteResults
-from reports.tables import (
-    Table,
-    cost_table,
-    difference_table,
-    ranking_table,
-    task_table,
-    weights_table,
+from reports import dotplot, figures, words
+from reports.analysis_parts import (
+    calibration_part,
+    cost_growth,
+    critical_difference_part,
+    per_class_part,
+    sensitivity_part,
+    tuning_part,
 )
+from reports.answer import answer
+from reports.document import FACETS, Banner, Figure, Page, Part, anchored
+from reports.gallery import drawn
+from reports.methods import how_it_was_computed, provenance
+from reports.pairs import Pair
+from reports.predictions import predictions
+from reports.ranking import RankingTable
+from reports.sensitivity import sensitivity_sentences
+from reports.side_by_side import side_by_side
+from reports.table import SuiteResults
+from reports.tables import ranking_table, score_tables
 
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure in both widths (SVG text), its file stem, and what it shows in words.
-
-    ``narrow`` is empty where only the wide one makes sense.
-    """
-
-    stem: str
-    caption: str
-    alt: str
-    wide: str
-    narrow: str
-
-
-@dataclass(frozen=True)
-class Banner:
-    """What kind of data and weights the numbers below stand on."""
-
-    text: str
-    warn: bool
-
-
-@dataclass(frozen=True)
-class Section:
-    """One ranking: its own banner, answer, figures and table."""
-
-    heading: str
-    banner: Banner
-    sentences: tuple[str, ...]
-    figures: tuple[Figure, ...]
-    table: Table
-    incomplete: tuple[tuple[str, tuple[str, ...]], ...]
-
-
-@dataclass(frozen=True)
-class Page:
-    """The whole report. Sections stand in the order of `reports.ranking.rank`."""
-
-    title: str
-    description: str
-    sections: tuple[Section, ...]
-    costs: Table | None
-    differences: Table | None
-    not_compared: tuple[str, ...]
-    tasks: Table
-    methods: tuple[tuple[str, str], ...]
-    caveats: tuple[str, ...]
-    notes: tuple[str, ...]
-    facts: tuple[tuple[str, str], ...]
-    weights: Table
-    command: str
-    data_files: tuple[str, ...] = field(default=("results.parquet", "results.json"))
+_POINTS_ON_A_PHONE, _DOTS_ON_A_PHONE = 24, 120
 
 
 def page(
     results: SuiteResults,
     rankings: Sequence[RankingTable],
     pairs: Sequence[Pair],
-    figures: Mapping[str, Sequence[Figure]],
 ) -> Page:
-    """Put the page together; ``figures`` are by the name of their ranking."""
-    run = results.run
+    """Put the whole page together; a ranking without variants is left out."""
     shown = [r for r in rankings if r.ranked or r.incomplete]
-    sections = tuple(_section(results, r, pairs, figures.get(r.name, ())) for r in shown)
-    notes = [f"{task.name}: {note}" for task in run.tasks for note in task.notes]
-    return Page(
-        run.title or run.suite,
-        run.description,
-        sections,
-        cost_table(pairs),
-        difference_table(results, pairs),
-        _not_compared(pairs),
-        task_table(results),
-        _methods(results, shown),
-        tuple(caveats(run, shown)),
-        tuple(dict.fromkeys([*run.notes, *_merged(notes)])),
-        _facts(results),
-        weights_table(results),
-        run.command,
-    )
+
+    def label(ranking: RankingTable) -> str:
+        return _label(ranking) if len(shown) > 1 else ""
+
+    samples = predictions(results)
+    firm = {r.name: sensitivity_sentences(r, samples) for r in shown}
+    parts = [
+        part
+        for ranking in shown
+        for part in _ranking_parts(results, ranking, pairs, firm[ranking.name], label(ranking))
+    ]
+    if not shown:
+        parts.append(Part("Answer", paragraphs=("There are no variants to report on.",)))
+    parts.append(side_by_side(results, pairs, cost_growth(results, pairs)))
+    for ranking in shown:
+        parts += _stability(results, ranking, firm[ranking.name], label(ranking))
+    for ranking in shown:
+        parts.append(per_class_part(results, ranking, pairs, samples, label(ranking)))
+    for ranking in shown:
+        parts.append(calibration_part(results, ranking, pairs, samples, label(ranking)))
+        parts.append(tuning_part(results, ranking, label(ranking)))
+    parts += [how_it_was_computed(results, shown, pairs), provenance(results)]
+    run = results.run
+    return Page(run.title or run.suite, run.description, anchored(parts), _facets(results))
 
 
-def _merged(notes: Sequence[str]) -> list[str]:
-    """Notes that several tasks share, once, with all their names."""
-    tasks: dict[str, list[str]] = {}
-    for line in notes:
-        name, _, note = line.partition(": ")
-        tasks.setdefault(note, []).append(name)
-    return [f"{', '.join(names)}: {note}" for note, names in tasks.items()]
+def _facets(results: SuiteResults) -> tuple[Mapping[str, str], ...]:
+    rows = results.variants.select("variant", *FACETS).to_dicts()
+    return tuple({key: value or words.NO_VALUE for key, value in row.items()} for row in rows)
 
 
-def _section(
-    results: SuiteResults, ranking: RankingTable, pairs: Sequence[Pair], figures: Sequence[Figure]
-) -> Section:
+def _label(ranking: RankingTable) -> str:
+    return f": {ranking.origin} data, {' and '.join(ranking.tiers)} weights"
+
+
+def _ranking_parts(
+    results: SuiteResults,
+    ranking: RankingTable,
+    pairs: Sequence[Pair],
+    firm: Sequence[str],
+    label: str,
+) -> tuple[Part, Part]:
     state = words.status(ranking.tiers, ranking.origin)
-    return Section(
-        f"{ranking.origin.capitalize()} data, {' and '.join(ranking.tiers)} weights",
-        Banner(state, not words.is_trustworthy(ranking.tiers, ranking.origin)),
-        tuple(answer(ranking, pairs)),
-        tuple(figures),
-        ranking_table(results, ranking),
-        tuple((i.variant, i.lacks) for i in ranking.incomplete),
-    )
-
-
-def _not_compared(pairs: Sequence[Pair]) -> tuple[str, ...]:
-    return tuple(
-        f"{p.candidate} against {p.reference}: {words.listed(p.not_compared)}"
-        for p in pairs
-        if p.not_compared
-    )
-
-
-def _methods(
-    results: SuiteResults, rankings: Sequence[RankingTable]
-) -> tuple[tuple[str, str], ...]:
-    run = results.run
-    draws = max((r.resamples for r in rankings), default=0)
-    seeds = f"{words.number(len(run.seeds), 'seed')} ({words.listed([str(s) for s in run.seeds])})"
-    separate = (
-        "Tiers of weights are ranked together because the suite says so"
-        if run.mix_tiers
-        else "Variants of different weight tiers are never ranked together"
-    )
-    resampling = (
-        f"Test samples of each task and the seeds are drawn with replacement, {draws:,} times; "
-        "every variant sees the same draws, so differences are paired. Intervals are the central "
-        "95% of the draws. A difference counts as better or worse when its interval excludes "
-        "zero; not separated does not mean equal."
-        if draws
-        else "The results hold no per-sample values, so ranks and differences have no interval."
+    warn = not words.is_trustworthy(ranking.tiers, ranking.origin)
+    lacking = Part(
+        "Incomplete variants: no average rank",
+        bullets=tuple(f"{i.variant} lacks {'; '.join(i.lacks)}" for i in ranking.incomplete),
     )
     return (
-        (
-            "Average rank",
-            "Within each task, variants are ranked by their score averaged over seeds; 1 is best "
-            "and ties share the mean rank. The average over tasks is the average rank. Only "
-            "variants with a result for every task and seed take part; incomplete ones are shown "
-            f"without a rank, and nothing is imputed. {separate}; tasks on real and on simulated "
-            "data never are.",
+        Part(
+            f"Answer{label}",
+            banner=Banner(state, warn),
+            answer=tuple(answer(ranking, pairs, firm[:2])),
+            paragraphs=_without_cost(results, ranking),
+            figures=_cost_rank(results, ranking),
         ),
-        ("Intervals", resampling),
-        (
-            "Significance tier",
-            "Tier 1 holds the first variant and all that tie with it: those whose paired "
-            "difference in average rank from it has a 95% interval that reaches zero. Tier 2 is "
-            "formed likewise from the rest, and so on. First in: share of the draws in which "
-            "a variant has the lowest average rank.",
-        ),
-        (
-            "MACs",
-            "Multiply-accumulates of the encoder per sample, mean over the suite's tasks: patch "
-            "embedding, linear layers and attention's two products. The attention-blind count "
-            "leaves those two products out, as the counters behind most published figures did; "
-            "the share they miss grows with the number of tokens. Ratios are reference / "
-            "candidate: 2.9x reads 2.9 times fewer.",
-        ),
-        (
-            "Probes and splits",
-            f"The encoder is frozen. Probes are fitted on train, chosen on validation and scored "
-            f"once on test; {seeds}.",
+        Part(
+            f"Ranking{label}",
+            tables=(ranking_table(results, ranking),),
+            parts=(lacking, _task_scores(results, ranking)),
         ),
     )
 
 
-def _facts(results: SuiteResults) -> tuple[tuple[str, str], ...]:
-    run = results.run
-    data = {(task.dataset, task.fingerprint) for task in run.tasks}
+def _stability(
+    results: SuiteResults, ranking: RankingTable, firm: Sequence[str], label: str
+) -> tuple[Part, Part]:
+    """How far the order can be trusted: between tasks, and within them."""
     return (
-        ("Suite", f"{run.suite} (hash {run.suite_hash})"),
-        ("Code", run.git_commit or "unknown commit"),
-        *((f"Data: {name}", f"fingerprint {print_}") for name, print_ in sorted(data)),
-        ("Packages", ", ".join(f"{k} {v}" for k, v in sorted(run.versions.items()))),
+        critical_difference_part(results, ranking, label),
+        sensitivity_part(results, ranking, firm, label),
+    )
+
+
+def _without_cost(results: SuiteResults, ranking: RankingTable) -> tuple[str, ...]:
+    """Why there is no figure of rank against cost, or who is not in it."""
+    if not ranking.ranked:
+        return ()
+    axis = figures.cost_axis(results, ranking)
+    if axis is None:
+        return (
+            "Rank is not drawn against cost: the results state no cost that all variants share.",
+        )
+    absent = len(ranking.ranked) - len(figures.points_of(results, ranking))
+    if not absent:
+        return ()
+    verb = "is" if absent == 1 else "are"
+    return (
+        f"{words.number(absent, 'ranked variant')} {verb} not in the figure, for lack of "
+        f"{axis.name}.",
+    )
+
+
+def _cost_rank(results: SuiteResults, ranking: RankingTable) -> tuple[Figure, ...]:
+    axis = figures.cost_axis(results, ranking)
+    if axis is None:
+        return ()
+    whiskers = "bars are 95% intervals; " if ranking.draws is not None else ""
+    return drawn(
+        f"cost_rank_{ranking.name}",
+        lambda frame: figures.cost_rank_chart(results, ranking, frame),
+        f"{axis.caption} (log axis) against average rank (1, at the top, is best); {whiskers}"
+        "dashed: the Pareto front of all ranked variants; what lies on or below it, right of a "
+        "corner, is matched or beaten at lower cost. Variants of equal cost are drawn side by "
+        "side. Colour: version; shape: token scheme.",
+        f"Scatter plot of average rank against {axis.name}. "
+        f"{words.status(ranking.tiers, ranking.origin)}.",
+        fits_a_phone=len(ranking.ranked) <= _POINTS_ON_A_PHONE,
+    )
+
+
+def _task_scores(results: SuiteResults, ranking: RankingTable) -> Part:
+    rows = len(ranking.ranked) + len(ranking.incomplete)
+    bars = " with its 95% interval" if ranking.draws is not None else ""
+    paired = "Overlapping intervals do not mean a tie: differences are paired. " if bars else ""
+    shared = "Panels of one metric share their axis. " if dotplot.shares_an_axis(ranking) else ""
+    blocks = dotplot.blocks(ranking)
+    drawings = [
+        drawn(
+            f"task_scores_{ranking.name}" + (f"_{n}" if len(blocks) > 1 else ""),
+            partial(dotplot.task_scores_chart, results, ranking, tasks=block),
+            f"Score of each variant on each task{bars}, in the order of the average rank. {shared}"
+            f"{paired}Colour: version; shape: token scheme.",
+            f"Dot plots of the scores per task. {words.status(ranking.tiers, ranking.origin)}.",
+            fits_a_phone=rows * len(ranking.tasks) <= _DOTS_ON_A_PHONE,
+        )
+        for n, block in enumerate(blocks, start=1)
+    ]
+    return Part(
+        "Scores per task",
+        figures=tuple(figure for figures in drawings for figure in figures),
+        tables=score_tables(ranking),
+        folded=len(blocks) > 1,
     )

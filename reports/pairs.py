@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from reports.resampling import Interval, TaskScores, bootstrap, interval, shared_tasks
+from reports.significance import ALPHA, bootstrap_p_value, holm, mcnemar
 from reports.table import SuiteResults
 
 Kind = Literal["version", "scheme", "recipe"]
+Hits = npt.NDArray[np.bool_]
 Verdict = Literal["worse", "not separated", "better", "no interval"]
+Test = Literal["McNemar", "paired bootstrap", "unpaired draws", "none"]
 VERDICT_ORDER: tuple[Verdict, ...] = ("worse", "not separated", "no interval", "better")
 
 
@@ -24,8 +30,10 @@ VERDICT_ORDER: tuple[Verdict, ...] = ("worse", "not separated", "no interval", "
 class Difference:
     """Candidate minus reference on one task, in the metric's own units.
 
-    ``interval`` is the paired 95% bootstrap interval. The verdict reads it in the metric's
-    direction: worse or better when it excludes zero.
+    ``interval`` is the 95% bootstrap interval, paired where both variants have per-sample
+    values. The verdict reads it in the metric's direction: worse or better when it excludes
+    zero. ``p_value`` is that of ``test``, two-sided: McNemar's on hits and misses of one seed,
+    else from the bootstrap draws. ``p_adjusted`` is Holm's over the tasks of the pair.
     """
 
     task: str
@@ -34,6 +42,14 @@ class Difference:
     value: float
     interval: Interval | None
     verdict: Verdict
+    test: Test = "none"
+    p_value: float | None = None
+    p_adjusted: float | None = None
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the difference stands after correction for the number of tasks."""
+        return self.p_adjusted is not None and self.p_adjusted < ALPHA
 
 
 @dataclass(frozen=True)
@@ -41,8 +57,9 @@ class Pair:
     """A candidate variant against its reference, same family, size and tier.
 
     Ratios are reference / candidate: 2.9 reads "2.9 times fewer". ``macs_ratio_blind``
-    leaves attention's two products out, as counters that never saw them do. A ratio is
-    ``None`` when a cost is unknown. ``differences`` has the worst first.
+    leaves attention's two products out, as counters that never saw them do;
+    ``published_ratio`` is that of the GFLOPs an imported table states. A ratio is ``None`` when
+    a cost is unknown. ``differences`` has the worst first.
     """
 
     kind: Kind
@@ -55,6 +72,12 @@ class Pair:
     macs_ratio_blind: float | None
     differences: tuple[Difference, ...]
     not_compared: tuple[str, ...]
+    published_ratio: float | None = None
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether every difference is taken sample by sample (published scores cannot be)."""
+        return all(d.test in ("McNemar", "paired bootstrap") for d in self.differences)
 
     def count(self, verdict: Verdict) -> int:
         """Number of tasks with this verdict."""
@@ -129,7 +152,7 @@ def _pair(
 ) -> Pair:
     names = reference["variant"], candidate["variant"]
     shared = shared_tasks(scores, *names)
-    differences = [_difference(scores[task], *names) for task in shared]
+    differences = adjusted([difference(scores[task], *names) for task in shared])
     differences.sort(key=lambda d: VERDICT_ORDER.index(d.verdict))
     return Pair(
         kind,
@@ -141,6 +164,7 @@ def _pair(
         _ratio(_blind(reference), _blind(candidate)),
         tuple(differences),
         tuple(task for task in scores if task not in shared),
+        _ratio(reference["published_gflops"], candidate["published_gflops"]),
     )
 
 
@@ -154,16 +178,44 @@ def _ratio(reference: float | None, candidate: float | None) -> float | None:
     return float(reference / candidate) if reference and candidate else None
 
 
-def _difference(task: TaskScores, reference: str, candidate: str) -> Difference:
+def adjusted(differences: Sequence[Difference]) -> list[Difference]:
+    """The same differences with Holm's p-values over those that have one, in the order given."""
+    tested = [i for i, d in enumerate(differences) if d.p_value is not None]
+    corrected = holm([p for d in differences if (p := d.p_value) is not None])
+    found = list(differences)
+    for i, p_value in zip(tested, corrected, strict=True):
+        found[i] = replace(found[i], p_adjusted=p_value)
+    return found
+
+
+def difference(task: TaskScores, reference: str, candidate: str) -> Difference:
+    """One task's difference, tested but not yet corrected for other tasks (see `adjusted`)."""
     r, c = task.columns((reference, candidate))
-    drawn = None if task.draws is None else interval(task.draws[:, c] - task.draws[:, r])
+    drawn = None if task.draws is None else task.draws[:, c] - task.draws[:, r]
+    spread = None if drawn is None else interval(drawn)
+    test: Test = "none"
+    p_value = None
+    if task.hits is not None and task.sampled[r] and task.sampled[c]:
+        test, p_value = "McNemar", _mcnemar(task.hits[r], task.hits[c])
+    elif drawn is not None:
+        paired = task.sampled[r] and task.sampled[c]
+        test = "paired bootstrap" if paired else "unpaired draws"
+        p_value = bootstrap_p_value(drawn)
     return Difference(
         task.task.name,
         float(task.point[r]),
         float(task.point[c]),
         float(task.point[c] - task.point[r]),
-        drawn,
-        _verdict(drawn, task.task.higher_is_better),
+        spread,
+        _verdict(spread, task.task.higher_is_better),
+        test,
+        p_value,
+    )
+
+
+def _mcnemar(reference: Hits, candidate: Hits) -> float:
+    return mcnemar(
+        int(np.count_nonzero(reference & ~candidate)), int(np.count_nonzero(candidate & ~reference))
     )
 
 

@@ -50,7 +50,8 @@ class TaskScores:
     ``point`` is ``[V]``; ``draws`` is ``[B, V]``, or ``None`` when a variant has neither
     per-sample values nor an interval; ``intervals`` then holds the cells' own, if there are
     any. ``sampled`` says which variants' draws come from per-sample values: only differences
-    between two of those are paired.
+    between two of those are paired. ``hits`` ``[V, S]`` says which samples a variant gets right,
+    where the values are hits and misses of one seed; ``None`` otherwise.
     """
 
     task: TaskInfo
@@ -59,6 +60,7 @@ class TaskScores:
     draws: Floats | None
     intervals: tuple[Interval | None, ...]
     sampled: tuple[bool, ...]
+    hits: npt.NDArray[np.bool_] | None = None
 
     def columns(self, names: tuple[str, ...]) -> list[int]:
         """Positions of some variants on the last axis."""
@@ -114,6 +116,7 @@ def _task_scores(
     if not names or any(not s and i is None for s, i in zip(sampled, stored, strict=True)):
         return TaskScores(task, names, point, None, stored, sampled)
     draws = np.empty((len(seed_counts), len(names)))
+    hits = None
     own = [v for v, is_sampled in enumerate(sampled) if is_sampled]
     if samples is not None and own:
         own_names = tuple(names[v] for v in own)
@@ -121,12 +124,22 @@ def _task_scores(
         _check_means(values, present, by_seed[own], own_names, task.name)
         rng = np.random.default_rng([seed, _stream(task.name)])
         draws[:, own] = _draw(values, present, seed_counts, rng)
+        hits = _hits(values, own, len(names))
     for v, (name, spread) in enumerate(zip(names, stored, strict=True)):
         if not sampled[v] and spread is not None:
             rng = np.random.default_rng([seed, _stream(task.name), _stream(name)])
             draws[:, v] = _independent_draws(float(point[v]), spread, len(draws), rng)
     intervals = tuple(interval(draws[:, v]) if sampled[v] else stored[v] for v in range(len(names)))
-    return TaskScores(task, names, point, draws, intervals, sampled)
+    return TaskScores(task, names, point, draws, intervals, sampled, hits)
+
+
+def _hits(values: Floats, own: list[int], n_variants: int) -> npt.NDArray[np.bool_] | None:
+    """Which samples each variant gets right, if all values of the only seed are 0 or 1."""
+    if values.shape[1] != 1 or not ((values == 0) | (values == 1)).all():
+        return None
+    hits = np.zeros((n_variants, values.shape[2]), dtype=np.bool_)
+    hits[own] = values[:, 0] == 1
+    return hits
 
 
 def _complete(cells: pl.DataFrame, seeds: tuple[int, ...]) -> dict[str, list[float]]:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports import words
-from reports.pairs import VERDICT_ORDER, Pair
 from reports.ranking import RankingTable, Score
-from reports.table import SuiteResults
+from reports.table import SuiteResults, TaskInfo
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,15 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
 
 
+TASKS_BESIDE_THE_RANKS = 3
+"""More tasks than this get tables of their own: a page is only so wide, on paper above all."""
+_TASKS_PER_TABLE = 5
+
+
 def ranking_table(results: SuiteResults, ranking: RankingTable) -> Table:
     """One row per variant, incomplete ones last; what a reader compares stands first."""
     rows = {row["variant"]: row for row in results.variants.to_dicts()}
+    tasks = ranking.tasks if len(ranking.tasks) <= TASKS_BESIDE_THE_RANKS else ()
     lines = []
     for r in ranking.ranked:
         spread = words.spans(r.interval, "rank") if r.interval else ""
@@ -46,30 +51,70 @@ def ranking_table(results: SuiteResults, ranking: RankingTable) -> Table:
             Cell(words.whole(r.significance_tier), r.significance_tier),
             Cell(words.percent(r.first), r.first),
         ]
-        lines.append((*head, *_row_tail(ranking, r.scores, rows[r.variant])))
+        lines.append((*head, *_row_tail(ranking, tasks, r.scores, rows[r.variant])))
     for i in ranking.incomplete:
         head = [Cell(i.variant, i.variant), Cell("incomplete", None, "muted")]
         head += [Cell(words.NO_VALUE)] * 2
-        lines.append((*head, *_row_tail(ranking, i.scores, rows[i.variant])))
-    tasks = [f"{words.clip(t.name, 40)} ({t.metric})" for t in ranking.tasks]
-    mixed = len(ranking.tiers) > 1
-    columns = ("Variant", "Average rank", "Significance tier", "First in", "MACs", *tasks)
-    last = ("Tokens", "Attention-blind MACs", "Parameters", "Scheme", *["Weights"] * mixed)
-    numeric = (False, *[True] * (len(columns) + 2), *[False] * (1 + mixed))
-    return Table((*columns, *last), numeric, tuple(lines))
+        lines.append((*head, *_row_tail(ranking, tasks, i.scores, rows[i.variant])))
+    columns = ("Variant", "Average rank", "Significance tier", "First in", "MACs")
+    last = ("Tokens", "Attention-blind MACs", "GFLOPs as published", "Parameters")
+    numeric = (False, *[True] * (len(columns) + len(tasks) + 3), False, False)
+    everything = (*columns, *_task_columns(tasks), *last, "Scheme", "Weights")
+    return without_empty_columns(Table(everything, numeric, tuple(lines)))
+
+
+def score_tables(ranking: RankingTable) -> tuple[Table, ...]:
+    """Scores of every variant, a few tasks per table; none where the ranking holds them."""
+    tasks = ranking.tasks
+    if len(tasks) <= TASKS_BESIDE_THE_RANKS:
+        return ()
+    found = {r.variant: r.scores for r in ranking.ranked}
+    found |= {i.variant: i.scores for i in ranking.incomplete}
+    blocks = [tasks[i : i + _TASKS_PER_TABLE] for i in range(0, len(tasks), _TASKS_PER_TABLE)]
+    return tuple(
+        Table(
+            ("Variant", *_task_columns(block)),
+            (False, *[True] * len(block)),
+            tuple(
+                (Cell(name, name), *_score_cells(block, scores)) for name, scores in found.items()
+            ),
+        )
+        for block in blocks
+    )
+
+
+def without_empty_columns(table: Table) -> Table:
+    """The table without the columns that have no value in any row."""
+    kept = [
+        c
+        for c in range(len(table.columns))
+        if any(row[c].text not in ("", words.NO_VALUE) for row in table.rows)
+    ]
+    return Table(
+        tuple(table.columns[c] for c in kept),
+        tuple(table.numeric[c] for c in kept),
+        tuple(tuple(row[c] for c in kept) for row in table.rows),
+    )
+
+
+def _task_columns(tasks: Sequence[TaskInfo]) -> list[str]:
+    return [f"{words.clip(t.name, 40)} ({words.clip(t.metric, 24)})" for t in tasks]
 
 
 def _row_tail(
-    ranking: RankingTable, scores: Mapping[str, Score], row: Mapping[str, Any]
+    ranking: RankingTable,
+    tasks: Sequence[TaskInfo],
+    scores: Mapping[str, Score],
+    row: Mapping[str, Any],
 ) -> list[Cell]:
     macs, *costs = _cost_cells(row)
-    weights = [Cell(row["tier"], row["tier"])] if len(ranking.tiers) > 1 else []
-    return [macs, *_score_cells(ranking, scores), *costs, *weights]
+    weights = Cell(row["tier"], row["tier"]) if len(ranking.tiers) > 1 else Cell("")
+    return [macs, *_score_cells(tasks, scores), *costs, weights]
 
 
-def _score_cells(ranking: RankingTable, scores: Mapping[str, Score]) -> list[Cell]:
+def _score_cells(tasks: Sequence[TaskInfo], scores: Mapping[str, Score]) -> list[Cell]:
     cells = []
-    for task in ranking.tasks:
+    for task in tasks:
         found = scores.get(task.name)
         if found is None:
             cells.append(Cell("missing", None, "muted"))
@@ -79,83 +124,25 @@ def _score_cells(ranking: RankingTable, scores: Mapping[str, Score]) -> list[Cel
     return cells
 
 
+def blind_macs(row: Mapping[str, Any]) -> float | None:
+    """A variant's MACs without attention's two products, if both are known."""
+    if row["macs"] is None or row["macs_attention"] is None:
+        return None
+    return float(row["macs"] - row["macs_attention"])
+
+
 def _cost_cells(row: Mapping[str, Any]) -> list[Cell]:
-    """MACs, tokens, attention-blind MACs, parameters, scheme."""
-    blind = None
-    if row["macs"] is not None and row["macs_attention"] is not None:
-        blind = row["macs"] - row["macs_attention"]
+    """MACs, tokens, attention-blind MACs, published GFLOPs, parameters, scheme."""
+    blind = blind_macs(row)
     groups = words.number(row["groups"], "group") if row["groups"] is not None else ""
     return [
         Cell(words.quantity(row["macs"]), row["macs"]),
         Cell(words.count(row["tokens"]), row["tokens"]),
         Cell(words.quantity(blind), blind),
+        Cell(words.quantity(row["published_gflops"]), row["published_gflops"]),
         Cell(words.quantity(row["params"]), row["params"]),
         Cell(row["scheme"] or words.NO_VALUE, row["scheme"], note=groups),
     ]
-
-
-def cost_table(pairs: Sequence[Pair]) -> Table | None:
-    """Every pair: how many times fewer tokens and MACs, and how its scores fare."""
-    if not pairs:
-        return None
-    columns = ("Candidate", "against", "Comparison", "Weights", "Tokens", "MACs")
-    last = ("MACs, attention-blind", "Worse", "Not separated", "Better")
-    ordered = sorted(pairs, key=lambda p: ("version", "scheme", "recipe").index(p.kind))
-    rows = tuple(
-        (
-            Cell(p.candidate, p.candidate),
-            Cell(p.reference, p.reference),
-            Cell(_KINDS[p.kind], p.kind),
-            Cell(p.tier, p.tier),
-            Cell(words.ratio(p.token_ratio), p.token_ratio),
-            Cell(words.ratio(p.macs_ratio), p.macs_ratio),
-            Cell(words.ratio(p.macs_ratio_blind), p.macs_ratio_blind),
-            Cell(str(p.count("worse")), p.count("worse"), "bad" if p.count("worse") else ""),
-            Cell(str(p.count("not separated")), p.count("not separated")),
-            Cell(str(p.count("better")), p.count("better"), "good" if p.count("better") else ""),
-        )
-        for p in ordered
-    )
-    return Table((*columns, *last), (False,) * 4 + (True,) * 6, rows)
-
-
-_KINDS = {
-    "version": "later version",
-    "scheme": "other token scheme",
-    "recipe": "same scheme, later version",
-}
-_TONES = {"worse": "bad", "better": "good"}
-
-
-def difference_table(results: SuiteResults, pairs: Sequence[Pair]) -> Table | None:
-    """Every pair on every shared task, regressions first, the largest first."""
-    origins = {task.name: task.origin for task in results.run.tasks}
-    up = {task.name: task.higher_is_better for task in results.run.tasks}
-    found = [(pair, d) for pair in pairs for d in pair.differences]
-    if not found:
-        return None
-    found.sort(
-        key=lambda pd: (
-            VERDICT_ORDER.index(pd[1].verdict),
-            pd[1].value if up[pd[1].task] else -pd[1].value,
-        )
-    )
-    rows = tuple(
-        (
-            Cell(pair.candidate, pair.candidate),
-            Cell(pair.reference, pair.reference),
-            Cell(d.task, d.task, note=f"{origins[d.task]} data, {pair.tier} weights"),
-            Cell(words.signed(d.value), d.value),
-            Cell(words.spans(d.interval, "signed"), d.interval.low if d.interval else None),
-            Cell(d.verdict, VERDICT_ORDER.index(d.verdict), _TONES.get(d.verdict, "")),
-            Cell(words.score(d.reference), d.reference),
-            Cell(words.score(d.candidate), d.candidate),
-        )
-        for pair, d in found
-    )
-    columns = ("Candidate", "against", "Task", "Difference", "95% interval", "Verdict")
-    numeric = (False, False, False, True, True, False, True, True)
-    return Table((*columns, "Reference scores", "Candidate scores"), numeric, rows)
 
 
 def task_table(results: SuiteResults) -> Table:
@@ -168,13 +155,18 @@ def task_table(results: SuiteResults) -> Table:
             Cell(t.origin, t.origin, "" if t.origin == "real" else "bad"),
             Cell(t.metric, t.metric, note="" if t.higher_is_better else "lower is better"),
             Cell(t.protocol, t.protocol),
-            Cell(f"{t.height} x {t.width}, T = {t.steps}", t.height * t.width * t.steps),
-            Cell(str(t.patch_size), t.patch_size),
-            Cell(f"{t.n_train:,} / {t.n_val:,} / {t.n_test:,}", t.n_train),
+            Cell(f"{t.height} x {t.width}, T = {t.steps}", t.height * t.width * t.steps)
+            if t.height
+            else Cell(words.NO_VALUE),
+            Cell(str(t.patch_size), t.patch_size) if t.patch_size else Cell(words.NO_VALUE),
+            Cell(f"{t.n_train:,} / {t.n_val:,} / {t.n_test:,}", t.n_train)
+            if t.n_test
+            else Cell(words.NO_VALUE),
         )
         for t in results.run.tasks
     )
-    return Table((*columns, "Train / val / test"), (False,) * 5 + (True,) * 3, rows)
+    table = Table((*columns, "Train / val / test"), (False,) * 5 + (True,) * 3, rows)
+    return without_empty_columns(table)
 
 
 def weights_table(results: SuiteResults) -> Table:
@@ -188,4 +180,5 @@ def weights_table(results: SuiteResults) -> Table:
         )
         for row in results.variants.to_dicts()
     )
-    return Table(("Variant", "Weights", "Licence", "Hash of the weights"), (False,) * 4, rows)
+    columns = ("Variant", "Weights", "Licence", "Hash of the weights")
+    return without_empty_columns(Table(columns, (False,) * 4, rows))

@@ -5,7 +5,7 @@ Pure formatting. It must know nothing of layout or of where a number came from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from reports.resampling import Interval
 
@@ -95,12 +95,31 @@ def ratio(value: float | None) -> str:
     return NO_VALUE if value is None else f"{value:.2f}x" if value < 10 else f"{value:.0f}x"
 
 
-def cost_change(value: float) -> str:
-    """A MACs ratio (reference / candidate) as a phrase: ``2.9x fewer MACs``."""
+def cost_change(value: float, unit: str = "MACs") -> str:
+    """A cost ratio (reference / candidate) as a phrase: ``2.9x fewer MACs``."""
     if abs(value - 1) < 0.005:
-        return "the same MACs"
+        return f"the same {unit}"
     change, word = (value, "fewer") if value > 1 else (1 / value, "more")
-    return f"{change:.2f}x {word} MACs" if change < 1.1 else f"{change:.1f}x {word} MACs"
+    return f"{change:.2f}x {word} {unit}" if change < 1.1 else f"{change:.1f}x {word} {unit}"
+
+
+def p_value(value: float | None) -> str:
+    """A p-value with two digits, as far as that is worth saying: ``0.012``, ``< 0.001``."""
+    if value is None:
+        return NO_VALUE
+    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def p_equals(value: float) -> str:
+    """A p-value in a sentence: ``p = 0.012``, ``p < 0.001``."""
+    text = p_value(value)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def patches(sizes: Iterable[int]) -> str:
+    """The patch sizes of some tasks in words; 0 means unknown: ``patch size 4 or 8``."""
+    known = sorted({size for size in sizes if size > 0})
+    return f"patch size {' or '.join(map(str, known))}" if known else ""
 
 
 def spans(found: Interval | None, form: str = "score") -> str:

@@ -1,6 +1,10 @@
-// Sorts tables by a click on a heading, and shows a point's numbers on hover, focus or tap.
-// Without this script the page loses nothing but these two.
+// Sorts tables by their headings, filters variants on the whole page, and shows a mark's numbers
+// on hover or tap. Without this script the page loses nothing but these three.
+"use strict";
 (() => {
+  const every = (selector) => [...document.querySelectorAll(selector)];
+
+  // --- sorting ---
   const value = (row, i) => row.cells[i].dataset.key ?? "";
   const order = (a, b, i, up) => {
     const [x, y] = [value(a, i), value(b, i)];
@@ -9,7 +13,7 @@
     const sign = Number.isNaN(m) || Number.isNaN(n) ? (x < y ? -1 : x > y ? 1 : 0) : m - n;
     return up ? sign : -sign;
   };
-  for (const button of document.querySelectorAll("thead button")) {
+  for (const button of every("thead button")) {
     button.addEventListener("click", () => {
       const head = button.closest("th");
       const up = head.getAttribute("aria-sort") !== "ascending";
@@ -20,10 +24,45 @@
       body.append(...rows);
     });
   }
+
+  // --- filtering: a row, point or section shows when all variants it is about do ---
+  const filters = document.getElementById("filters");
+  if (filters) {
+    const variants = JSON.parse(filters.dataset.facets);
+    const boxes = [...filters.querySelectorAll("input")];
+    const marked = every("[data-variants]").map((element) => [
+      element, element.dataset.variants.split(" ").map(Number),
+    ]);
+    const apply = () => {
+      const out = {};
+      for (const box of boxes) {
+        const facet = box.closest("fieldset").dataset.facet;
+        out[facet] ??= new Set();
+        if (!box.checked) out[facet].add(box.value);
+      }
+      const shown = variants.map((v) => Object.keys(out).every((f) => !out[f].has(v[f])));
+      for (const [element, about] of marked) {
+        element.classList.toggle("filtered", !about.every((i) => shown[i]));
+      }
+      const n = shown.filter(Boolean).length;
+      document.getElementById("shown").textContent = `(${n} of ${shown.length} shown)`;
+    };
+    filters.addEventListener("change", apply);
+    document.getElementById("reset").addEventListener("click", () => {
+      for (const box of boxes) box.checked = true;
+      apply();
+    });
+    filters.hidden = false;
+    apply();
+  }
+
+  // --- hovering ---
   const tip = document.createElement("div");
   tip.id = "tip";
+  tip.setAttribute("role", "status");
   tip.hidden = true;
   document.body.append(tip);
+  const marks = '.figure [role="graphics-symbol"][aria-label]';
   const show = (mark) => {
     const box = mark.getBoundingClientRect();
     tip.textContent = mark.getAttribute("aria-label");
@@ -32,9 +71,25 @@
     tip.style.left = `${window.scrollX + Math.max(8, Math.min(box.left, room))}px`;
     tip.style.top = `${window.scrollY + box.bottom + 6}px`;
   };
-  for (const mark of document.querySelectorAll('.figure path[role="graphics-symbol"][aria-label]')) {
-    mark.addEventListener("pointerenter", () => show(mark));
-    mark.addEventListener("pointerleave", () => { tip.hidden = true; });
-    mark.addEventListener("click", () => show(mark));
-  }
+  document.addEventListener("pointerover", (event) => {
+    const mark = event.target.closest(marks);
+    if (mark) show(mark);
+    else tip.hidden = true;
+  });
+  document.addEventListener("click", (event) => {
+    const mark = event.target.closest(marks);
+    if (mark) show(mark);
+  });
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") tip.hidden = true; });
+
+  // --- printing: what is folded is opened, and closed again afterwards ---
+  let opened = [];
+  window.addEventListener("beforeprint", () => {
+    opened = every("details:not([open]):not(.filters)");
+    for (const part of opened) part.open = true;
+  });
+  window.addEventListener("afterprint", () => {
+    for (const part of opened) part.open = false;
+    opened = [];
+  });
 })();

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 
 import polars as pl
@@ -10,12 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.dotplot import task_scores_chart
-from reports.figures import cost_rank_chart, pareto_front
+from reports.descriptions import Marker, described, silent
+from reports.dotplot import axis_ranges, task_scores_chart
+from reports.figures import cost_rank_chart, pareto_front, points_of
 from reports.labels import Box, place_labels, side_by_side, text_width
-from reports.look import NARROW, WIDE, Frame, to_png, to_svg
+from reports.look import NARROW, VEGA_LITE, WIDE, Frame, to_png, to_svg
 from reports.ranking import rank
-from reports.table import SuiteResults
+from reports.rendering import Job, draw, draw_all
+from reports.table import SuiteResults, TaskInfo
 
 Make = Callable[..., SuiteResults]
 SIZES = ("nano", "tiny", "small", "base", "large")
@@ -124,4 +129,73 @@ def test_dot_plot_shows_every_variant_and_marks_incomplete_ones(make_results: Ma
     svg = to_svg(spec)
     assert ">v1 nano (incomplete)</text>" in svg
     assert ">v1.1 nano</text>" in svg
-    assert svg.count('aria-label="olmoearth-v1-nano on') == 1
+    assert len(re.findall('aria-label="olmoearth-v1-nano: [0-9.]+ on eurosat-knn', svg)) == 1
+    assert "olmoearth-v1-nano: 0.5 on eurosat-linear" not in svg
+
+
+def test_marks_and_rows_know_their_variants() -> None:
+    """What a filter hides: points, their intervals and labels, and every row that names one."""
+    names = ["a-v1-nano", "a-v1-nano:x", 'b"<&-v1-nano', "c" * 200]
+    marker = Marker(names)
+    assert marker.indices(("knn", "a-v1-nano:x", "a-v1-nano")) == "1 0"
+    quoted = html.escape(described(names[2], "0.5 on knn"))
+    path = f'<path aria-label="{quoted}" role="graphics-symbol" d="M0"/>'
+    assert 'data-variants="2"' in marker.marked(path)
+    assert "0.5 on knn" in marker.marked(path)
+    rule = f'<line aria-label="{silent(names[3])}" role="graphics-symbol" x2="1"/>'
+    hushed = marker.marked(rule)
+    assert 'data-variants="3"' in hushed
+    assert "aria-label" not in hushed
+    assert 'aria-hidden="true"' in hushed
+    longer = '<path aria-label="a-v1-nano:x: 0.5 on knn" d="M0"/>'
+    assert 'data-variants="1"' in marker.marked(longer)
+    foreign = '<path aria-label="d-v1: 0.5" d="M0"/>'
+    assert marker.marked(foreign) == foreign
+
+
+def test_published_costs_and_macs_never_share_an_axis(make_results: Make) -> None:
+    quality = {"olmoearth-v1-nano": 0.6, "olmoearth-v1.1-nano": 0.7}
+    own = make_results(quality)
+    published = own.variants.with_columns(macs=pl.lit(None, pl.Float64), published_gflops=pl.lit(3))
+    (ranking,) = rank(own)
+    stated = replace(own, variants=published.cast({"published_gflops": pl.Float64}))
+    spec = cost_rank_chart(stated, ranking)
+    assert spec is not None
+    assert "GFLOPs as published (source's own counter)" in to_svg(spec)
+    first = pl.col("variant") == "olmoearth-v1-nano"
+    mixed = own.variants.with_columns(
+        macs=pl.when(first).then("macs"), published_gflops=pl.when(~first).then(3.0)
+    )
+    assert [p.variant for p in points_of(replace(own, variants=mixed), ranking)] == [
+        "olmoearth-v1-nano"
+    ]
+    partly = stated.variants.with_columns(published_gflops=pl.when(first).then(3.0))
+    assert cost_rank_chart(replace(own, variants=partly), ranking) is None
+
+
+def test_panels_share_an_axis_only_where_that_serves_comparison(
+    make_results: Make, make_task: Callable[..., TaskInfo]
+) -> None:
+    tasks = [make_task("a"), make_task("b"), make_task("c", metric="rmse")]
+    results = make_results({"olmoearth-v1-nano": 0.6, "olmoearth-v1.1-nano": 0.66}, tasks)
+    (ranking,) = rank(results)
+    ranges = axis_ranges(ranking)
+    assert ranges["a"] == ranges["b"] != ranges["c"]
+    far = {"b": pl.col("score") * 1e-3}
+    moved = results.scores.with_columns(
+        pl.when(pl.col("task") == "b").then(far["b"]).otherwise("score").alias("score"),
+        ci_low=None,
+        ci_high=None,
+    )
+    (ranking,) = rank(replace(results, scores=moved, samples=results.samples.clear()))
+    ranges = axis_ranges(ranking)
+    assert ranges["a"] != ranges["b"]
+
+
+def test_drawings_do_not_depend_on_who_draws_them(make_results: Make) -> None:
+    """Half of many figures is drawn by a second process."""
+    results = make_results({"olmoearth-v1-nano": 0.6, "olmoearth-v1.1-nano": 0.7})
+    (ranking,) = rank(results)
+    specs = [cost_rank_chart(results, ranking, f) for f in (WIDE, NARROW, Frame(500, 300))] * 2
+    jobs = [Job(spec, VEGA_LITE, png=True) for spec in specs if spec]
+    assert draw_all(jobs) == [draw(job) for job in jobs]

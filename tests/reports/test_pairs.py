@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
+from statsmodels.stats import contingency_tables
+from statsmodels.stats.multitest import multipletests
 
 from reports.pairs import compare, regressions_first
 from reports.table import SuiteResults
@@ -94,3 +98,42 @@ def test_a_missing_cell_is_not_compared(make_results: Make) -> None:
     (pair,) = compare(make_results(quality, without=[gap]))
     assert [d.task for d in pair.differences] == ["eurosat-linear"]
     assert pair.not_compared == ("eurosat-knn",)
+
+
+def test_one_seed_of_hits_is_tested_by_mcnemar_and_corrected_over_tasks(
+    make_results: Make, make_task: Callable[..., object]
+) -> None:
+    """Against statsmodels, from the stored samples alone."""
+    names = ("olmoearth-v1-nano", "olmoearth-v1.1-nano")
+    tasks = [make_task(f"task-{i}", n_test=n) for i, n in enumerate((60, 140, 400))]
+    results = make_results({names[0]: 0.7, names[1]: 0.63}, tasks)
+    (pair,) = compare(results)
+    expected = {}
+    for task in tasks:
+        mine = results.samples.filter(task=task.name)
+        a, b = (mine.filter(variant=n).sort("sample")["value"].to_numpy() > 0 for n in names)
+        table = [[np.sum(a & b), np.sum(a & ~b)], [np.sum(~a & b), np.sum(~a & ~b)]]
+        expected[task.name] = contingency_tables.mcnemar(table, exact=True).pvalue
+    found = {d.task: d for d in pair.differences}
+    assert {d.test for d in pair.differences} == {"McNemar"}
+    for name, p_value in expected.items():
+        assert found[name].p_value == pytest.approx(p_value)
+    corrected = multipletests(list(expected.values()), method="holm")[1]
+    assert [found[name].p_adjusted for name in expected] == pytest.approx(corrected.tolist())
+
+
+def test_several_seeds_are_tested_by_paired_bootstrap_and_published_scores_are_not_paired(
+    make_results: Make,
+) -> None:
+    names = ("olmoearth-v1-nano", "olmoearth-v1.1-nano")
+    (pair,) = compare(make_results({names[0]: 0.8, names[1]: 0.4}, seeds=(0, 1)))
+    assert {(d.test, d.p_value) for d in pair.differences} == {("paired bootstrap", 2 / 1001)}
+    results = make_results({names[0]: 0.8, names[1]: 0.4})
+    alone = replace(results, samples=results.samples.clear())
+    (pair,) = compare(alone)
+    assert {d.test for d in pair.differences} == {"unpaired draws"}
+    bare = replace(
+        alone, scores=alone.scores.with_columns(ci_low=pl.lit(None), ci_high=pl.lit(None))
+    )
+    (pair,) = compare(bare)
+    assert {(d.test, d.p_value, d.p_adjusted) for d in pair.differences} == {("none", None, None)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -96,11 +98,18 @@ class _Audit(HTMLParser):
         self.tags: list[str] = []
         self.fetched: list[str] = []
         self.handlers: list[str] = []
+        self.facets: list[str] = []
+        self.policy = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        found = dict(attrs)
+        self.facets += [found["data-facets"] or ""] if "data-facets" in found else []
+        if found.get("http-equiv") == "Content-Security-Policy":
+            self.policy = found["content"] or ""
         for name, value in attrs:
-            if name in {"src", "href", "xlink:href", "srcset", "action", "data"}:
+            is_jump = re.fullmatch(r"#[a-z0-9-]+", value or "")  # within the page
+            if name in {"src", "href", "xlink:href", "srcset", "action", "data"} and not is_jump:
                 self.fetched.append(value or "")
             if name.startswith("on"):
                 self.handlers.append(name)
@@ -109,9 +118,13 @@ class _Audit(HTMLParser):
 def test_hostile_names_stay_text_and_the_page_is_self_contained(
     make_results: Make, make_task: Callable[..., object], tmp_path: Path
 ) -> None:
-    evil = "<script>alert(1)</script>\"'><img src=x onerror=y>|`*\n🛰"
+    evil = "<script>alert(1)</script>\"'><img src=x onerror=y>|`*\n🛰" + "\u202eLTR" + "long" * 50
     names = {"olmoearth-v1-nano": 0.5, f"olmoearth-{evil}-nano": 0.7}
-    tasks = [make_task(f"knn {evil}", title=evil, protocol=evil, notes=(evil,))]
+    names[f"olmoearth-v1-nano:{evil}"] = 0.3  # a pair that is a regression
+    tasks = [
+        make_task(f"knn {evil}", title=evil, protocol=evil, notes=(evil,), classes=(evil, "River")),
+        make_task("linear", metric=evil),
+    ]
     results = make_results(names, tasks, title=evil, command=evil, notes=(evil,))
     files = build_report(results, tmp_path, resamples=50)
     text = files.html.read_text()
@@ -122,10 +135,28 @@ def test_hostile_names_stay_text_and_the_page_is_self_contained(
     assert plain.fetched == []
     assert plain.handlers == []
     assert not re.search(r"url\(|@import|https?://(?!www\.w3\.org/)", text)
+    shown = [json.loads(facets) for facets in plain.facets]
+    assert [v["scheme"] for v in shown[0]][2] == evil
     for figure in (p for p in files.figures if p.suffix == ".svg"):
         assert "<script" not in figure.read_text()
     markdown = files.markdown.read_text()
-    assert "<script" not in re.sub(r"```.*?```", "", markdown, flags=re.S)
+    # What the command holds stands in a fence that its own backticks cannot close.
+    fence = re.search(r"^(`{3,})sh\n(.*?)\n\1$", markdown, flags=re.S | re.M)
+    assert fence is not None
+    assert fence[2] == evil
+    outside = markdown.replace(fence[0], "")
+    assert "<script" not in outside
+    assert "<img" not in outside
+
+
+def test_only_the_page_s_own_script_may_run(make_results: Make, tmp_path: Path) -> None:
+    text = build_report(make_results(PAIR), tmp_path, resamples=50).html.read_text()
+    page = _Audit()
+    page.feed(text)
+    (script,) = re.findall(r"<script>(.*?)</script>", text, flags=re.S)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in page.policy
+    assert page.policy.startswith("default-src 'none';")
 
 
 def test_markdown_tables_have_one_width_each(make_results: Make, tmp_path: Path) -> None:
@@ -148,27 +179,27 @@ def test_the_page_says_what_it_stands_on_and_what_lacks(
     files = build_report(results, tmp_path, resamples=50)
     for path in (files.html, files.markdown):
         text = path.read_text().replace("\\", "")
-        head = text[: text.index("Ranking")]
+        head = text[: text.index("average rank")]
         assert "SIMULATED DATA, untrained (random) weights" in head
         assert "olmoearth-v1-tiny" in text
         assert "linear, seed 0: out of memory" in text
         assert "2 tasks share one data set" in text
-    assert {p.name for p in files.figures} == {
-        f"{kind}_random_simulated.{ending}"
-        for kind in ("cost_rank", "task_scores")
-        for ending in ("png", "svg")
-    }
+    stems = {p.stem for p in files.figures}
+    assert {"cost_rank_random_simulated", "task_scores_random_simulated"} <= stems
+    html, markdown = files.html.read_text(), files.markdown.read_text()
+    assert html.count('class="wide-plot') == len(stems)
+    assert sorted(re.findall(r"\]\((\S+)\.png\)", markdown)) == sorted(stems)
 
 
 def _sentences(results: SuiteResults, folder: Path) -> str:
     text = build_report(results, folder, resamples=300).markdown.read_text()
-    return text[text.index("> **") : text.index("![")].replace("\\", "")
+    return text[text.index("> **") : text.index("## Ranking")].replace("\\", "")
 
 
 def test_the_answer_claims_no_more_than_the_intervals(make_results: Make, tmp_path: Path) -> None:
     even = _sentences(make_results(dict.fromkeys(PAIR, 0.7)), tmp_path / "even")
     assert "Nothing separates the 2 variants" in even
-    assert "no difference is separated from zero" in even
+    assert "No regression is shown in 2 paired score comparisons over 2 tasks" in even
     assert "is not excluded" in even
     equal = _sentences(make_results(dict.fromkeys(PAIR, 0.7), noise=0.0), tmp_path / "equal")
     # Of equal ranks, the cheaper one is named first.
@@ -176,7 +207,8 @@ def test_the_answer_claims_no_more_than_the_intervals(make_results: Make, tmp_pa
     clear = {"olmoearth-v1-nano": 0.9, "olmoearth-v1.1-nano": 0.3}
     found = _sentences(make_results(clear), tmp_path / "clear")
     assert "olmoearth-v1-nano ranks first" in found
-    assert "worse in 2 (nano on eurosat-knn and nano on eurosat-linear)" in found
+    assert "Worse in 2 of 2 paired score comparisons over 2 tasks, 2 of which withstand" in found
+    assert found.index("Worse in 2") < found.index("fewer MACs") < found.index("First place")
     assert "Nothing separates" not in found
 
 
@@ -188,9 +220,13 @@ def test_regressions_stand_first(make_results: Make, tmp_path: Path) -> None:
         "olmoearth-v1.1-tiny": 0.4,
     }
     text = build_report(make_results(quality), tmp_path, resamples=200).markdown.read_text()
-    table = text[text.index("regressions first") :]
-    verdicts = re.findall(r"\| \**(worse|better|not separated)\** \|", table)
-    assert verdicts == ["worse", "worse", "better", "better"]
+    assert text.index("tiny on eurosat") < text.index("nano on eurosat")  # loss before gain
+    side = text[text.index("## Side by side") : text.index("## Critical difference")]
+    verdicts = re.findall(r"\| \**(worse|better|not separated)\** \|", side)
+    # The table of regressions, then the pairs: the one that loses first.
+    assert verdicts == ["worse"] * 4 + ["better"] * 2
+    sizes = re.findall(r"^#+ (\w+): olmoearth", side, flags=re.M)
+    assert sizes == ["tiny", "nano"]
 
 
 def test_machine_readable_tables_agree_with_the_ranking(make_results: Make, tmp_path: Path) -> None:
