@@ -71,9 +71,8 @@ def _what_it_can_show(taken: Snapshot, margin: float) -> list[str]:
         room = room_for_losses(len(task.labels), margin)
         if room < _FORGIVING:
             sentences.append(
-                f"{task.name}: {len(task.labels)} test samples are few for margin {margin:g}: it is "
-                f"ruled out only while {max(room, 0)} or fewer predictions are lost; more samples "
+                f"{task.name}: {len(task.labels)} test samples are few for margin {margin:g}: it "
+                f"is ruled out only while {max(room, 0)} or fewer predictions are lost; more samples "
                 "or a larger --margin make the check less strict."
             )
     return sentences
-

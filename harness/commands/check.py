@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -27,7 +28,6 @@ from harness.regression.snapshot import CellId, snapshot
 from harness.regression.summary import change, drift, markdown_summary, number, origin_sentences
 from harness.regression.verdicts import Check, Judged, incomparable, judge, verdict_counts
 from harness.suite import suite_names, suite_path
-from harness.terminal import plain_table
 from models.config_file import read as read_yaml
 from models.errors import UserError, did_you_mean
 from reports.io import write_whole
@@ -164,13 +164,17 @@ def _recorded(command: str) -> dict[str, list[str]]:
 def _show(console: Console, check: Check, kept: Baseline) -> None:
     for sentence in origin_sentences(kept.snapshot):
         console.print(escape(one_line(sentence)), style="yellow", highlight=False)
-    console.print(_table(check.judged))
+    for task in dict.fromkeys(each.task for each in check.judged):
+        console.print(f"[bold]{escape(one_line(task))}[/]", highlight=False)
+        console.print(_table([each for each in check.judged if each.task == task]))
     for each in check.judged:
         if each.reasons and each.verdict != "new":
             colour = _COLOURS[each.verdict]
             place = f"{one_line(each.variant)} on {one_line(each.task)}"
             said = one_line("; ".join(each.reasons))
-            console.print(f"[{colour}]{each.verdict}[/] {escape(f'{place}: {said}')}", highlight=False)
+            console.print(
+                f"[{colour}]{each.verdict}[/] {escape(f'{place}: {said}')}", highlight=False
+            )
     counts = ", ".join(f"{n} {verdict}" for verdict, n in verdict_counts(check).items() if n)
     console.print(
         f"{counts}. At least: one-sided 95% bound; it must stay above -{check.margin:g}. Moved: "
@@ -182,19 +186,19 @@ def _show(console: Console, check: Check, kept: Baseline) -> None:
     console.print(f"[bold {colour}]{escape(one_line(check.sentence))}[/]", highlight=False)
 
 
-def _table(judged: tuple[Judged, ...]) -> Table:
-    headers = ["variant", "task", "verdict", "base-\nline", "now", "change", "at\nleast", "moved"]
-    rows = [
-        [
+def _table(judged: Sequence[Judged]) -> Table:
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    shown.add_column("variant", overflow="fold")
+    for name in ("verdict", "was", "now", "change", "at\nleast", "moved"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for each in judged:
+        shown.add_row(
             escape(one_line(each.variant)),
-            escape(one_line(each.task)),
             f"[{_COLOURS[each.verdict]}]{each.verdict}[/]",
             number(each.baseline_score),
             number(each.score),
             change(each),
             "–" if each.bound is None else f"{each.bound.low:+.3f}",
             drift(each),
-        ]
-        for each in judged
-    ]
-    return plain_table(headers, rows, numeric=3)
+        )
+    return shown

@@ -19,7 +19,7 @@ Classes = npt.NDArray[np.int64]
 
 def pack_classes(classes: Classes, bits: int) -> str:
     """Class indices ``[S]``, each below ``2 ** bits``, as base64 of their bits, highest first."""
-    if len(classes) and not (0 <= classes.min() and classes.max() < 1 << bits):
+    if len(classes) and not (classes.min() >= 0 and classes.max() < 1 << bits):
         raise ValueError(f"classes {classes.min()} to {classes.max()} do not fit {bits} bits")
     places = np.arange(bits - 1, -1, -1)
     split = ((classes[:, None] >> places) & 1).astype(np.uint8)

@@ -130,7 +130,9 @@ def snapshot(results: SuiteResults) -> Snapshot:
 
 def _by_cell(samples: pl.DataFrame) -> dict[CellId, pl.DataFrame]:
     parts = samples.sort("sample").partition_by("variant", "task", "seed", as_dict=True)
-    return {CellId(str(v), str(t), None if s is None else int(s)): f for (v, t, s), f in parts.items()}
+    return {
+        CellId(str(v), str(t), None if s is None else int(s)): f for (v, t, s), f in parts.items()
+    }
 
 
 def _task(task: TaskInfo, samples: Mapping[CellId, pl.DataFrame]) -> TaskFacts:

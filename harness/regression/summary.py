@@ -100,7 +100,9 @@ def _reasons(judged: Iterable[Judged]) -> list[str]:
 
 def _baseline_facts(baseline: Baseline) -> list[str]:
     origin = baseline.provenance
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(origin["versions"].items()))
+    versions = ", ".join(
+        f"{name} {version}" for name, version in sorted(origin["versions"].items())
+    )
     return [
         f"Baseline: {markdown(str(origin['command']))}; commit {markdown(str(origin['git_commit']))}; "
         f"{markdown(str(origin['hardware']))}; {markdown(versions)}."

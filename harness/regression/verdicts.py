@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 
 from harness.regression.noninferiority import Bound, interval_bound, paired_bound
-from harness.results import NOT_COMPUTED
 from harness.regression.snapshot import CellFacts, CellId, Snapshot, order
+from harness.results import NOT_COMPUTED
 
 Verdict = Literal["better", "same", "worse", "missing", "new"]
 VERDICTS: tuple[Verdict, ...] = ("worse", "missing", "new", "better", "same")
@@ -109,7 +109,9 @@ def judge(
     groups: dict[tuple[str, str], list[CellId]] = {}
     for cell in sorted(baseline.cells, key=order):
         groups.setdefault((cell.variant, cell.task), []).append(cell)
-    judged = [_judged(tuple(cells), baseline, current, margin, tolerance) for cells in groups.values()]
+    judged = [
+        _judged(tuple(cells), baseline, current, margin, tolerance) for cells in groups.values()
+    ]
     planned = [cell for cell, reason in current.reasons.items() if reason == NOT_COMPUTED]
     unknown = {(c.variant, c.task) for c in [*current.cells, *planned]} - groups.keys()
     judged += [
@@ -257,7 +259,11 @@ def _scored(
             scores = [_mean([s.cells[c] for c in cells]) for s in (baseline, current)]
             if abs(scores[0] - scores[1]) <= _EQUAL:
                 return [], None, "same"
-            return ["scores differ, and neither predictions nor intervals are kept"], None, "missing"
+            return (
+                ["scores differ, and neither predictions nor intervals are kept"],
+                None,
+                "missing",
+            )
         bound = found
         identical = abs(bound.difference) <= _EQUAL
         size = "no predictions to pair"
