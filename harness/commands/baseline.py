@@ -72,7 +72,7 @@ def _what_it_can_show(taken: Snapshot, margin: float) -> list[str]:
         if room < _FORGIVING:
             sentences.append(
                 f"{task.name}: {len(task.labels)} test samples are few for margin {margin:g}: it "
-                f"is ruled out only while {max(room, 0)} or fewer predictions are lost; more samples "
-                "or a larger --margin make the check less strict."
+                f"is ruled out only while {max(room, 0)} or fewer predictions are lost; more "
+                "samples or a larger --margin make the check less strict."
             )
     return sentences

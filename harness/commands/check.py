@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ def _recorded(command: str) -> dict[str, list[str]]:
         parts = shlex.split(command)
     except ValueError:
         return found
-    for name, value in zip(parts, parts[1:], strict=False):
+    for name, value in pairwise(parts):
         if name in ("--variant", "--seed", "--patch-size", "--tier"):
             found.setdefault(name, []).append(value)
     return found

@@ -103,7 +103,8 @@ def _cost_table(pair: Compared) -> Table:
     shown = _table()
     shown.add_column("cost per sample")
     for name in (pair.reference, pair.candidate):
-        shown.add_column(escape(one_line(name)), justify="right", overflow="fold")
+        heading = escape(one_line(name)).replace(":", "\n:")
+        shown.add_column(heading, justify="right", overflow="fold")
     shown.add_column("change", justify="right", no_wrap=True)
     for cost in pair.costs:
         shown.add_row(

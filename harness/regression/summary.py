@@ -100,10 +100,11 @@ def _reasons(judged: Iterable[Judged]) -> list[str]:
 
 def _baseline_facts(baseline: Baseline) -> list[str]:
     origin = baseline.provenance
-    versions = ", ".join(
-        f"{name} {version}" for name, version in sorted(origin["versions"].items())
-    )
-    return [
-        f"Baseline: {markdown(str(origin['command']))}; commit {markdown(str(origin['git_commit']))}; "
-        f"{markdown(str(origin['hardware']))}; {markdown(versions)}."
+    versions = sorted(origin["versions"].items())
+    facts = [
+        str(origin["command"]),
+        f"commit {origin['git_commit']}",
+        str(origin["hardware"]),
+        ", ".join(f"{name} {version}" for name, version in versions),
     ]
+    return [f"Baseline: {'; '.join(markdown(fact) for fact in facts)}."]
