@@ -275,7 +275,7 @@ class Seen:
     counts: Mapping[str, int]
     by_scores: int  # cells that their scores alone call worse
     by_cost: int
-    largest_change: float
+    largest_loss: float
     drift: float
 
 
@@ -307,7 +307,7 @@ def seen_under(change: Change, baseline: Path, suite: Path, store: Path) -> Seen
         {verdict: n for verdict, n in verdicts.verdict_counts(kept[0]).items() if n},
         sum("the score changed" in reason for each in judged for reason in each.reasons),
         sum("MACs changed" in reason for each in judged for reason in each.reasons),
-        max((bound.difference for bound in bounds), key=abs, default=0.0),
+        min((bound.difference for bound in bounds), default=0.0),
         max((each.drift or 0.0 for each in judged), default=0.0),
     )
 
@@ -315,6 +315,7 @@ def seen_under(change: Change, baseline: Path, suite: Path, store: Path) -> Seen
 def main() -> None:
     """Make a baseline, apply every change, print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="changes to apply; default: all")
     parser.add_argument("--one", help="apply this change alone and print JSON (internal)")
     parser.add_argument("--baseline", type=Path)
     parser.add_argument("--suite", type=Path)
@@ -324,7 +325,7 @@ def main() -> None:
         change = {**HARMS, **HARMLESS}[given.one]
         print(json.dumps(asdict(seen_under(change, given.baseline, given.suite, given.store))))
         return
-    print("| change | exit code | verdicts | worse by scores | largest score change | drift |")
+    print("| change | exit code | verdicts | worse by scores | worst score change | drift |")
     print("| --- | ---: | --- | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -333,7 +334,7 @@ def main() -> None:
             *("-m", "harness.cli", "baseline", str(SUITE)),
             *("--out", str(baseline), "--store", str(first)),
         )
-        for name in [*HARMS, *HARMLESS]:
+        for name in given.names or [*HARMS, *HARMLESS]:
             print(_line(name, _seen_apart(name, baseline, first, work)), flush=True)
 
 
@@ -379,7 +380,7 @@ def _run(*arguments: str, environment: Mapping[str, str] | None = None) -> str:
 def _line(name: str, seen: Seen) -> str:
     said = ", ".join(f"{n} {verdict}" for verdict, n in seen.counts.items())
     return (
-        f"| {name} | {seen.exit_code} | {said} | {seen.by_scores} | {seen.largest_change:+.3f} | "
+        f"| {name} | {seen.exit_code} | {said} | {seen.by_scores} | {seen.largest_loss:+.3f} | "
         f"{seen.drift:.1e} |"
     )
 
