@@ -12,7 +12,7 @@ from rich.console import Console
 
 from harness.commands.measure import RunOptions, measure, saved, writing
 from harness.regression.baseline import provenance, write_baseline
-from harness.regression.escaping import one_line
+from harness.regression.escaping import log_line
 from harness.regression.noninferiority import room_for_losses
 from harness.regression.snapshot import Snapshot, snapshot
 from harness.regression.summary import origin_sentences
@@ -58,7 +58,7 @@ def _show(console: Console, taken: Snapshot, margin: float, out: Path) -> None:
         )
     lines += _what_it_can_show(taken, margin)
     for line in lines:
-        console.print(one_line(line), soft_wrap=True, highlight=False, markup=False)
+        console.print(log_line(line), soft_wrap=True, highlight=False, markup=False)
 
 
 def _what_it_can_show(taken: Snapshot, margin: float) -> list[str]:

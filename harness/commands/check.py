@@ -23,7 +23,7 @@ from rich.table import Table
 from harness.commands.measure import RunOptions, measure, saved, writing
 from harness.regression.annotations import github_annotations
 from harness.regression.baseline import Baseline, read_baseline
-from harness.regression.escaping import one_line
+from harness.regression.escaping import log_line
 from harness.regression.junit import junit_xml
 from harness.regression.snapshot import CellId, snapshot
 from harness.regression.summary import change, drift, markdown_summary, number, origin_sentences
@@ -164,15 +164,15 @@ def _recorded(command: str) -> dict[str, list[str]]:
 
 def _show(console: Console, check: Check, kept: Baseline) -> None:
     for sentence in origin_sentences(kept.snapshot):
-        console.print(escape(one_line(sentence)), style="yellow", highlight=False)
+        console.print(escape(log_line(sentence)), style="yellow", highlight=False)
     for task in dict.fromkeys(each.task for each in check.judged):
-        console.print(f"[bold]{escape(one_line(task))}[/]", highlight=False)
+        console.print(f"[bold]{escape(log_line(task))}[/]", highlight=False)
         console.print(_table([each for each in check.judged if each.task == task]))
     for each in check.judged:
         if each.reasons and each.verdict != "new":
             colour = _COLOURS[each.verdict]
-            place = f"{one_line(each.variant)} on {one_line(each.task)}"
-            said = one_line("; ".join(each.reasons))
+            place = f"{log_line(each.variant)} on {log_line(each.task)}"
+            said = log_line("; ".join(each.reasons))
             console.print(
                 f"[{colour}]{each.verdict}[/] {escape(f'{place}: {said}')}", highlight=False
             )
@@ -184,7 +184,7 @@ def _show(console: Console, check: Check, kept: Baseline) -> None:
         highlight=False,
     )
     colour = {0: "green", 1: "red", 2: "yellow"}[check.exit_code]
-    console.print(f"[bold {colour}]{escape(one_line(check.sentence))}[/]", highlight=False)
+    console.print(f"[bold {colour}]{escape(log_line(check.sentence))}[/]", highlight=False)
 
 
 def _table(judged: Sequence[Judged]) -> Table:
@@ -194,7 +194,7 @@ def _table(judged: Sequence[Judged]) -> Table:
         shown.add_column(name, justify="right", no_wrap=True)
     for each in judged:
         shown.add_row(
-            escape(one_line(each.variant)),
+            escape(log_line(each.variant)),
             f"[{_COLOURS[each.verdict]}]{each.verdict}[/]",
             number(each.baseline_score),
             number(each.score),

@@ -17,7 +17,7 @@ from rich.table import Table
 from harness.commands.measure import saved, writing
 from harness.commands.views import latest_results
 from harness.comparison import Compared, Comparison, CostChange, change_of, compare
-from harness.regression.escaping import one_line
+from harness.regression.escaping import log_line
 from harness.store import Store
 from reports.io import as_json, write_whole
 from reports.pairs import Difference
@@ -80,7 +80,7 @@ def show(console: Console, comparison: Comparison) -> None:
 
 
 def _say(console: Console, text: str, style: str = "") -> None:
-    console.print(one_line(text), style=style, highlight=False, markup=False)
+    console.print(log_line(text), style=style, highlight=False, markup=False)
 
 
 def _measured_on(pair: Compared, tasks: Mapping[str, TaskInfo]) -> list[str]:
@@ -103,7 +103,7 @@ def _cost_table(pair: Compared) -> Table:
     shown = _table()
     shown.add_column("cost per sample")
     for name in (pair.reference, pair.candidate):
-        heading = escape(one_line(name)).replace(":", "\n:")
+        heading = escape(log_line(name)).replace(":", "\n:")
         shown.add_column(heading, justify="right", overflow="fold")
     shown.add_column("change", justify="right", no_wrap=True)
     for cost in pair.costs:
@@ -136,7 +136,7 @@ def _quality_table(pair: Compared, tasks: Mapping[str, TaskInfo]) -> Table:
         task = tasks[found.task]
         change = change_of(found, task.higher_is_better)
         shown.add_row(
-            f"{escape(one_line(found.task))}\n[dim]{escape(one_line(task.metric))}[/]",
+            f"{escape(log_line(found.task))}\n[dim]{escape(log_line(task.metric))}[/]",
             score(found.reference),
             score(found.candidate),
             _with_interval(found),

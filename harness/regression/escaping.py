@@ -16,8 +16,17 @@ _REPLACEMENT = "\ufffd"
 
 
 def one_line(text: str) -> str:
-    """Text on one line without control characters: what a terminal or a log may show."""
+    """Text on one line without control characters."""
     return _CONTROL.sub(" ", text).strip()
+
+
+def log_line(text: str) -> str:
+    """What a terminal or a build log may show: one line that no runner takes for a command.
+
+    GitHub's runner obeys ``::name::`` at the start of a line, and a terminal's line may break
+    anywhere; it obeys ``##[name]`` even in the middle of one.
+    """
+    return one_line(text).replace("::", ": :").replace("##[", "## [")
 
 
 def xml_text(text: str) -> str:
