@@ -253,7 +253,7 @@ HARMLESS: dict[str, Change] = {
     "no vector instructions in torch's own kernels": nothing,
 }
 _REVERSED = "variants and tasks in reverse order"
-_ENVIRONMENTS: dict[str, dict[str, str]] = {
+ENVIRONMENTS: dict[str, dict[str, str]] = {
     "AVX2 instead of AVX-512": {
         "ATEN_CPU_CAPABILITY": "avx2",
         "ONEDNN_MAX_CPU_ISA": "AVX2",
@@ -348,7 +348,7 @@ def _seen_apart(name: str, baseline: Path, first: Path, work: Path) -> Seen:
     said = _run(
         *("-m", "benchmarks.mutations", "--one", name, "--baseline", str(baseline)),
         *("--suite", str(suite), "--store", str(store)),
-        environment=_ENVIRONMENTS.get(name, {}),
+        environment=ENVIRONMENTS.get(name, {}),
     )
     return Seen(**json.loads(said.splitlines()[-1]))
 

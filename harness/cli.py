@@ -211,7 +211,7 @@ def check(
     ] = None,
     sketch_tolerance: Annotated[
         float, typer.Option(min=0, help="How far embeddings of the same weights may move.")
-    ] = 1e-4,
+    ] = 2e-5,
     junit: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--junit", help="Write JUnit XML to this file."),

@@ -22,9 +22,9 @@ from harness.results import NOT_COMPUTED
 Verdict = Literal["better", "same", "worse", "missing", "new"]
 VERDICTS: tuple[Verdict, ...] = ("worse", "missing", "new", "better", "same")
 
-SKETCH_TOLERANCE = 1e-4
+SKETCH_TOLERANCE = 2e-5
 """Relative distance of two sketches of the same weights. Rounding (another instruction set,
-number of threads or batch) moves a sketch by about 1e-6, half precision by 1e-3."""
+number of threads or batch) moves a sketch by less than 1e-6, half precision by 2e-4 and more."""
 
 _EQUAL = 1e-6  # a baseline keeps six decimals of a score
 EXIT_CODES = {"same": 0, "regression": 1, "cannot tell": 2}
