@@ -70,9 +70,10 @@ def _what_it_can_show(taken: Snapshot, margin: float) -> list[str]:
             continue
         room = room_for_losses(len(task.labels), margin)
         if room < _FORGIVING:
+            only = f"{room} or fewer predictions are lost" if room >= 0 else "all stay the same"
             sentences.append(
-                f"{task.name}: {len(task.labels)} test samples are few for margin {margin:g}: it "
-                f"is ruled out only while {max(room, 0)} or fewer predictions are lost; more "
-                "samples or a larger --margin make the check less strict."
+                f"{task.name}: {len(task.labels)} test samples are few for margin {margin:g}: a "
+                f"check passes only while {only}; more samples or a larger --margin make it less "
+                "strict."
             )
     return sentences

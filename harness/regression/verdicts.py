@@ -80,7 +80,8 @@ class Check:
         worse, missing = self.of("worse"), self.of("missing")
         if worse:
             names = _listed([f"{each.variant} on {each.task}" for each in worse])
-            return f"Regression: {len(worse)} of {self._compared} cells are worse ({names})."
+            are = "is" if len(worse) == 1 else "are"
+            return f"Regression: {len(worse)} of {self._compared} cells {are} worse ({names})."
         if missing:
             first = missing[0]
             return (
@@ -279,10 +280,9 @@ def _verdict(
         return [], bound, "better"
     if bound.shows_not_worse(margin):
         return [], bound, "same"
-    said = "worse" if bound.difference <= -margin else "not shown to be within the margin"
     reason = (
-        f"{said}: the score changed by {bound.difference:+.4f}, with 95% confidence by no less "
-        f"than {bound.low:+.4f} ({bound.method}, {size}); allowed: less than {margin:g} lost"
+        f"the score changed by {bound.difference:+.4f}, and a loss of {-bound.low:.4f} cannot be "
+        f"ruled out at 95% ({bound.method}, {size}) where less than {margin:g} is allowed"
     )
     return [reason], bound, "worse"
 
