@@ -274,7 +274,6 @@ class Seen:
     exit_code: int
     counts: Mapping[str, int]
     by_scores: int  # cells that their scores alone call worse
-    by_cost: int
     largest_loss: float
     drift: float
 
@@ -306,7 +305,6 @@ def seen_under(change: Change, baseline: Path, suite: Path, store: Path) -> Seen
         code,
         {verdict: n for verdict, n in verdicts.verdict_counts(kept[0]).items() if n},
         sum("the score changed" in reason for each in judged for reason in each.reasons),
-        sum("MACs changed" in reason for each in judged for reason in each.reasons),
         min((bound.difference for bound in bounds), default=0.0),
         max((each.drift or 0.0 for each in judged), default=0.0),
     )

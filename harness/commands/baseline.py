@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.commands.measure import RunOptions, measure, saved, writing
+from harness.commands.measure import RunOptions, measure, require_folder, saved, writing
 from harness.regression.baseline import provenance, write_baseline
 from harness.regression.escaping import log_line
 from harness.regression.noninferiority import room_for_losses
@@ -27,6 +27,7 @@ def baseline_command(
 ) -> None:
     """Write the baseline of a suite, computing what is missing, or of saved results."""
     console = Console()
+    require_folder(out)
     hardware: Mapping[str, str] | None = None
     if results is not None and suite is None:
         table = saved(results)

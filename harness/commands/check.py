@@ -20,14 +20,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.commands.measure import RunOptions, measure, saved, writing
+from harness.commands.measure import RunOptions, measure, require_folder, saved, writing
 from harness.regression.annotations import github_annotations
 from harness.regression.baseline import Baseline, read_baseline
 from harness.regression.escaping import log_line
 from harness.regression.junit import junit_xml
 from harness.regression.snapshot import CellId, snapshot
 from harness.regression.summary import change, drift, markdown_summary, number, origin_sentences
-from harness.regression.verdicts import Check, Judged, incomparable, judge, verdict_counts
+from harness.regression.verdicts import (
+    Check,
+    Judged,
+    incomparable,
+    judge,
+    told_together,
+    verdict_counts,
+)
 from harness.suite import suite_names, suite_path
 from models.config_file import read as read_yaml
 from models.errors import UserError, did_you_mean
@@ -60,6 +67,9 @@ def check_command(
     """Hold a run to a baseline, tell the outcome, and return the exit code (0, 1 or 2)."""
     console = Console()
     to_github = _annotations(telling.annotations) == "github"
+    for path in (telling.junit, telling.markdown):
+        if path is not None:
+            require_folder(path)  # before anything is computed
     kept = read_baseline(baseline)
     if results is None:
         table = _measured(console, suite, kept, options)
@@ -168,14 +178,9 @@ def _show(console: Console, check: Check, kept: Baseline) -> None:
     for task in dict.fromkeys(each.task for each in check.judged):
         console.print(f"[bold]{escape(log_line(task))}[/]", highlight=False)
         console.print(_table([each for each in check.judged if each.task == task]))
-    for each in check.judged:
-        if each.reasons and each.verdict != "new":
-            colour = _COLOURS[each.verdict]
-            place = f"{log_line(each.variant)} on {log_line(each.task)}"
-            said = log_line("; ".join(each.reasons))
-            console.print(
-                f"[{colour}]{each.verdict}[/] {escape(f'{place}: {said}')}", highlight=False
-            )
+    for verdict, names, why in told_together(check.judged):
+        said = escape(f"{log_line(names)}: {log_line(why)}")
+        console.print(f"[{_COLOURS[verdict]}]{verdict}[/] {said}", highlight=False)
     counts = ", ".join(f"{n} {verdict}" for verdict, n in verdict_counts(check).items() if n)
     console.print(
         f"{counts}. At least: one-sided 95% bound; it must stay above -{check.margin:g}. Moved: "

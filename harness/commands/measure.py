@@ -112,6 +112,16 @@ def saved(folder: Path) -> SuiteResults:
         raise UserError(str(error)) from None
 
 
+def require_folder(path: Path) -> None:
+    """Refuse an output file that has no folder to stand in, or is one itself."""
+    if path.is_dir():
+        raise UserError(f"{path} cannot be written: it is a folder; name a file in it.")
+    if not path.parent.is_dir():
+        raise UserError(
+            f"{path} cannot be written: there is no folder {path.parent}; make it first."
+        )
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Around the writing of an output file: what a disk can refuse, in a sentence."""

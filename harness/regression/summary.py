@@ -5,12 +5,12 @@ Made for the summary page of a build; rendered by GitHub, GitLab and others alik
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from harness.regression.baseline import Baseline
 from harness.regression.escaping import markdown
 from harness.regression.snapshot import Snapshot
-from harness.regression.verdicts import Check, Judged, verdict_counts
+from harness.regression.verdicts import Check, Judged, told_together, verdict_counts
 
 _MARKS = {"worse": "❌", "missing": "❓", "new": "🆕", "better": "✅", "same": "✅"}
 
@@ -86,16 +86,12 @@ def drift(each: Judged) -> str:
     return "0" if each.drift == 0 else f"{each.drift:.0e}"
 
 
-def _reasons(judged: Iterable[Judged]) -> list[str]:
-    told = [each for each in judged if each.reasons and each.verdict != "new"]
-    if not told:
-        return []
+def _reasons(judged: Sequence[Judged]) -> list[str]:
     items = [
-        f"- **{markdown(each.variant)}** on {markdown(each.task)}, {each.verdict}: "
-        f"{markdown('; '.join(each.reasons))}"
-        for each in told
+        f"- **{markdown(names)}**, {verdict}: {markdown(why)}"
+        for verdict, names, why in told_together(judged)
     ]
-    return ["### Why", "", *items, ""]
+    return ["### Why", "", *items, ""] if items else []
 
 
 def _baseline_facts(baseline: Baseline) -> list[str]:

@@ -98,6 +98,19 @@ class Check:
         )
 
 
+def told_together(judged: Sequence[Judged]) -> list[tuple[Verdict, str, str]]:
+    """Verdict, variants on tasks, and reasons of all that need an explanation.
+
+    Cells with the same reasons are told once.
+    """
+    found: dict[tuple[Verdict, str], list[str]] = {}
+    for each in judged:
+        if each.reasons and each.verdict != "new":
+            key = each.verdict, "; ".join(each.reasons)
+            found.setdefault(key, []).append(f"{each.variant} on {each.task}")
+    return [(verdict, _listed(names), why) for (verdict, why), names in found.items()]
+
+
 def _listed(names: Sequence[str], most: int = 3) -> str:
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
