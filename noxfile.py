@@ -75,6 +75,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def regression(session: nox.Session) -> None:
+    """Is this checkout worse than its baseline? Simulated data, no download, about a minute."""
+    baseline = str(ROOT / "reports" / "baselines" / "regression.json")
+    run(session, "", "tokenrank", "check", "--baseline", baseline, *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure speed side by side with the references, in one run; prints the tables."""
     run(session, "dev", "python", "-m", "benchmarks", *session.posargs)

@@ -62,13 +62,12 @@ def compute(
     """Compute a cell. ``notify(what, done, total)`` is told how far it is."""
     seconds = Seconds()
     embeddings = {
-        job.normalisation: embedding_of(
-            job, dataset, cell.task.poolings, store, device, notify, seconds
-        )
+        job.normalisation: embedding_of(job, dataset, store, device, notify, seconds)
         for job in cell.embeddings
     }
     started = time.perf_counter()
-    inputs = probe_inputs(embeddings, dataset, cell.task.split_seed, store.root)
+    task = cell.task
+    inputs = probe_inputs(embeddings, dataset, task.split_seed, task.poolings, store.root)
     found = _probe(cell, inputs, store, device, notify)
     result = _score(cell, dataset, found, sketch(inputs))
     seconds.probe = time.perf_counter() - started
@@ -78,7 +77,6 @@ def compute(
 def embedding_of(
     job: EmbeddingJob,
     dataset: Dataset,
-    poolings: tuple[str, ...],
     store: Store,
     device: torch.device,
     notify: Notify,
@@ -141,18 +139,22 @@ def _rules(
 
 
 def probe_inputs(
-    embeddings: Mapping[str, Embedding], dataset: Dataset, split_seed: int, scratch: Path
+    embeddings: Mapping[str, Embedding],
+    dataset: Dataset,
+    split_seed: int,
+    poolings: tuple[str, ...],
+    scratch: Path,
 ) -> ProbeInputs:
-    """Every (normalisation, pooling) view of the data, cut into its splits."""
+    """Every (normalisation, pooling) view that the task asks for, cut into its splits."""
     splits = dataset.splits(split_seed)
     labels = torch.from_numpy(dataset.labels)
     return ProbeInputs(
         views={
             (normalisation, pooling): EmbeddedSplit(
-                *(_rows(matrix, splits[s], scratch) for s in SPLITS)
+                *(_rows(embedding.poolings[pooling], splits[s], scratch) for s in SPLITS)
             )
             for normalisation, embedding in embeddings.items()
-            for pooling, matrix in embedding.poolings.items()
+            for pooling in poolings
         },
         labels=Labels(*(labels[torch.from_numpy(splits[s])] for s in SPLITS)),
         n_classes=len(dataset.card.classes),

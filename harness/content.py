@@ -107,7 +107,13 @@ def package_versions(names: Iterable[str]) -> dict[str, str]:
     for name in names:
         try:
             # A local build tag (+cpu, +cu130) says where it runs, not what it computes.
-            found[name] = version(name).split("+")[0]
+            found[name] = _version(name).split("+")[0]
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+@lru_cache(maxsize=64)
+def _version(name: str) -> str:
+    # Looked up on disk each time otherwise, and every cell of a plan asks.
+    return version(name)

@@ -33,6 +33,8 @@ from reports.table import (
 from suites.datasets.base import Dataset
 from suites.datasets.splits import HasDigests, find_duplicates
 
+NOT_COMPUTED = "not computed yet"
+
 
 def collect(plan: Plan, store: Store, manifest: Manifest) -> SuiteResults:
     """The table of a run. A cell without a result is listed as missing, never imputed."""
@@ -227,7 +229,7 @@ def _run_info(plan: Plan, manifest: Manifest, found: dict[str, CellResult | None
         for m in plan.missing
     ]
     missing += [
-        MissingCell(_name(plan, cell), cell.task.name, cell.seed, "not computed yet")
+        MissingCell(_name(plan, cell), cell.task.name, cell.seed, NOT_COMPUTED)
         for cell in plan.cells
         if found[cell.key] is None
     ]

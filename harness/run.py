@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -72,17 +73,25 @@ def run_suite(suite: Suite, places: Places, store: Store, command: str, watch: W
     manifest = load_or_create_manifest(store, plan, command)
     seconds = Seconds()
     if to_do:
-        _compute(plan, to_do, store, watch, seconds)
+        compute_cells(plan, to_do, store, watch, seconds, lambda: warm_up(store))
     results = collect(plan, store, manifest)
     report = write_views(results, store, plan)
     seconds.total = time.perf_counter() - started
     return Outcome(plan, results, report, len(to_do), seconds)
 
 
-def _compute(plan: Plan, to_do: list[Cell], store: Store, watch: Watcher, seconds: Seconds) -> None:
+def compute_cells(
+    plan: Plan,
+    to_do: list[Cell],
+    store: Store,
+    watch: Watcher,
+    seconds: Seconds,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> None:
+    """Compute cells and store each. ``meanwhile`` starts what may go on beside it."""
     from harness.executors.local import run_cells  # noqa: PLC0415  (torch loads with it)
 
-    warm_up(store)
+    meanwhile()
     for cell in to_do:
         watch.started(cell)
         for done in run_cells(plan, [cell], store, watch.progress):

@@ -43,22 +43,20 @@ def run_suite_command(
     weights: list[str],
 ) -> None:
     """Run a suite and show what came out. Raises `UserError` for any mistake in the options."""
-    if tier is not None and tier not in TIERS:
-        raise UserError(f'--tier "{tier}" is not known: {did_you_mean(tier, TIERS)}.')
     overrides = Overrides(
         variants=tuple(variants) if variants else None,
-        tier=tier,
+        tier=checked_tier(tier),
         seeds=tuple(dict.fromkeys(seeds)) if seeds else None,
         patch_size=patch_size,
         registry=tuple(registry),
-        weights=tuple(_assignment(text) for text in weights),
+        weights=tuple(assignment(text) for text in weights),
     )
     console = Console()
     loaded = load_suite(suite_path(suite), overrides)
     kept = Store(store)
     places = Places(data_dir, weights_dir, kept.cache_folder)
     command = regenerating_command(suite, overrides, data_dir is not None)
-    with _room_on(store):
+    with room_on(store):
         with terminal.TerminalWatcher(console) as watcher:
             outcome = run_suite(loaded, places, kept, command, watcher)
         terminal.show_outcome(console, outcome)
@@ -72,7 +70,7 @@ def run_suite_command(
 
 
 @contextmanager
-def _room_on(store: Path) -> Iterator[None]:
+def room_on(store: Path) -> Iterator[None]:
     """A full disk, in a sentence that says which and what is lost (nothing)."""
     try:
         yield
@@ -126,7 +124,15 @@ def regenerating_command(suite: str, overrides: Overrides, own_data: bool) -> st
     return shlex.join(parts)
 
 
-def _assignment(text: str) -> tuple[str, Path]:
+def checked_tier(tier: str | None) -> str | None:
+    """The tier given on the command line; `UserError` for an unknown one."""
+    if tier is not None and tier not in TIERS:
+        raise UserError(f'--tier "{tier}" is not known: {did_you_mean(tier, TIERS)}.')
+    return tier
+
+
+def assignment(text: str) -> tuple[str, Path]:
+    """A variant's folder of weights, from VARIANT=FOLDER."""
     name, equals, folder = text.partition("=")
     if not equals or not name or not folder:
         raise UserError(f'--weights "{text}" is not of the form VARIANT=FOLDER.')

@@ -49,6 +49,33 @@ def small_suite(tmp_path: Path) -> Path:
 
 
 @dataclass(frozen=True)
+class SmallRun:
+    """The small suite, run once: its file, the store, and its results as a saved folder."""
+
+    suite: Path
+    store: Path
+    results: Path
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
+    """Shared by all tests that only read results; do not write into its folders."""
+    from rich.console import Console  # noqa: PLC0415
+
+    from harness.commands.measure import RunOptions, measure  # noqa: PLC0415
+    from reports.io import save_results  # noqa: PLC0415
+
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "pico.yaml").write_text(REGISTRY)
+    suite = folder / "small.yaml"
+    suite.write_text(SUITE)
+    options = RunOptions(data_dir=None, store=folder / "store", weights_dir=None)
+    found = measure(Console(quiet=True), suite, str(suite), options)
+    save_results(found.results, folder / "results")
+    return SmallRun(suite, folder / "store", folder / "results")
+
+
+@dataclass(frozen=True)
 class Ended:
     """How a command ended, and what it said."""
 

@@ -1,0 +1,133 @@
+"""Results for a baseline or a check: a suite's cells from the store, what is missing computed.
+
+The lean part of `tokenrank run`: no report, no tracking. It decides nothing about what the
+results mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from harness import terminal
+from harness.commands.run import assignment, checked_tier, regenerating_command, room_on
+from harness.plan import Cell, Places, Plan, make_plan
+from harness.provenance import load_or_create_manifest
+from harness.regression.snapshot import CellId
+from harness.results import collect, shown_name
+from harness.run import Seconds, compute_cells
+from harness.store import Store
+from harness.suite import Overrides, load_suite
+from models.errors import UserError
+from reports.io import ResultsError, load_results
+from reports.table import SuiteResults
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how a suite is run; as for `tokenrank run`."""
+
+    data_dir: Path | None
+    store: Path
+    weights_dir: Path | None
+    registry: tuple[Path, ...] = ()
+    variants: tuple[str, ...] | None = None
+    tier: str | None = None
+    seeds: tuple[int, ...] | None = None
+    patch_size: int | None = None
+    weights: tuple[str, ...] = ()
+
+    def overrides(self) -> Overrides:
+        """As the suite's reader takes them."""
+        return Overrides(
+            variants=self.variants,
+            tier=checked_tier(self.tier),
+            seeds=tuple(dict.fromkeys(self.seeds)) if self.seeds else None,
+            patch_size=self.patch_size,
+            registry=self.registry,
+            weights=tuple(assignment(text) for text in self.weights),
+        )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Results, and the machine that the run was first started on."""
+
+    results: SuiteResults
+    hardware: Mapping[str, str]
+
+
+Wanted = Callable[[SuiteResults], Callable[[CellId], bool]]
+
+
+def everything(_: SuiteResults) -> Callable[[CellId], bool]:
+    """Every cell is to be computed."""
+    return lambda _cell: True
+
+
+def measure(
+    console: Console, path: Path, named: str, options: RunOptions, wanted: Wanted = everything
+) -> Measured:
+    """Results of the suite at ``path``, called ``named`` on the command line.
+
+    ``wanted`` is shown what the store holds and says which of the other cells to compute.
+    """
+    overrides = options.overrides()
+    suite = load_suite(path, overrides)
+    store = Store(options.store)
+    store.prepare()
+    plan = make_plan(suite, Places(options.data_dir, options.weights_dir, store.cache_folder))
+    command = regenerating_command(named, overrides, options.data_dir is not None)
+    manifest = load_or_create_manifest(store, plan, command)
+    results = collect(plan, store, manifest)
+    to_do = _to_do(plan, results, wanted(results))
+    if to_do:
+        with room_on(options.store), terminal.TerminalWatcher(console) as watcher:
+            watcher.planned(plan, to_do)
+            compute_cells(plan, to_do, store, watcher, Seconds())
+        results = collect(plan, store, manifest)
+    return Measured(results, manifest.hardware)
+
+
+def _to_do(plan: Plan, results: SuiteResults, wanted: Callable[[CellId], bool]) -> list[Cell]:
+    """Cells without a result that are wanted, each once (two may share a key)."""
+    done = set(results.scores["cell"].to_list())
+    found: dict[str, Cell] = {}
+    for cell in plan.cells:
+        name = shown_name(plan, cell.variant, cell.weights.tier)
+        if cell.key not in done and wanted(CellId(name, cell.task.name, cell.seed)):
+            found[cell.key] = cell
+    return list(found.values())
+
+
+def saved(folder: Path) -> SuiteResults:
+    """Results from a folder; `UserError` when it does not hold any."""
+    try:
+        return load_results(folder)
+    except ResultsError as error:
+        raise UserError(str(error)) from None
+
+
+def require_folder(path: Path) -> None:
+    """Refuse an output file that has no folder to stand in, or is one itself."""
+    if path.is_dir():
+        raise UserError(f"{path} cannot be written: it is a folder; name a file in it.")
+    if not path.parent.is_dir():
+        raise UserError(
+            f"{path} cannot be written: there is no folder {path.parent}; make it first."
+        )
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Around the writing of an output file: what a disk can refuse, in a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}); choose another place."
+        ) from None
