@@ -160,9 +160,9 @@ def _print_comparisons(console: Console, uri: str, address: str) -> None:
 
     with contextlib.suppress(Exception):  # the server itself will say what is wrong
         for suite, link in comparison_links(uri).items():
-            console.print(
-                f"Compare {suite}: {address}/{link}", soft_wrap=True, highlight=False, markup=False
-            )
+            for what, mode in (("table", ""), ("charts", "&compareRunsMode=CHART")):
+                said = f"Compare {suite}, {what}: {address}/{link}{mode}"
+                console.print(said, soft_wrap=True, highlight=False, markup=False)
 
 
 def _runs(store: Store) -> list[tuple[Manifest, Path]]:

@@ -16,7 +16,7 @@ import zlib
 from typing import Any
 
 from harness.mlflow_view import names
-from harness.mlflow_view.facts import SuiteRun, origins, rank_keys, score_key, tiers
+from harness.mlflow_view.facts import SuiteRun, rank_keys, score_key, suite_run_title
 
 TAG = "mlflow.sharedViewState."
 CHARTED_TASKS = 30
@@ -31,12 +31,11 @@ def view_key(run: SuiteRun) -> str:
 
 def view_tag(run: SuiteRun, now: int) -> tuple[str, str]:
     """Tag and value that make the view known; ``now`` in milliseconds since 1970."""
-    name = f"{run.results.run.title} ({tiers(run)} weights, {origins(run)} data; {run.name})"
     state = json.dumps(view_state(run), separators=(",", ":"))
     if len(state) > _INFLATE_ABOVE:
         state = f"deflate;{base64.b64encode(zlib.compress(state.encode(), 9)).decode()}"
     envelope = {
-        "name": names.one_line(name, 120),
+        "name": names.one_line(suite_run_title(run), 120),
         "createdAt": now,
         "updatedAt": now,
         "state": state,
@@ -46,12 +45,15 @@ def view_tag(run: SuiteRun, now: int) -> tuple[str, str]:
 
 def view_link(experiment_id: str, key: str) -> str:
     """The address that opens a view, after the server's own part."""
-    return f"#/experiments/{experiment_id}/runs?viewStateShareKey={key}"
+    # MLflow's pages open for language models unless the address says otherwise.
+    return (
+        f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={key}"
+    )
 
 
 def view_state(run: SuiteRun) -> dict[str, Any]:
     """Columns, order and charts of the runs page for one suite run."""
-    columns = _columns(run)
+    columns = list(_columns(run))
     rank = rank_keys(run)[0]
     return {
         "searchFilter": f"params.suite_run = '{run.name}'",
@@ -59,13 +61,18 @@ def view_state(run: SuiteRun) -> dict[str, Any]:
         "orderByAsc": True,
         "selectedColumns": columns,
         "columnOrder": ["attributes.`Run Name`", *columns],
+        "columnWidths": {"attributes.`Run Name`": 230, **_columns(run)},
         "runsHiddenMode": "SHOW_ALL",
         "groupBy": None,
         "useGroupedValuesInCharts": False,
         "hideEmptyCharts": True,
         "isAccordionReordered": True,
         "compareRunSections": [
-            _section(_COST, "Cost and rank"),
+            {
+                **_section(_COST, "Cost and rank: lower is better in all of these"),
+                "columns": 2,
+                "cardHeight": 420,
+            },
             _section(_SCORES, "score"),
             {**_section(_REST, "Model metrics"), "display": False},
         ],
@@ -73,11 +80,13 @@ def view_state(run: SuiteRun) -> dict[str, Any]:
     }
 
 
-def _columns(run: SuiteRun) -> list[str]:
-    texts = ("macs", "token_scheme", "tokens", "size", "version", "tier", "data_origin")
-    ranks = [_metric(key) for key in rank_keys(run)]
-    scores = [_metric(score_key(task)) for task in run.results.run.tasks[:CHARTED_TASKS]]
-    return [*ranks, *(f"params.`{name}`" for name in texts), *scores]
+def _columns(run: SuiteRun) -> dict[str, int]:
+    """Columns in their order, with widths in pixels that let all of a laptop's screen count."""
+    texts = {"macs": 80, "token_scheme": 115, "tokens": 70, "size": 70, "version": 75}
+    texts |= {"tier": 80, "data_origin": 95}
+    ranks = {_metric(key): 110 for key in rank_keys(run)}
+    scores = {_metric(score_key(task)): 130 for task in run.results.run.tasks[:CHARTED_TASKS]}
+    return {**ranks, **{f"params.`{name}`": width for name, width in texts.items()}, **scores}
 
 
 def _metric(key: str) -> str:
@@ -97,34 +106,19 @@ def _section(uuid: str, name: str) -> dict[str, Any]:
 
 def _charts(run: SuiteRun) -> list[dict[str, Any]]:
     ranks = rank_keys(run)
-    charts = [
-        _scatter("macs_log10", key, f"{_words(key)} (lower is better) against log10 of MACs")
-        for key in ranks
-    ]
-    charts += [_bar(key, f"{_words(key)} (lower is better)", _COST) for key in ranks]
-    charts += [
-        _bar("macs", "MACs per sample, attention included", _COST),
-        _bar("tokens", "Tokens per sample", _COST),
-    ]
-    charts += [
-        _bar(score_key(task), f"{task.name}: {task.metric}", _SCORES)
-        for task in run.results.run.tasks[:CHARTED_TASKS]
-    ]
+    charts = [_scatter("macs_log10", key) for key in ranks]
+    charts += [_bar(key, _COST) for key in (*ranks, "macs", "tokens")]
+    charts += [_bar(score_key(task), _SCORES) for task in run.results.run.tasks[:CHARTED_TASKS]]
     # The page adds a chart for each metric that has none, unless that one was removed.
     plain = ["macs_log10", "macs_attention", "parameters", "published_gflops"]
     plain += [f"{key}_{end}" for key in ranks for end in ("low", "high")]
-    return [*charts, *({**_bar(key, key, _REST), "deleted": True} for key in plain)]
+    return [*charts, *({**_bar(key, _REST), "deleted": True} for key in plain)]
 
 
-def _words(key: str) -> str:
-    return key.replace("_", " ").capitalize()
-
-
-def _card(kind: str, title: str, section: str, uuid: str) -> dict[str, Any]:
+def _card(kind: str, section: str, uuid: str) -> dict[str, Any]:
     return {
         "uuid": uuid,
         "type": kind,
-        "displayName": names.one_line(title, 120),
         "metricSectionId": section,
         "runsCountToCompare": 100,
         "deleted": False,
@@ -132,13 +126,13 @@ def _card(kind: str, title: str, section: str, uuid: str) -> dict[str, Any]:
     }
 
 
-def _bar(key: str, title: str, section: str) -> dict[str, Any]:
-    return {**_card("BAR", title, section, f"tokenrank-bar-{key}"), "metricKey": key}
+def _bar(key: str, section: str) -> dict[str, Any]:
+    return {**_card("BAR", section, f"tokenrank-bar-{key}"), "metricKey": key}
 
 
-def _scatter(x: str, y: str, title: str) -> dict[str, Any]:
+def _scatter(x: str, y: str) -> dict[str, Any]:
     return {
-        **_card("SCATTER", title, _COST, f"tokenrank-scatter-{y}"),
+        **_card("SCATTER", _COST, f"tokenrank-scatter-{y}"),
         "xaxis": {"key": x, "type": "METRIC"},
         "yaxis": {"key": y, "type": "METRIC"},
     }

@@ -75,13 +75,18 @@ def tiers(run: SuiteRun) -> str:
     return ", ".join(sorted(set(run.results.variants["tier"].to_list())))
 
 
+def suite_run_title(run: SuiteRun) -> str:
+    """What a suite run is called: suite, what it was measured with and on, its key."""
+    return f"{run.results.run.suite} · {tiers(run)} weights, {origins(run)} data · {run.name}"
+
+
 def variant_metrics(run: SuiteRun, row: Row) -> list[Measured]:
     """Rank, cost, and one score per task; what is not known is left out."""
     found = [
         *_rank_metrics(run, row["variant"]),
         *_cost_metrics(row),
         *(
-            Measured(score_key(task), entry.scores[task.name].value, task)
+            Measured(score_key(task), round(entry.scores[task.name].value, 6), task)
             for entry in entries(run, row["variant"])
             for task in run.results.run.tasks
             if task.name in entry.scores
@@ -124,7 +129,7 @@ def _cost_metrics(row: Row) -> Iterator[Measured]:
             yield Measured(key, float(row[column]))
     if row["macs"]:
         # MLflow's scatter charts have no logarithmic axis, and sizes differ a hundredfold.
-        yield Measured("macs_log10", math.log10(row["macs"]))
+        yield Measured("macs_log10", round(math.log10(row["macs"]), 4))
 
 
 def variant_params(run: SuiteRun, row: Row) -> dict[str, str]:
@@ -183,7 +188,6 @@ def shared_tags(run: SuiteRun) -> dict[str, str]:
     tags = {
         "tokenrank.run_key": run.manifest.run_key,
         "tokenrank.suite": facts.suite,
-        "tokenrank.data_origin": origins(run),
         "mlflow.source.name": run.manifest.command,
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": run.manifest.git_commit,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 
 LOGIN = (
@@ -25,8 +26,8 @@ def reason(error: BaseException) -> str:
         return FORBIDDEN
     if "timeout exception" in text or "Read timed out" in text:
         return "it does not answer in time"
-    if "Max retries exceeded" in text and "too many" in text:
-        return "it keeps answering with errors"
+    if answered := re.search(r"too many (\d{3}) error responses|error code (5\d\d)", text):
+        return f"it answers with error {answered[1] or answered[2]}"
     if "Connection refused" in text or "NewConnectionError" in text:
         return "it cannot be reached"
     first_line = (text.splitlines() or [type(error).__name__])[0]

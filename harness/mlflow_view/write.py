@@ -44,6 +44,7 @@ from harness.mlflow_view.facts import (
     provenance_tags,
     shared_tags,
     suite_params,
+    suite_run_title,
     variant_metrics,
     variant_params,
 )
@@ -89,7 +90,7 @@ class _Writing:
 
     def write(self, report: Path) -> None:
         parent = self._create_run(
-            self.run.results.run.suite, SUITE_RUN, self._suite_note(), provenance_tags(self.run)
+            suite_run_title(self.run), SUITE_RUN, self._suite_note(), provenance_tags(self.run)
         )
         tables = Tables.of(self.run.results)
         for row in self.run.results.variants.iter_rows(named=True):
@@ -113,7 +114,12 @@ class _Writing:
 
     def _write_variant(self, row: Row, parent: str, tables: Tables) -> None:
         note = describe.variant_note(self.run, row)
-        look = {"mlflow.runColor": design_colour(self.run, row), "mlflow.parentRunId": parent}
+        look = {
+            "mlflow.parentRunId": parent,
+            "mlflow.runColor": design_colour(self.run, row),
+            # The page unfolds suite runs whose runs are evaluations.
+            "mlflow.runType": "evaluation",
+        }
         run_id = self._create_run(row["variant"], VARIANT, note, look)
         params = variant_params(self.run, row)
         model = self.client.create_logged_model(
