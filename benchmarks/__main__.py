@@ -1,6 +1,6 @@
 """`nox -s bench`: every speed figure of docs/benchmarks.md, side by side in one run.
 
-python -m benchmarks [encoder] [probes] [macs] [suite]
+python -m benchmarks [encoder] [probes] [macs] [suite] [tracking]
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 
 import torch
 
-PARTS = ("encoder", "probes", "macs", "suite")
+PARTS = ("encoder", "probes", "macs", "suite", "tracking")
 
 
 def main() -> None:

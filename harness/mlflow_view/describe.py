@@ -22,6 +22,9 @@ READING = (
     "test samples and seeds. MACs are per sample and include attention. Ranks compare variants of "
     "one suite run only; weights of different tiers, and real and simulated data, are ranked apart."
 )
+IN_SHORT = (  # for each variant's page: hundreds of them are loaded with one table
+    "Ranks and their average: *lower is better*, within this suite run only; intervals are 95%."
+)
 SEARCHES = (
     "params.token_scheme = 'single' and metrics.average_rank < 3",
     "params.size = 'nano' and params.tier = 'official'",
@@ -124,14 +127,13 @@ def variant_note(run: SuiteRun, row: Row) -> str:
             lines += ["**Incomplete, so without a rank.** It lacks:", ""]
             lines += [f"- {in_markdown(reason)}" for reason in lacks[:10]]
             lines.append("")
-    lines += [*_scores(run, name), "", READING, "", ARTIFACTS]
+    lines += [*_scores(run, name), "", IN_SHORT, "", ARTIFACTS]
     return names.clipped("\n".join(lines), names.TAG_LENGTH)
 
 
 ARTIFACTS = (
-    "**Artifacts.** `confusion.html`: a confusion matrix per task; `scores.csv`: every cell with "
-    "its interval and what tuning chose; `tuning.csv`: each trial's validation score; "
-    "`predictions.parquet`: label, prediction and confidence per test sample and seed."
+    "**Artifacts.** `confusion.html`: confusion matrices; `scores.csv`: each cell, and what tuning "
+    "chose; `tuning.csv`: each trial; `predictions.parquet`: each test sample."
 )
 
 

@@ -15,7 +15,7 @@ from mlflow.entities import ViewType
 
 from harness.provenance import Manifest
 from harness.store import Store
-from harness.tracking import make_database, publish
+from harness.tracking import publish
 from reports.table import SuiteResults
 
 ROOT = Path(__file__).parents[2]
@@ -42,10 +42,10 @@ print(publish(results, manifest, Store(store), report, ask=True))
 
 @pytest.fixture
 def to_publish(
-    synthetic: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    synthetic: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str
 ) -> Callable[[str], tuple[SuiteResults, Manifest, Path, Path]]:
     """Arguments for `publish`: the same results from a store of the given name."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/tracking.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     results = synthetic.make_results({f"olmoearth-v1-nano:s{i}": 0.5 + i / 10 for i in range(4)})
     manifest = Manifest("ab" * 32, "eurosat", "tokenrank run eurosat", "0" * 40, {}, {})
     report = tmp_path / "report"
@@ -115,14 +115,8 @@ def test_after_a_kill_the_next_publish_leaves_one_whole_mirror(
 
 @pytest.mark.parametrize("stores", [("one", "one"), ("one", "two")], ids=["one store", "two"])
 def test_two_processes_at_once_leave_one_mirror(
-    stores: tuple[str, str], to_publish: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stores: tuple[str, str], to_publish: Any, tmp_path: Path
 ) -> None:
-    with monkeypatch.context() as unset:
-        unset.delenv("MLFLOW_TRACKING_URI")
-        made = Store(tmp_path / "made")
-        made.root.mkdir()
-        make_database(made)
-        (made.root / "mlflow.db").rename(tmp_path / "tracking.db")
     processes = [writer(tmp_path, to_publish(name), "go") for name in stores]
     said = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]

@@ -48,9 +48,9 @@ def all_runs(uri: str) -> list[Any]:
 
 
 def test_a_flat_search_finds_each_variant_complete(
-    ran: tuple[Outcome, Store], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ran: tuple[Outcome, Store], monkeypatch: pytest.MonkeyPatch, database: str
 ) -> None:
-    uri = f"sqlite:///{tmp_path}/tracking.db"
+    uri = database
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     outcome, store = ran
     assert publish_to(outcome, store).fresh
@@ -100,9 +100,9 @@ def test_a_flat_search_finds_each_variant_complete(
 
 
 def test_artifacts_hold_predictions_tuning_confusion_and_the_report(
-    ran: tuple[Outcome, Store], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ran: tuple[Outcome, Store], monkeypatch: pytest.MonkeyPatch, database: str, tmp_path: Path
 ) -> None:
-    uri = f"sqlite:///{tmp_path}/tracking.db"
+    uri = database
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     outcome, store = ran
     publish_to(outcome, store)
@@ -129,9 +129,9 @@ def test_artifacts_hold_predictions_tuning_confusion_and_the_report(
 
 
 def test_a_mirror_cut_short_is_completed_without_doubles(
-    ran: tuple[Outcome, Store], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ran: tuple[Outcome, Store], monkeypatch: pytest.MonkeyPatch, database: str
 ) -> None:
-    uri = f"sqlite:///{tmp_path}/tracking.db"
+    uri = database
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     outcome, store = ran
     with monkeypatch.context() as broken:
@@ -152,7 +152,7 @@ def test_a_mirror_cut_short_is_completed_without_doubles(
 
 
 def test_a_server_that_is_away_loses_nothing(
-    ran: tuple[Outcome, Store], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ran: tuple[Outcome, Store], monkeypatch: pytest.MonkeyPatch, database: str
 ) -> None:
     outcome, store = ran
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
@@ -160,7 +160,7 @@ def test_a_server_that_is_away_loses_nothing(
     assert not published.done
     assert "cannot be reached" in published.reason
 
-    uri = f"sqlite:///{tmp_path}/tracking.db"
+    uri = database
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     sync_command(store.root)
     sync_command(store.root)
