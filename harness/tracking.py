@@ -20,6 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from harness.content import content_key
+from harness.mlflow_view.failures import reason, shown_uri
 from harness.provenance import Manifest
 from harness.results import results_digest
 from harness.store import Store, write_json
@@ -40,7 +41,7 @@ class TrackingAwayError(Exception):
 
 @dataclass(frozen=True)
 class Published:
-    """What happened: ``done`` (now or earlier), or why it is still to do."""
+    """What happened: ``done`` (now or earlier), or why it is still to do; ``uri`` to be shown."""
 
     done: bool
     uri: str
@@ -63,10 +64,11 @@ def publish(
     and the returned `Published` says what is still to do.
     """
     uri = tracking_uri(store)
+    shown = shown_uri(uri)
     digest = content_key({"results": results_digest(results), "view": VIEW})
     state = store.run_folder(manifest.run_key) / "tracking.json"
     if not ask and _state(state).get(uri) == digest:
-        return Published(True, uri)
+        return Published(True, shown)
     state.parent.mkdir(parents=True, exist_ok=True)
     try:
         check_reachable(uri)
@@ -75,10 +77,10 @@ def publish(
             fresh = _mirror(uri, results, manifest, store, report, digest)
             write_json(state, {**_state(state), uri: digest})
     except Timeout:
-        return Published(False, uri, "another process is still writing this suite run there")
+        return Published(False, shown, "another process is still writing this suite run there")
     except TrackingAwayError as error:
-        return Published(False, uri, str(error))
-    return Published(True, uri, fresh=fresh)
+        return Published(False, shown, str(error))
+    return Published(True, shown, fresh=fresh)
 
 
 def warm_up(store: Store) -> None:
@@ -152,8 +154,8 @@ def check_reachable(uri: str) -> None:
         if error.code >= 500:
             raise TrackingAwayError(f"it answers with error {error.code}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        raise TrackingAwayError(f"it cannot be reached ({reason})") from None
+        why = getattr(error, "reason", error)
+        raise TrackingAwayError(f"it cannot be reached ({why})") from None
 
 
 def _mirror(
@@ -171,7 +173,6 @@ def _mirror(
     from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
     from harness.mlflow_view.facts import SuiteRun  # noqa: PLC0415
-    from harness.mlflow_view.failures import reason  # noqa: PLC0415
     from harness.mlflow_view.write import write_suite_run  # noqa: PLC0415
     from reports.ranking import rank  # noqa: PLC0415
 
@@ -179,5 +180,5 @@ def _mirror(
         make_database(store)
         run = SuiteRun(results, manifest, rank(results), digest)
         return write_suite_run(uri, run, report, store.root / LOCAL_ARTIFACTS)
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
         raise TrackingAwayError(reason(error)) from None

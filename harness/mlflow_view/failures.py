@@ -32,3 +32,8 @@ def reason(error: BaseException) -> str:
         return "it cannot be reached"
     first_line = (text.splitlines() or [type(error).__name__])[0]
     return textwrap.shorten(first_line, 200, placeholder="...").rstrip(".")
+
+
+def shown_uri(uri: str) -> str:
+    """A tracking URI without the user and password that it may hold."""
+    return re.sub(r"//[^/@]*@", "//", uri)

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 
 from harness.mlflow_view.comparison import TAG, view_link
 from harness.mlflow_view.facts import SUITE_RUN
-from harness.mlflow_view.failures import reason
+from harness.mlflow_view.failures import reason, shown_uri
 from harness.mlflow_view.write import DIGEST_TAG, KIND_TAG, experiment_name
 from models.errors import UserError, did_you_mean
 from reports.io import ResultsError, load_results
@@ -33,6 +33,7 @@ def fetch_results(uri: str, suite: str | None) -> SuiteResults:
     """
     client = MlflowClient(tracking_uri=uri)
     found = _newest(client, uri, suite)
+    where = f"suite run {found.info.run_id} at {shown_uri(uri)}"
     with tempfile.TemporaryDirectory() as folder:
         try:
             place = mlflow.artifacts.download_artifacts(
@@ -43,13 +44,10 @@ def fetch_results(uri: str, suite: str | None) -> SuiteResults:
             )
             return load_results(Path(place))
         except ResultsError as error:
-            raise UserError(
-                f"The results of suite run {found.info.run_id} at {uri} cannot be used: {error}"
-            ) from None
+            raise UserError(f"The results of {where} cannot be used: {error}") from None
         except (MlflowException, OSError) as error:
             raise UserError(
-                f"The results of suite run {found.info.run_id} cannot be downloaded from {uri}: "
-                f"{reason(error)}."
+                f"The results of {where} cannot be downloaded: {reason(error)}."
             ) from None
 
 
@@ -84,19 +82,26 @@ def _newest(client: MlflowClient, uri: str, suite: str | None) -> Run:
         if name not in experiments:
             known = [e.removeprefix(PREFIX) for e in experiments]
             hint = did_you_mean(suite, known) if known else "it holds no experiment of tokenrank"
-            raise UserError(f'MLflow at {uri} holds no experiment "{name}": {hint}.')
+            raise UserError(f'MLflow at {shown_uri(uri)} holds no experiment "{name}": {hint}.')
         experiments = {name: experiments[name]}
-    runs = client.search_runs(
-        list(experiments.values()),
+    runs = _suite_runs(client, list(experiments.values()))
+    if runs:
+        return runs[0]
+    where = f' of "{suite}"' if suite else ""
+    raise UserError(
+        f"MLflow at {shown_uri(uri)} holds no finished suite run{where}; run a suite with that "
+        "server as MLFLOW_TRACKING_URI, or run tokenrank sync."
+    )
+
+
+def _suite_runs(client: MlflowClient, experiments: list[str]) -> list[Run]:
+    """Whole suite runs, newest first."""
+    if not experiments:
+        return []
+    found = client.search_runs(
+        experiments,
         f"tags.`{KIND_TAG}` = '{SUITE_RUN}' and attributes.status = 'FINISHED'",
         order_by=["attributes.start_time DESC"],
         max_results=50,
     )
-    for run in runs if experiments else ():
-        if DIGEST_TAG in run.data.tags:
-            return run
-    where = f' of "{suite}"' if suite else ""
-    raise UserError(
-        f"MLflow at {uri} holds no finished suite run{where}; run a suite with that server as "
-        "MLFLOW_TRACKING_URI, or run tokenrank sync."
-    )
+    return [run for run in found if DIGEST_TAG in run.data.tags]

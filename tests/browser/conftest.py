@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,11 @@ QUALITY = {
     # A name that must be shown, never run.
     "olmoearth-v1-nano:<script>document.title='owned'</script>\"'": 0.5,
 }
+
+
+@pytest.fixture(name="free_port")
+def _free_port() -> Callable[[], int]:
+    return free_port
 
 
 def free_port() -> int:
@@ -106,6 +111,11 @@ def mlflow_server(database: str, artifacts: Path) -> Iterator[str]:
         os.killpg(process.pid, 15)
         process.wait()
         log.close()
+
+
+@pytest.fixture(name="wait_until_healthy")
+def _wait_until_healthy() -> Callable[..., None]:
+    return wait_until_healthy
 
 
 def wait_until_healthy(address: str, process: subprocess.Popen[Any]) -> None:

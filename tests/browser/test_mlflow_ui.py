@@ -42,6 +42,14 @@ class Page:
     def all(self, selector: str) -> list[Any]:
         return list(self.browser.find_elements("css selector", selector))
 
+    def labelled(self, element: str, text: str) -> Any:
+        """The innermost element (a CSS selector) that holds just this text."""
+        script = """
+            const found = [...document.querySelectorAll(arguments[0])];
+            return found.filter((e) => e.innerText?.trim() === arguments[1]).at(-1);
+        """
+        return self.wait(lambda: self.browser.execute_script(script, element, text), text)
+
     def see(self, text: str) -> None:
         self.wait(lambda: text in self.browser.find_element("tag name", "body").text, text)
 
@@ -131,17 +139,14 @@ def test_a_run_describes_itself_and_shows_its_files(
     page.open(comparison)
     page.wait(lambda: page.run_names() == best_first, "the table")
     hostile = next(name for name in best_first if "<script>" in name)
-    (link,) = [a for a in page.all("a") if a.text == hostile]
-    link.click()
+    page.labelled("a", hostile).click()
     page.see("Real data, official weights (published checkpoints)")
     page.see("Average rank")
     page.see("score/eurosat-knn")
-    (tab,) = [a for a in page.all("[role=tab], a") if a.text == "Artifacts"][:1]
-    tab.click()
+    page.labelled("[role=tab], a", "Artifacts").click()
     for name in ("predictions.parquet", "scores.csv"):
         page.see(name)
-    (file,) = [e for e in page.all("*") if e.text == "confusion.html"][-1:]
-    file.click()
+    page.labelled("*", "confusion.html").click()
     frame = page.wait(lambda: next(iter(page.all("iframe")), None), "the confusion matrices")
     page.browser.switch_to.frame(frame)
     try:
