@@ -20,7 +20,6 @@ from harness.mlflow_view.facts import SuiteRun, rank_keys, score_key, suite_run_
 
 TAG = "mlflow.sharedViewState."
 CHARTED_TASKS = 30
-_INFLATE_ABOVE = 12_000  # characters; a tag of an experiment holds 20,000
 _COST, _SCORES, _REST = "tokenrank-cost", "tokenrank-score", "tokenrank-rest"
 
 
@@ -31,14 +30,14 @@ def view_key(run: SuiteRun) -> str:
 
 def view_tag(run: SuiteRun, now: int) -> tuple[str, str]:
     """Tag and value that make the view known; ``now`` in milliseconds since 1970."""
-    state = json.dumps(view_state(run), separators=(",", ":"))
-    if len(state) > _INFLATE_ABOVE:
-        state = f"deflate;{base64.b64encode(zlib.compress(state.encode(), 9)).decode()}"
+    # Packed as the page itself packs it: a tag holds 20,000 characters, and the page loads the
+    # views of all suite runs with the experiment.
+    packed = zlib.compress(json.dumps(view_state(run), separators=(",", ":")).encode(), 9)
     envelope = {
         "name": names.one_line(suite_run_title(run), 120),
         "createdAt": now,
         "updatedAt": now,
-        "state": state,
+        "state": f"deflate;{base64.b64encode(packed).decode()}",
     }
     return f"{TAG}{view_key(run)}", json.dumps(envelope)
 

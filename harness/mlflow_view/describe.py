@@ -100,35 +100,44 @@ def _tasks(tasks: Sequence[TaskInfo]) -> list[str]:
     return ["**Tasks**", "", *shown, *([f"- and {len(tasks) - 8} more"] if tasks[8:] else [])]
 
 
+def model_note(run: SuiteRun, row: Row) -> str:
+    """A logged model's description; its run has the rest."""
+    return names.clipped("\n".join([*_variant(run, row), IN_SHORT]), names.TAG_LENGTH)
+
+
 def variant_note(run: SuiteRun, row: Row) -> str:
     """A variant's description: what it is, its place, its scores with intervals."""
-    name = row["variant"]
-    ranked = places(run, name)
+    lines = _variant(run, row)
+    for entry in entries(run, row["variant"]):
+        lacks = getattr(entry, "lacks", ())
+        if lacks:
+            lines += ["**Incomplete, so without a rank.** It lacks:", ""]
+            lines += [f"- {in_markdown(reason)}" for reason in lacks[:10]]
+            lines.append("")
+    lines += [*_scores(run, row["variant"]), "", IN_SHORT, "", ARTIFACTS]
+    return names.clipped("\n".join(lines), names.TAG_LENGTH)
+
+
+def _variant(run: SuiteRun, row: Row) -> list[str]:
+    """Name, tier and origin; design and cost; place."""
     share = row["macs_attention"] / row["macs"] if row["macs"] and row["macs_attention"] else None
+    attention = f" ({words.percent(share)} of them attention)" if share is not None else ""
     origin = " and ".join(sorted({task.origin for task in run.results.run.tasks}))
     lines = [
-        f"**{in_markdown(name)}** · {words.status([row['tier']], origin)}",
+        f"**{in_markdown(row['variant'])}** · {words.status([row['tier']], origin)}",
         "",
         f"Token scheme {in_code(row['scheme'])}, {words.count(row['tokens'])} tokens and "
-        f"{words.quantity(row['macs'])} MACs per sample"
-        + (f" ({words.percent(share)} of them attention)" if share is not None else "")
-        + f", {words.quantity(row['params'])} parameters.",
+        f"{words.quantity(row['macs'])} MACs per sample{attention}, "
+        f"{words.quantity(row['params'])} parameters.",
         "",
     ]
-    for table, entry in ranked:
+    for table, entry in places(run, row["variant"]):
         lines += [
             f"Average rank **{rank_words(entry)}** among {len(table.ranked)} variants over "
             f"{len(table.tasks)} tasks.",
             "",
         ]
-    for any_entry in entries(run, name):
-        lacks = getattr(any_entry, "lacks", ())
-        if lacks:
-            lines += ["**Incomplete, so without a rank.** It lacks:", ""]
-            lines += [f"- {in_markdown(reason)}" for reason in lacks[:10]]
-            lines.append("")
-    lines += [*_scores(run, name), "", IN_SHORT, "", ARTIFACTS]
-    return names.clipped("\n".join(lines), names.TAG_LENGTH)
+    return lines
 
 
 ARTIFACTS = (

@@ -126,7 +126,10 @@ class _Writing:
             self.experiment,
             name=names.model_name(row["variant"]),
             source_run_id=run_id,
-            tags={**self._tags(VARIANT), "mlflow.note.content": note},
+            tags={
+                **self._tags(VARIANT),
+                "mlflow.note.content": describe.model_note(self.run, row),
+            },
             params=params,
         ).model_id
         self.client.log_inputs(run_id, list(_dataset_inputs(self.run)))

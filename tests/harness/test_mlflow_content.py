@@ -125,13 +125,20 @@ def test_the_saved_view_of_many_tasks_fits_the_tag_that_holds_it(synthetic: Any)
 
 
 def test_the_report_of_fetched_results_is_the_same_report(
-    synthetic: Any, tmp_path: Path, tokenrank: Any
+    synthetic: Any, tmp_path: Path, tokenrank: Any, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = synthetic.make_results({"olmoearth-v1-nano": 0.6, "olmoearth-v1.1-nano": 0.7})
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database)  # the command line's tests set another
     mirrored(results, tmp_path)
     direct = build_report(results, tmp_path / "direct")
-    uri = f"sqlite:///{tmp_path}/tracking.db"
-    arguments = ("report", "--from-mlflow", "--tracking-uri", uri, "--out", tmp_path / "fetched")
+    arguments = (
+        "report",
+        "--from-mlflow",
+        "--tracking-uri",
+        database,
+        "--out",
+        tmp_path / "fetched",
+    )
     assert tokenrank(*arguments).code == 0
     fetched = tmp_path / "fetched"
     assert (fetched / "report.html").read_bytes() == direct.html.read_bytes()
