@@ -148,12 +148,23 @@ def report(
         Optional[Path],  # noqa: UP045
         typer.Option("--results", help="Folder of saved results, from any machine."),
     ] = None,
+    from_mlflow: Annotated[
+        bool, typer.Option("--from-mlflow", help="Fetch the results from MLflow, on any machine.")
+    ] = False,
+    tracking_uri: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--tracking-uri",
+            help="MLflow server for --from-mlflow; default: MLFLOW_TRACKING_URI, else the store's.",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("report"),
 ) -> None:
-    """Write the report of a finished run again, elsewhere or from saved results."""
+    """Write the report of a finished run again: from the store, saved results or MLflow."""
     from harness.commands import views as command  # noqa: PLC0415
 
-    command.report_command(suite, store, results, out)
+    mlflow_uri = command.source_of_report(store, results, from_mlflow, tracking_uri)
+    command.report_command(suite, store, results, out, mlflow_uri)
 
 
 @app.command()

@@ -1,15 +1,15 @@
 """MLflow, a view of the store and never the truth: when it is written, and what if it is away.
 
 Publishing is idempotent, and a server that is away costs nothing but a later `tokenrank
-sync`; what is written is `mirror`'s. It must know nothing of how results are computed.
+sync`; what is written is `mlflow_view`'s. It must know nothing of how results are computed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
-import textwrap
 import threading
 import time
 import urllib.error
@@ -17,8 +17,10 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+from harness.content import content_key
+from harness.mlflow_view.failures import reason, shown_uri
 from harness.provenance import Manifest
 from harness.results import results_digest
 from harness.store import Store, write_json
@@ -26,7 +28,11 @@ from reports.table import SuiteResults
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 REACH_SECONDS = 5.0
+LOCK_SECONDS = 600.0
 LOCAL_DATABASE = "mlflow.db"
+LOCAL_ARTIFACTS = "mlartifacts"
+VIEW = "tokenrank-mlflow-2"
+"""What a mirror looks like; with another one, the same results are mirrored anew."""
 
 
 class TrackingAwayError(Exception):
@@ -35,7 +41,7 @@ class TrackingAwayError(Exception):
 
 @dataclass(frozen=True)
 class Published:
-    """What happened: ``done`` (now or earlier), or why it is still to do."""
+    """What happened: ``done`` (now or earlier), or why it is still to do; ``uri`` to be shown."""
 
     done: bool
     uri: str
@@ -48,24 +54,33 @@ def tracking_uri(store: Store) -> str:
     return os.environ.get(URI_VARIABLE) or f"sqlite:///{(store.root / LOCAL_DATABASE).resolve()}"
 
 
-def publish(results: SuiteResults, manifest: Manifest, store: Store, report: Path) -> Published:
+def publish(
+    results: SuiteResults, manifest: Manifest, store: Store, report: Path, *, ask: bool = False
+) -> Published:
     """Mirror a run into MLflow unless this very result is already there.
 
+    Whether it is there is noted in the store; with ``ask`` the server is asked again.
     Nothing raised by MLflow or the network escapes: the results are safe in the store,
     and the returned `Published` says what is still to do.
     """
     uri = tracking_uri(store)
-    digest = results_digest(results)
+    shown = shown_uri(uri)
+    digest = content_key({"results": results_digest(results), "view": VIEW})
     state = store.run_folder(manifest.run_key) / "tracking.json"
-    if _state(state).get(uri) == digest:
-        return Published(True, uri)
+    if not ask and _state(state).get(uri) == digest:
+        return Published(True, shown)
+    state.parent.mkdir(parents=True, exist_ok=True)
     try:
-        _check_reachable(uri)
-        _mirror(uri, results, manifest, store, report, digest)
+        check_reachable(uri)
+        # Two processes on one store: the second waits, and finds the run mirrored.
+        with FileLock(f"{state}.guard", timeout=LOCK_SECONDS):
+            fresh = _mirror(uri, results, manifest, store, report, digest)
+            write_json(state, {**_state(state), uri: digest})
+    except Timeout:
+        return Published(False, shown, "another process is still writing this suite run there")
     except TrackingAwayError as error:
-        return Published(False, uri, str(error))
-    write_json(state, {**_state(state), uri: digest})
-    return Published(True, uri, fresh=True)
+        return Published(False, shown, str(error))
+    return Published(True, shown, fresh=fresh)
 
 
 def warm_up(store: Store) -> None:
@@ -77,7 +92,7 @@ def warm_up(store: Store) -> None:
 
     def work() -> None:
         with contextlib.suppress(Exception):
-            _quieten()
+            quieten()
             make_database(store)
 
     threading.Thread(target=work, daemon=True, name="tracking-warm-up").start()
@@ -107,10 +122,17 @@ def make_database(store: Store) -> None:
         in_work.replace(place)
 
 
-def _quieten() -> None:
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    # A new database announces every table that it makes; nobody asked for that.
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+def quieten() -> None:
+    """Settings of MLflow's client for a guest: say little, and give up before minutes pass."""
+    for name, value in (
+        ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"),
+        ("MLFLOW_HTTP_REQUEST_TIMEOUT", "30"),
+        # A new database announces every table that it makes; nobody asked for that.
+        ("MLFLOW_LOGGING_LEVEL", "ERROR"),
+        ("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"),
+        ("MLFLOW_DISABLE_TELEMETRY", "true"),
+    ):
+        os.environ.setdefault(name, value)
 
 
 def _state(path: Path) -> dict[str, str]:
@@ -121,8 +143,8 @@ def _state(path: Path) -> dict[str, str]:
     return found
 
 
-def _check_reachable(uri: str) -> None:
-    """Ask once, quickly: MLflow's own client retries for minutes."""
+def check_reachable(uri: str) -> None:
+    """Ask once, quickly: MLflow's own client retries for minutes. Raises `TrackingAwayError`."""
     if not uri.startswith(("http://", "https://")):
         return
     try:
@@ -131,9 +153,9 @@ def _check_reachable(uri: str) -> None:
     except urllib.error.HTTPError as error:
         if error.code >= 500:
             raise TrackingAwayError(f"it answers with error {error.code}") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise TrackingAwayError(f"it cannot be reached ({reason})") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        why = getattr(error, "reason", error)
+        raise TrackingAwayError(f"it cannot be reached ({why})") from None
 
 
 def _mirror(
@@ -143,17 +165,20 @@ def _mirror(
     store: Store,
     report: Path,
     digest: str,
-) -> None:
-    _quieten()
+) -> bool:
+    """Write the view; False when it was there already."""
+    quieten()
     # MLflow takes seconds to import.
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
     from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
-    from harness.mirror import Mirror  # noqa: PLC0415
+    from harness.mlflow_view.facts import SuiteRun  # noqa: PLC0415
+    from harness.mlflow_view.write import write_suite_run  # noqa: PLC0415
+    from reports.ranking import rank  # noqa: PLC0415
 
     try:
         make_database(store)
-        Mirror(uri, results, manifest, store, digest).write(report)
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise TrackingAwayError(textwrap.shorten(first_line, 200)) from None
+        run = SuiteRun(results, manifest, rank(results), digest)
+        return write_suite_run(uri, run, report, store.root / LOCAL_ARTIFACTS)
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+        raise TrackingAwayError(reason(error)) from None

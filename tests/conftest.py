@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,6 +75,18 @@ def empty_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     yield offered
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture(scope="session")
+def synthetic() -> Any:
+    """The module of synthetic suite results that the tests of `reports` are made with."""
+    path = Path(__file__).parent / "reports" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("synthetic_results", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(autouse=True)

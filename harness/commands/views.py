@@ -5,6 +5,7 @@ They read the store and write views of it; no result can change here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -13,19 +14,34 @@ from pathlib import Path
 
 from rich.console import Console
 
+from harness.mlflow_view.failures import reason, shown_uri
 from harness.provenance import Manifest
 from harness.store import Store
-from harness.tracking import URI_VARIABLE, publish, tracking_uri
+from harness.tracking import (
+    LOCAL_ARTIFACTS,
+    LOCAL_DATABASE,
+    URI_VARIABLE,
+    TrackingAwayError,
+    check_reachable,
+    publish,
+    quieten,
+    tracking_uri,
+)
 from models.errors import UserError, did_you_mean
 from reports.io import ResultsError, load_results
 from reports.table import SuiteResults
 
 
-def report_command(suite: str | None, store: Path, results: Path | None, out: Path) -> None:
-    """Build a report from a run in the store, or from a folder of saved results."""
+def report_command(
+    suite: str | None, store: Path, results: Path | None, out: Path, mlflow_uri: str | None = None
+) -> None:
+    """Build a report from a run in the store, from saved results, or from a tracking server."""
     from reports.build import build_report  # noqa: PLC0415
 
-    table = latest_results(Store(store), suite) if results is None else _results(results)
+    if mlflow_uri is not None:
+        table = _from_mlflow(mlflow_uri, suite)
+    else:
+        table = latest_results(Store(store), suite) if results is None else _results(results)
     try:
         files = build_report(table, out)
     except OSError as error:
@@ -45,7 +61,8 @@ def sync_command(store: Path) -> None:
         raise UserError(f"The store {store} holds no finished run; run a suite first.")
     failed = 0
     for manifest, folder in runs:
-        published = publish(_results(folder / "results"), manifest, kept, folder / "report")
+        results = _results(folder / "results")
+        published = publish(results, manifest, kept, folder / "report", ask=True)
         words = "mirrored now" if published.fresh else "already there"
         if not published.done:
             failed += 1
@@ -57,22 +74,95 @@ def sync_command(store: Path) -> None:
         raise UserError(f"{failed} of {len(runs)} runs could not be mirrored; try again later.")
 
 
+def source_of_report(
+    store: Path, results: Path | None, from_mlflow: bool, uri: str | None
+) -> str | None:
+    """The tracking server to fetch results from, None for the store or saved results.
+
+    Raises `UserError` when the options name two sources.
+    """
+    if not from_mlflow and uri is None:
+        return None
+    if results is not None:
+        raise UserError("--results and --from-mlflow name two sources; give one of them.")
+    return uri or tracking_uri(Store(store))
+
+
+def _from_mlflow(uri: str, suite: str | None) -> SuiteResults:
+    """Results from a tracking server, or one sentence on why there are none."""
+    database = uri.removeprefix("sqlite:///")
+    if database != uri and not Path(database).is_file():
+        raise UserError(
+            f"There is no tracking database {database}; name a server with --tracking-uri, or a "
+            "store that holds one with --store."
+        )
+    try:
+        check_reachable(uri)
+    except TrackingAwayError as error:
+        raise UserError(f"MLflow at {shown_uri(uri)} gives no results: {error}.") from None
+    quieten()
+    # MLflow takes seconds to import.
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+
+    from harness.mlflow_view.fetch import fetch_results  # noqa: PLC0415
+
+    try:
+        return fetch_results(uri, suite)
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+        raise UserError(f"MLflow at {shown_uri(uri)} gives no results: {reason(error)}.") from None
+
+
 def ui_command(store: Path, port: int) -> None:
     """Start the MLflow UI on loopback and stay until it is stopped."""
-    uri = os.environ.get(URI_VARIABLE)
-    if uri and uri.startswith(("http://", "https://")):
-        Console().print(f"The tracking server is at {uri}; open it in a browser.")
+    uri = tracking_uri(Store(store))
+    console = Console()
+    if uri.startswith(("http://", "https://")):
+        console.print(f"The tracking server is at {uri}; open it in a browser.")
+        _print_comparisons(console, uri, uri.rstrip("/"))
         return
-    if not uri and not (store / "mlflow.db").exists():
+    if not os.environ.get(URI_VARIABLE) and not (store / LOCAL_DATABASE).exists():
         raise UserError(
             f"The store {store} holds no tracking database; run a suite first, or give --store."
         )
-    Console().print(f"MLflow UI: http://127.0.0.1:{port} (stop it with Ctrl-C)")
-    arguments = ["ui", "--backend-store-uri", tracking_uri(Store(store)), "--host", "127.0.0.1"]
-    done = subprocess.run(
-        [sys.executable, "-m", "mlflow", *arguments, "--port", str(port)], check=False
-    )
-    sys.exit(done.returncode)
+    address = f"http://127.0.0.1:{port}"
+    console.print(f"MLflow UI: {address} (stop it with Ctrl-C)")
+    _print_comparisons(console, uri, address)
+    sys.exit(_serve(uri, port, store))
+
+
+def _serve(uri: str, port: int, store: Path) -> int:
+    """Run MLflow's server on loopback until it is stopped; its exit code."""
+    # MLflow answers no request whose Host header is not local, so a page on the web cannot
+    # reach this server through a name of its own. Jobs are for other products.
+    environment = {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    place = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    files = (store / LOCAL_ARTIFACTS).resolve()
+    with contextlib.suppress(KeyboardInterrupt):
+        return subprocess.run(
+            [
+                *(sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, *place),
+                *("--artifacts-destination", files.as_uri()),
+            ],
+            env={**environment, **os.environ},
+            check=False,
+        ).returncode
+    return 0
+
+
+def _print_comparisons(console: Console, uri: str, address: str) -> None:
+    """The links that open on ranked tables and charts, one per suite; none if none can be had."""
+    quieten()
+    from harness.mlflow_view.fetch import comparison_links  # noqa: PLC0415  (seconds)
+
+    with contextlib.suppress(Exception):  # the server itself will say what is wrong
+        for suite, link in comparison_links(uri).items():
+            for what, mode in (("table", ""), ("charts", "&compareRunsMode=CHART")):
+                said = f"Compare {suite}, {what}: {address}/{link}{mode}"
+                console.print(said, soft_wrap=True, highlight=False, markup=False)
 
 
 def _runs(store: Store) -> list[tuple[Manifest, Path]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,6 +47,26 @@ def small_suite(tmp_path: Path) -> Path:
     path = tmp_path / "small.yaml"
     path.write_text(SUITE)
     return path
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tracking database as MLflow makes it: its tables take seconds, so once for all tests."""
+    from harness.store import Store  # noqa: PLC0415
+    from harness.tracking import make_database  # noqa: PLC0415
+
+    store = Store(tmp_path_factory.mktemp("empty"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        make_database(store)
+    return store.root / "mlflow.db"
+
+
+@pytest.fixture
+def database(empty_database: Path, tmp_path: Path) -> str:
+    """The URI of a tracking database of the test's own; set nowhere yet."""
+    shutil.copy(empty_database, tmp_path / "tracking.db")
+    return f"sqlite:///{tmp_path}/tracking.db"
 
 
 @dataclass(frozen=True)

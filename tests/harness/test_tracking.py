@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from mlflow import MlflowClient
 
@@ -47,9 +48,9 @@ def all_runs(uri: str) -> list[Any]:
 
 
 def test_a_flat_search_finds_each_variant_complete(
-    ran: tuple[Outcome, Store], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ran: tuple[Outcome, Store], monkeypatch: pytest.MonkeyPatch, database: str
 ) -> None:
-    uri = f"sqlite:///{tmp_path}/tracking.db"
+    uri = database
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     outcome, store = ran
     assert publish_to(outcome, store).fresh
@@ -76,21 +77,61 @@ def test_a_flat_search_finds_each_variant_complete(
         outcome.results.scores["variant"] == single.info.run_name
     )
     knn = scores.filter(scores["task"] == "sim-knn")["score"].mean()
-    assert single.data.metrics["score/sim-knn"] == pytest.approx(knn)
-    assert (
-        single.data.metrics["score_low/sim-knn"]
-        <= single.data.metrics["score/sim-knn"]
-        <= single.data.metrics["score_high/sim-knn"]
-    )
-    assert single.inputs.dataset_inputs[0].dataset.name == "simulated"
+    assert single.data.metrics["score/sim-knn"] == pytest.approx(knn, abs=1e-6)
+    assert single.data.metrics["average_rank_low"] <= single.data.metrics["average_rank"]
+    dataset = single.inputs.dataset_inputs[0].dataset
+    assert dataset.name == "simulated"
+    (suite_run,) = (r for r in runs if r.data.tags["tokenrank.kind"] == "suite run")
+    assert single.data.tags["mlflow.parentRunId"] == suite_run.info.run_id
     for tag in ("mlflow.source.git.commit", "tokenrank.suite_hash", "tokenrank.version.torch"):
-        assert single.data.tags[tag]
+        assert suite_run.data.tags[tag]
+
+    # The variant is a logged model too, with its metrics on the data set they were measured on.
+    models = client.search_logged_models([single.info.experiment_id])
+    assert len(models) == 2
+    (model,) = (m for m in models if m.source_run_id == single.info.run_id)
+    assert model.status == "READY"
+    assert model.params["token_scheme"] == "single"
+    measured = {m.key: m for m in model.metrics}
+    assert measured["score/sim-knn"].value == single.data.metrics["score/sim-knn"]
+    assert measured["score/sim-knn"].dataset_name == "simulated"
+    assert measured["score/sim-knn"].dataset_digest == dataset.digest
+    assert [o.model_id for o in single.outputs.model_outputs] == [model.model_id]
+
+
+def test_artifacts_hold_predictions_tuning_confusion_and_the_report(
+    ran: tuple[Outcome, Store], monkeypatch: pytest.MonkeyPatch, database: str, tmp_path: Path
+) -> None:
+    uri = database
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    outcome, store = ran
+    publish_to(outcome, store)
+    client = MlflowClient(tracking_uri=uri)
+    by_name = {run.info.run_name: run.info.run_id for run in all_runs(uri)}
+    variant = Path(client.download_artifacts(by_name["olmoearth-one-pico"], "", str(tmp_path)))
+
+    mine = pl.col("variant") == "olmoearth-one-pico"
+    predictions = pl.read_parquet(variant / "predictions.parquet")
+    assert len(predictions) == len(outcome.results.samples.filter(mine))
+    confusion = pl.read_csv(variant / "confusion.csv")
+    # The diagonal is the accuracy: an independent way to the score that was logged.
+    knn = confusion.filter(pl.col("task") == "sim-knn")
+    right = knn.filter(pl.col("label") == pl.col("prediction"))["count"].sum()
+    scores = outcome.results.scores.filter(mine, pl.col("task") == "sim-knn")["score"]
+    assert right / knn["count"].sum() == pytest.approx(scores.mean())
+    assert "<table>" in (variant / "confusion.html").read_text()
+    tuning = pl.read_csv(variant / "tuning.csv").filter(pl.col("task") == "sim-linear")
+    assert sorted(tuning["number"].unique()) == [0, 1, 2, 3]
+
+    (suite_run,) = (run_id for name, run_id in by_name.items() if name.startswith("small"))
+    report = client.download_artifacts(suite_run, "report/report.html", str(tmp_path))
+    assert Path(report).read_bytes() == (outcome.report / "report.html").read_bytes()
 
 
 def test_a_mirror_cut_short_is_completed_without_doubles(
-    ran: tuple[Outcome, Store], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ran: tuple[Outcome, Store], monkeypatch: pytest.MonkeyPatch, database: str
 ) -> None:
-    uri = f"sqlite:///{tmp_path}/tracking.db"
+    uri = database
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     outcome, store = ran
     with monkeypatch.context() as broken:
@@ -98,18 +139,20 @@ def test_a_mirror_cut_short_is_completed_without_doubles(
         def cut(*_: object, **__: object) -> None:
             raise OSError("the connection was reset")
 
-        broken.setattr(MlflowClient, "log_inputs", cut)
+        broken.setattr(MlflowClient, "log_outputs", cut)
         published = publish_to(outcome, store)
     assert not published.done
     assert "connection was reset" in published.reason
+    assert all_runs(uri) == []  # what was begun is taken back at once, if it can be
     assert publish_to(outcome, store).fresh
     runs = all_runs(uri)
     assert len(runs) == 3
     assert {run.info.status for run in runs} == {"FINISHED"}
+    assert len(MlflowClient(uri).search_logged_models([runs[0].info.experiment_id])) == 2
 
 
 def test_a_server_that_is_away_loses_nothing(
-    ran: tuple[Outcome, Store], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ran: tuple[Outcome, Store], monkeypatch: pytest.MonkeyPatch, database: str
 ) -> None:
     outcome, store = ran
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
@@ -117,7 +160,7 @@ def test_a_server_that_is_away_loses_nothing(
     assert not published.done
     assert "cannot be reached" in published.reason
 
-    uri = f"sqlite:///{tmp_path}/tracking.db"
+    uri = database
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     sync_command(store.root)
     sync_command(store.root)

@@ -1,0 +1,39 @@
+"""Why a tracking server did not do what it was asked, in words that a user can act on."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+
+LOGIN = (
+    "it demands a login (set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+    "MLFLOW_TRACKING_TOKEN)"
+)
+FORBIDDEN = (
+    "it refuses access (error 403; the account may lack the permission, or the server does not "
+    "allow this host name)"
+)
+
+
+def reason(error: BaseException) -> str:
+    """One clause without a final full stop, e.g. "it demands a login (set ...)"."""
+    text = str(error)
+    status = getattr(error, "get_http_status_code", lambda: 0)()
+    code = getattr(error, "error_code", "")
+    if code in ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED") or "error code 401" in text:
+        return LOGIN
+    if status == 403 or "error code 403" in text:
+        return FORBIDDEN
+    if "timeout exception" in text or "Read timed out" in text:
+        return "it does not answer in time"
+    if answered := re.search(r"too many (\d{3}) error responses|error code (5\d\d)", text):
+        return f"it answers with error {answered[1] or answered[2]}"
+    if "Connection refused" in text or "NewConnectionError" in text:
+        return "it cannot be reached"
+    first_line = (text.splitlines() or [type(error).__name__])[0]
+    return textwrap.shorten(first_line, 200, placeholder="...").rstrip(".")
+
+
+def shown_uri(uri: str) -> str:
+    """A tracking URI without the user and password that it may hold."""
+    return re.sub(r"//[^/@]*@", "//", uri)

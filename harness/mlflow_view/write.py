@@ -1,0 +1,325 @@
+"""One suite run written through an MLflow client: a parent run, and one run per variant.
+
+Each variant's run is complete in itself (parameters, metrics, data sets, logged model,
+artifacts), so that a flat search finds it. All that one writing creates carries one mark;
+what is left of a writing that was cut short, or lost a race, bears another mark and is
+removed. `tracking` decides when and whether; this module must not know of servers that are
+away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelOutput,
+    Metric,
+    Param,
+    Run,
+)
+from mlflow.exceptions import MlflowException
+
+from harness.mlflow_view import comparison, describe, names
+from harness.mlflow_view.artifacts import Tables, write_variant_files
+from harness.mlflow_view.facts import (
+    SUITE_RUN,
+    VARIANT,
+    Measured,
+    Row,
+    SuiteRun,
+    design_colour,
+    one_per_dataset,
+    provenance_tags,
+    shared_tags,
+    suite_params,
+    suite_run_title,
+    variant_metrics,
+    variant_params,
+)
+from reports.io import save_results
+from reports.table import TaskInfo
+
+KIND_TAG, KEY_TAG = "tokenrank.kind", "tokenrank.run_key"
+DIGEST_TAG, MARK_TAG = "tokenrank.digest", "tokenrank.mark"
+_BATCH = 1000
+
+
+def write_suite_run(uri: str, run: SuiteRun, report: Path, local_artifacts: Path) -> bool:
+    """Write the suite run; False when these very results are already there.
+
+    ``report`` is the folder of its report; ``local_artifacts`` is where a new experiment of
+    a local database keeps files (a server knows its own place).
+    """
+    client = MlflowClient(tracking_uri=uri)
+    place = local_artifacts.resolve().as_uri() if uri.startswith("sqlite:") else None
+    experiment = _experiment(client, run, place)
+    fresh = _keep_one(client, experiment, run) is None
+    if fresh:
+        writing = _Writing(client, experiment, run)
+        try:
+            writing.write(report)
+        except BaseException:
+            writing.undo()
+            raise
+        if _keep_one(client, experiment, run) is None:
+            raise MlflowException("another process is writing the same suite run")
+    _describe_experiment(client, experiment, run)
+    return fresh
+
+
+@dataclass
+class _Writing:
+    """One writing of a suite run, and the mark on all it creates."""
+
+    client: MlflowClient
+    experiment: str
+    run: SuiteRun
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def write(self, report: Path) -> None:
+        parent = self._create_run(
+            suite_run_title(self.run), SUITE_RUN, self._suite_note(), provenance_tags(self.run)
+        )
+        tables = Tables.of(self.run.results)
+        for row in self.run.results.variants.iter_rows(named=True):
+            self._write_variant(row, parent, tables)
+        self._log(parent, suite_params(self.run), [])
+        with tempfile.TemporaryDirectory() as folder:
+            save_results(self.run.results, Path(folder))
+            self.client.log_artifacts(parent, folder, "results")
+        self.client.log_artifacts(parent, str(report), "report")
+        # Last: a suite run without it is one that was cut short.
+        self.client.set_tag(parent, DIGEST_TAG, self.run.digest)
+        self.client.set_terminated(parent)
+
+    def undo(self) -> None:
+        """Remove what was written so far; what cannot be reached now, the next writing removes."""
+        with contextlib.suppress(Exception):
+            for found in _runs(self.client, self.experiment, MARK_TAG, self.mark):
+                _delete_run(self.client, found)
+            for model in _models(self.client, self.experiment, MARK_TAG, self.mark):
+                _delete_model(self.client, model)
+
+    def _write_variant(self, row: Row, parent: str, tables: Tables) -> None:
+        note = describe.variant_note(self.run, row)
+        look = {
+            "mlflow.parentRunId": parent,
+            "mlflow.runColor": design_colour(self.run, row),
+            # The page unfolds suite runs whose runs are evaluations.
+            "mlflow.runType": "evaluation",
+        }
+        run_id = self._create_run(row["variant"], VARIANT, note, look)
+        params = variant_params(self.run, row)
+        model = self.client.create_logged_model(
+            self.experiment,
+            name=names.model_name(row["variant"]),
+            source_run_id=run_id,
+            tags={
+                **self._tags(VARIANT),
+                "mlflow.note.content": describe.model_note(self.run, row),
+            },
+            params=params,
+        ).model_id
+        self.client.log_inputs(run_id, list(_dataset_inputs(self.run)))
+        metrics = [self._metric(m, model) for m in variant_metrics(self.run, row)]
+        self._log(run_id, params, metrics)
+        self.client.log_outputs(run_id, [LoggedModelOutput(model, 0)])
+        with tempfile.TemporaryDirectory() as folder:
+            write_variant_files(tables, row["variant"], Path(folder))
+            self.client.log_artifacts(run_id, folder)
+        self.client.finalize_logged_model(model, "READY")
+        self.client.set_terminated(run_id)
+
+    def _metric(self, measured: Measured, model: str) -> Metric:
+        """A metric of the run and of its model, on the data set it was measured on."""
+        datasets = one_per_dataset(self.run.results.run.tasks)
+        task = measured.task or (datasets[0] if len(datasets) == 1 else None)
+        name, digest = (_dataset_name(task), _dataset_digest(task)) if task else (None, None)
+        now = int(time.time() * 1000)
+        return Metric(measured.key, measured.value, now, 0, model, name, digest)
+
+    def _log(self, run_id: str, params: Mapping[str, str], metrics: list[Metric]) -> None:
+        self.client.log_batch(
+            run_id,
+            metrics=metrics[:_BATCH],
+            params=[Param(name, value) for name, value in params.items()],
+        )
+        for start in range(_BATCH, len(metrics), _BATCH):
+            self.client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
+
+    def _create_run(self, name: str, kind: str, note: str, more: Mapping[str, str]) -> str:
+        tags = {**self._tags(kind), "mlflow.note.content": note, **more}
+        created = self.client.create_run(self.experiment, run_name=names.one_line(name), tags=tags)
+        return str(created.info.run_id)
+
+    def _tags(self, kind: str) -> dict[str, str]:
+        return {**shared_tags(self.run), KIND_TAG: kind, MARK_TAG: self.mark}
+
+    def _suite_note(self) -> str:
+        return describe.suite_note(self.run, _link(self.experiment, self.run))
+
+
+# --- data sets --------------------------------------------------------------------------
+
+
+def _dataset_inputs(run: SuiteRun) -> Iterator[DatasetInput]:
+    for task in one_per_dataset(run.results.run.tasks):
+        source = {"title": names.one_line(task.title, 300), "fingerprint": task.fingerprint}
+        samples = {"train": task.n_train, "val": task.n_val, "test": task.n_test}
+        dataset = Dataset(
+            name=_dataset_name(task),
+            digest=_dataset_digest(task),
+            source_type="tokenrank",
+            source=json.dumps(source),
+            profile=json.dumps(samples),
+        )
+        yield DatasetInput(dataset, [InputTag("mlflow.data.context", f"{task.origin} data")])
+
+
+def _dataset_name(task: TaskInfo) -> str:
+    return names.one_line(task.dataset, names.DATASET_LENGTH)
+
+
+def _dataset_digest(task: TaskInfo) -> str:
+    return names.one_line(task.fingerprint, names.DATASET_LENGTH)[:8]
+
+
+# --- the experiment -----------------------------------------------------------------------
+
+
+def experiment_name(suite: str) -> str:
+    """The experiment of a suite."""
+    return f"tokenrank/{names.one_line(suite, names.EXPERIMENT_LENGTH - len('tokenrank/'))}"
+
+
+def _experiment(client: MlflowClient, run: SuiteRun, artifacts: str | None) -> str:
+    name = experiment_name(run.results.run.suite)
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        # The kind makes the page open on runs rather than on traces of language models.
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        try:
+            return str(client.create_experiment(name, artifacts, tags))
+        except MlflowException:
+            found = client.get_experiment_by_name(name)  # made by another process just now?
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
+def _describe_experiment(client: MlflowClient, experiment: str, run: SuiteRun) -> None:
+    """Description and saved view, unless they stand already (each is a write)."""
+    note = describe.experiment_note(run, _link(experiment, run))
+    standing = client.get_experiment(experiment).tags
+    key, view = comparison.view_tag(run, int(time.time() * 1000))
+    wanted = {"mlflow.note.content": note}
+    if _state_of(standing.get(key)) != _state_of(view):
+        wanted[key] = view
+    for name, value in wanted.items():
+        if standing.get(name) != value:
+            client.set_experiment_tag(experiment, name, value)
+
+
+def _link(experiment: str, run: SuiteRun) -> str:
+    return comparison.view_link(experiment, comparison.view_key(run))
+
+
+def _state_of(view: str | None) -> object:
+    """A saved view without its times."""
+    try:
+        found = json.loads(view or "{}")
+    except ValueError:
+        return None
+    return (found.get("name"), found.get("state")) if isinstance(found, dict) else None
+
+
+# --- what is there already ------------------------------------------------------------------
+
+
+def _keep_one(client: MlflowClient, experiment: str, run: SuiteRun) -> str | None:
+    """Keep the oldest whole mirror of these results and remove all others; None if there is none.
+
+    Every process that writes the same suite run chooses the same one, so that two that write
+    at once leave one behind.
+    """
+    key = run.manifest.run_key
+    runs = list(_runs(client, experiment, KEY_TAG, key))
+    whole = [r for r in runs if _is_whole(r, run)]
+    whole.sort(key=lambda r: (r.info.start_time, r.info.run_id))
+    kept = whole[0].data.tags.get(MARK_TAG) if whole else None
+    for found in runs:
+        if kept is None or found.data.tags.get(MARK_TAG) != kept:
+            _delete_run(client, found)
+    for model in _models(client, experiment, KEY_TAG, key):
+        if kept is None or model.tags.get(MARK_TAG) != kept:
+            _delete_model(client, model)
+    return kept
+
+
+def _delete_run(client: MlflowClient, found: Run) -> None:
+    with _gone_already():
+        if found.info.status == "RUNNING":  # by a process that was killed
+            client.set_terminated(found.info.run_id, "KILLED")
+        client.delete_run(found.info.run_id)
+
+
+def _delete_model(client: MlflowClient, model: Any) -> None:
+    with _gone_already():
+        client.delete_logged_model(model.model_id)
+
+
+@contextlib.contextmanager
+def _gone_already() -> Iterator[None]:
+    """Two processes may remove the same thing at once."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+
+
+def _is_whole(found: Run, run: SuiteRun) -> bool:
+    tags = found.data.tags
+    return bool(
+        tags.get(KIND_TAG) == SUITE_RUN
+        and tags.get(DIGEST_TAG) == run.digest
+        and found.info.status == "FINISHED"
+    )
+
+
+def _runs(client: MlflowClient, experiment: str, tag: str, value: str) -> Iterator[Run]:
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment], f"tags.`{tag}` = '{value}'", max_results=1000, page_token=token
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _models(client: MlflowClient, experiment: str, tag: str, value: str) -> Iterator[Any]:
+    token = None
+    while True:
+        page = client.search_logged_models(
+            [experiment], f"tags.`{tag}` = '{value}'", page_token=token
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
