@@ -169,7 +169,7 @@ def task_table(results: SuiteResults) -> Table:
             Cell(t.metric, t.metric, note="" if t.higher_is_better else "lower is better"),
             Cell(t.protocol, t.protocol),
             Cell(f"{t.height} x {t.width}, T = {t.steps}", t.height * t.width * t.steps),
-            Cell(str(t.patch_size), t.patch_size),
+            Cell(str(t.patch_size) if t.patch_size else words.NO_VALUE, t.patch_size),
             Cell(f"{t.n_train:,} / {t.n_val:,} / {t.n_test:,}", t.n_train),
         )
         for t in results.run.tasks

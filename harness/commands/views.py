@@ -25,7 +25,7 @@ def report_command(suite: str | None, store: Path, results: Path | None, out: Pa
     """Build a report from a run in the store, or from a folder of saved results."""
     from reports.build import build_report  # noqa: PLC0415
 
-    table = _latest(Store(store), suite) if results is None else _results(results)
+    table = latest_results(Store(store), suite) if results is None else _results(results)
     try:
         files = build_report(table, out)
     except OSError as error:
@@ -101,7 +101,8 @@ def _results(folder: Path) -> SuiteResults:
         raise UserError(str(error)) from None
 
 
-def _latest(store: Store, suite: str | None) -> SuiteResults:
+def latest_results(store: Store, suite: str | None) -> SuiteResults:
+    """Results of the latest finished run, of one suite or of all; `UserError` without any."""
     runs = _runs(store)
     if suite is not None:
         names = {manifest.suite for manifest, _ in runs}
