@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from harness import terminal
 from harness.commands.views import latest_results
+from harness.published import notes
 from harness.published.beside import build_beside, matches
 from harness.published.cleaning import DUPLICATE_RULES, DuplicateRule, Rules
 from harness.published.columns import json_schema
@@ -30,8 +31,8 @@ from harness.published.library import (
     read_published,
 )
 from harness.published.matching import Entrant, choose, entrants_of, left_out_sizes
-from harness.published.shown import ranking_table, told, verdicts
-from harness.published.table import build, select
+from harness.published.shown import ranking_table, significance, told, verdicts
+from harness.published.table import build, facts_of, select
 from harness.store import Store
 from harness.tracking import publish
 from models.errors import UserError, did_you_mean
@@ -124,7 +125,8 @@ def report_command(
             f"{name} is left out: the other named versions have no such size (name it to rank it)."
         )
         console.print(said, soft_wrap=True, highlight=False, markup=False)
-    _finish(build(selection, sources, command), kept, out, console)
+    cautions = notes.cautions(facts_of(selection, sources))
+    _finish(build(selection, sources, command), cautions, kept, out)
 
 
 def beside_command(
@@ -149,7 +151,7 @@ def beside_command(
     parts = ["tokenrank", "published", "beside", own.run.suite, *models, *_from(tables, sources)]
     command = shlex.join([*parts, *(["--mix-tiers"] if mix_tiers else [])])
     table = build_beside(own, chosen, found, sources, command, mix_tiers)
-    _finish(table, kept, out, Console())
+    _finish(table, table.run.notes[-1:], kept, out)
 
 
 def _saved(folder: Path) -> SuiteResults:
@@ -230,18 +232,31 @@ def _from(tables: Tables, sources: Sequence[Source]) -> list[str]:
 # --- to the end -------------------------------------------------------------------------
 
 
-def _finish(results: SuiteResults, store: Store, out: Path | None, console: Console) -> None:
+def _say(console: Console, text: str) -> None:
+    """One line as it is; names may hold anything, and a log must not break it."""
+    if text:
+        console.print(" ".join(text.split()), soft_wrap=True, highlight=False, markup=False)
+
+
+def _finish(
+    results: SuiteResults,
+    cautions: Sequence[str],
+    store: Store,
+    out: Path | None,
+) -> None:
     """Keep the ranking, show it, mirror it."""
+    console = Console()
     results, manifest, report = keep_run(results, store)
     scores = bootstrap(results)
     pairs = compare(results, scores)
     for table in rank(results, scores=scores):
         if table.ranked:
             console.print(ranking_table(table, results))
-    for line in verdicts(pairs):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
-    for note in results.run.notes:
-        console.print(f"- {note}", soft_wrap=True, highlight=False, markup=False, style="dim")
+            _say(console, significance(table))
+    for line in verdicts(pairs, results):
+        _say(console, line)
+    for caution in cautions:
+        _say(console, f"- {caution}")
     if out is not None:
         report = _report_to(results, out)
     place = f"Report: {report / 'report.html'}"

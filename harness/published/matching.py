@@ -18,6 +18,7 @@ from harness.published.cleaning import Result
 from harness.published.vocabulary import vocabulary
 from models.errors import UserError, did_you_mean
 from models.registry import load_registry
+from reports.words import listed
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ def _why(task: Task, entrants: Sequence[Entrant]) -> str:
         if task not in entrant.cells:
             reasons.setdefault(_lack(task, entrant), []).append(entrant.name)
     return "; ".join(
-        f"{', '.join(names)} {one if len(names) == 1 else many}"
+        f"{listed(names)} {one if len(names) == 1 else many}"
         for (one, many), names in reasons.items()
     )
 
@@ -245,27 +246,38 @@ def differences(task: Task, other: Task) -> str:
         value = getattr(other, name)
         if name == "bands":
             parts.append(_band_difference(task.bands, other.bands))
+        elif name == "image_size":
+            parts.append(size_words(value))
         else:
-            parts.append(f"{FIELD_WORDS.get(name, name)} {shown_value(name, value)}")
+            parts.append(
+                size_words(value)
+                if name == "image_size"
+                else f"{FIELD_WORDS.get(name, name)} {shown_value(name, value)}"
+            )
     return " and ".join(parts)
+
+
+def size_words(size: int | None) -> str:
+    """An image size in words: ``native size``, ``resized to 224 pixels``."""
+    return "native size" if size is None else f"images resized to {size} pixels"
 
 
 def _band_difference(mine: tuple[str, ...], others: tuple[str, ...]) -> str:
     more, fewer = sorted({*others} - {*mine}), sorted({*mine} - {*others})
     if "all" in others or len(others) <= 3:
         return f"bands {bands_words(others)}"
-    if more and not fewer:
-        return f"further bands ({bands_words(tuple(more))})"
-    if fewer and not more:
-        return f"fewer bands (without {bands_words(tuple(fewer))})"
-    return f"other bands ({bands_words(tuple(others))})"
+    if not fewer:
+        return f"further bands {listed(more, 3)}"
+    if not more:
+        return f"fewer bands, without {listed(fewer, 3)}"
+    return f"other bands, {bands_words(others)}"
 
 
 def bands_words(bands: tuple[str, ...]) -> str:
-    """A band set in a few words: ``B02, B03, B04``, or ``12 bands (B01, B02 ... B8A)``."""
+    """A band set in a few words: ``B02, B03, B04``, or ``12 bands (B01 ... B8A)``."""
     if len(bands) <= 3:
         return ", ".join(bands)
-    return f"{len(bands)} bands ({bands[0]}, {bands[1]} ... {bands[-1]})"
+    return f"{len(bands)} bands ({bands[0]} ... {bands[-1]})"
 
 
 def _fields_apart(a: Task, b: Task) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 from harness.published import grids
 from harness.published.formats import TORCHGEO_BENCH
 from harness.published.library import Source
-from harness.published.matching import Entrant, LeftOut, Task, bands_words, shown_value
+from harness.published.matching import Entrant, LeftOut, Task, bands_words, size_words
 from harness.published.vocabulary import vocabulary
 from reports import words
 from reports.ranking import average_ranks
@@ -26,7 +26,6 @@ class Facts:
 
     entrants: tuple[Entrant, ...]
     tasks: tuple[Task, ...]
-    names: Mapping[Task, str]
     left_out: tuple[LeftOut, ...]
     uneven: Mapping[Task, Mapping[int, list[str]]]
     sources: tuple[Source, ...]
@@ -36,14 +35,17 @@ def notes(facts: Facts) -> list[str]:
     """All notes, the sources first."""
     return [
         *(source_note(source) for source in facts.sources),
-        *_unlike_inputs(facts),
-        *_left_out(facts),
-        *_same_imagery(facts.tasks),
+        *cautions(facts),
         *_matching_rule(facts),
         *_cost(facts),
         "Published scores come without predictions: a difference between two of them is not "
         "paired, so its interval is wider than it would have to be.",
     ]
+
+
+def cautions(facts: Facts) -> list[str]:
+    """What is not ranked, and what the ranking cannot know."""
+    return [*_unlike_inputs(facts), *_left_out(facts), *_same_imagery(facts.tasks)]
 
 
 def source_note(source: Source) -> str:
@@ -124,8 +126,9 @@ def _left_out(facts: Facts) -> Iterator[str]:
     for dataset, items in by_dataset.items():
         widest = max(items, key=lambda item: sum(item.task in e.cells for e in facts.entrants))
         task = widest.task
-        size = shown_value("image_size", task.image_size)
-        parts.append(f"{dataset} ({bands_words(task.bands)}, {size} size): {widest.reason}")
+        parts.append(
+            f"{dataset} ({bands_words(task.bands)}; {size_words(task.image_size)}): {widest.reason}"
+        )
     if parts:
         yield f"Not shared by all, so ranked by none: {'. '.join(parts)}."
 

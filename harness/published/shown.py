@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
@@ -15,6 +16,7 @@ from harness.published.library import Imported
 from reports import words
 from reports.pairs import Pair
 from reports.ranking import RankingTable
+from reports.significance import critical_difference, friedman
 from reports.table import SuiteResults
 
 
@@ -85,8 +87,9 @@ def ranking_table(table: RankingTable, results: SuiteResults) -> Table:
     return shown
 
 
-def verdicts(pairs: Sequence[Pair]) -> list[str]:
-    """Wins, ties and losses of every later version, and how many of them are separated."""
+def verdicts(pairs: Sequence[Pair], results: SuiteResults) -> list[str]:
+    """Wins, ties and losses of every later version, how many are separated, and the cost."""
+    costs = dict(results.variants.select("variant", "published_gflops").iter_rows())
     lines = []
     for pair in pairs:
         if pair.kind != "version":
@@ -97,6 +100,38 @@ def verdicts(pairs: Sequence[Pair]) -> list[str]:
         lines.append(
             f"{pair.candidate} against {pair.reference}: {won} won, {tied} tied, {lost} lost; "
             f"separated by their intervals: {pair.count('better')} better, {pair.count('worse')} "
-            "worse."
+            f"worse{_cheaper(costs[pair.reference], costs[pair.candidate])}."
         )
     return lines
+
+
+def _cheaper(reference: float | None, candidate: float | None) -> str:
+    if not reference or not candidate:
+        return ""
+    return f"; GFLOPs as published {words.ratio(reference / candidate)} fewer"
+
+
+def significance(table: RankingTable) -> str:
+    """Friedman and Nemenyi over the ranking's tasks, in a sentence; empty for a single task."""
+    ranks = np.array([[r.ranks[t.name] for r in table.ranked] for t in table.tasks])
+    found = friedman(ranks)
+    if found is None:
+        return ""
+    width = critical_difference(found.variants, found.tasks)
+    first, last = table.ranked[0], table.ranked[-1]
+    apart = [
+        (a.variant, b.variant)
+        for i, a in enumerate(table.ranked)
+        for b in table.ranked[i + 1 :]
+        if b.average_rank - a.average_rank > width
+    ]
+    told = (
+        f"no two models differ by it ({first.variant} and {last.variant} are "
+        f"{last.average_rank - first.average_rank:.2f} apart)"
+        if not apart
+        else "; ".join(f"{a} before {b}" for a, b in apart)
+    )
+    return (
+        f"Over {words.number(found.tasks, 'task')}: Friedman p = {found.p_value:.2g}; critical "
+        f"difference (Nemenyi, 5%) {width:.2f} ranks: {told}."
+    )

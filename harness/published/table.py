@@ -99,14 +99,6 @@ def _nothing_shared(
 def build(selection: Selection, sources: Sequence[Source], command: str) -> SuiteResults:
     """The table of a selection. ``command`` regenerates it."""
     names = task_names(selection.tasks)
-    facts = Facts(
-        entrants=selection.entrants,
-        tasks=selection.tasks,
-        names=names,
-        left_out=selection.left_out,
-        uneven=selection.uneven,
-        sources=tuple(sources),
-    )
     infos = tuple(task_info(task, names[task], sources) for task in selection.tasks)
     key = _run_key(selection, sources)
     run = RunInfo(
@@ -120,7 +112,7 @@ def build(selection: Selection, sources: Sequence[Source], command: str) -> Suit
         versions={},
         git_commit="",
         command=command,
-        notes=tuple(notes(facts)),
+        notes=tuple(notes(facts_of(selection, sources))),
     )
     licences = ", ".join(dict.fromkeys(s.licence for s in sources))
     return SuiteResults(
@@ -140,6 +132,17 @@ def build(selection: Selection, sources: Sequence[Source], command: str) -> Suit
             orient="row",
         ),
         samples=pl.DataFrame(schema=SAMPLE_SCHEMA),
+    )
+
+
+def facts_of(selection: Selection, sources: Sequence[Source]) -> Facts:
+    """What the notes on a selection are made from."""
+    return Facts(
+        entrants=selection.entrants,
+        tasks=selection.tasks,
+        left_out=selection.left_out,
+        uneven=selection.uneven,
+        sources=tuple(sources),
     )
 
 
