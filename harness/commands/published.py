@@ -19,20 +19,22 @@ from harness import terminal
 from harness.commands.views import latest_results
 from harness.published import notes
 from harness.published.beside import build_beside, matches
-from harness.published.cleaning import DUPLICATE_RULES, DuplicateRule, Rules
 from harness.published.columns import json_schema
+from harness.published.duplicates import DUPLICATE_RULES, DuplicateRule
+from harness.published.entrants import Entrant, choose, entrants_of, left_out_sizes
 from harness.published.kept import keep_run
 from harness.published.library import (
     Imported,
+    Rules,
     Source,
     chosen_tables,
     imported_tables,
     keep,
     read_published,
 )
-from harness.published.matching import Entrant, choose, entrants_of, left_out_sizes
+from harness.published.matching import select
 from harness.published.shown import ranking_table, significance, told, verdicts
-from harness.published.table import build, facts_of, select
+from harness.published.table import build
 from harness.store import Store
 from harness.tracking import publish
 from models.errors import UserError, did_you_mean
@@ -125,7 +127,7 @@ def report_command(
             f"{name} is left out: the other named versions have no such size (name it to rank it)."
         )
         console.print(said, soft_wrap=True, highlight=False, markup=False)
-    cautions = notes.cautions(facts_of(selection, sources))
+    cautions = notes.cautions(selection)
     _finish(build(selection, sources, command), cautions, kept, out)
 
 
@@ -163,7 +165,7 @@ def _saved(folder: Path) -> SuiteResults:
 
 def _registry_entrants(entrants: dict[str, Entrant]) -> list[Entrant]:
     known = set(load_registry().names())
-    return [e for e in entrants.values() if e.name.partition("@")[0] in known]
+    return [e for e in entrants.values() if e.variant in known]
 
 
 def schema_command() -> None:

@@ -1,6 +1,6 @@
 """Published results beside own ones, in one table, only where they measure the same thing.
 
-Own tasks are matched with published ones field by field (`matching.Task`). Where nothing
+Own tasks are matched with published ones field by field (`tasks.Task`). Where nothing
 matches, the nearest miss is named with what differs: a number beside another of a different
 protocol would be read as a comparison. It must know nothing of files or terminals.
 """
@@ -8,15 +8,16 @@ protocol would be read as a comparison. It must know nothing of files or termina
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import polars as pl
 
 from harness.content import content_key
+from harness.published.entrants import Entrant
 from harness.published.library import Source
-from harness.published.matching import FIELD_WORDS, Entrant, Task, nearest
 from harness.published.notes import source_note
 from harness.published.table import score_row, variant_row
+from harness.published.tasks import FIELD_WORDS, Task, fields_apart, nearest, shown_value
 from harness.published.vocabulary import vocabulary
 from models.errors import UserError
 from reports import words
@@ -107,10 +108,8 @@ def _nearest_miss(own: SuiteResults, published: Sequence[Task]) -> str:
 def _apart(info: TaskInfo, near: Task) -> list[str]:
     mine = own_task(info)
     differing = [
-        f"{FIELD_WORDS.get(f.name, f.name)} ({_brief(getattr(mine, f.name))} here, "
-        f"{_brief(getattr(near, f.name))} there)"
-        for f in fields(Task)
-        if getattr(mine, f.name) != getattr(near, f.name)
+        f"{FIELD_WORDS.get(name, name)} ({_brief(name, mine)} here, {_brief(name, near)} there)"
+        for name in fields_apart(mine, near)
     ]
     if _other_bands_inside(info):
         differing.append(
@@ -120,10 +119,12 @@ def _apart(info: TaskInfo, near: Task) -> list[str]:
     return differing
 
 
-def _brief(value: object) -> str:
-    if isinstance(value, tuple):
-        return f"{len(value)}" if len(value) > 3 else "/".join(map(str, value))
-    return "unstated" if value in (None, "") else str(value)
+def _brief(name: str, task: Task) -> str:
+    """A field in few words: beyond three bands, how many there are."""
+    value = getattr(task, name)
+    if name == "bands" and len(value) > 3:
+        return str(len(value))
+    return shown_value(name, value)
 
 
 def build_beside(
@@ -174,9 +175,8 @@ def _run(
 ) -> RunInfo:
     kept = {match.own.name for match in found}
     dropped = [task.name for task in own.tasks if task.name not in kept]
-    left_out = (
-        f"Own tasks without a published result of the same kind, left out: {', '.join(dropped)}."
-    )
+    paired = ", ".join(f"{m.own.name} ({m.published.dataset}, {m.published.probe})" for m in found)
+    left_out = f"; left out, without a published one: {', '.join(dropped)}" if dropped else ""
     return replace(
         own,
         suite=f"{own.suite}-beside-published",
@@ -201,6 +201,6 @@ def _run(
             "Own and published results stand together where data set, metric, probe, bands, image "
             "size, partition and numbers of samples are equal. Patch size, time steps and input "
             "normalisation are each model's own: the published ones are the source's choice.",
-            *([left_out] if dropped else []),
+            f"Own tasks with a published result of the same kind: {paired}{left_out}.",
         ),
     )

@@ -1,8 +1,7 @@
-"""Plain text rows -> checked results: numbers, units, intervals and duplicates.
+"""Plain text rows -> checked results: numbers, units and intervals.
 
-What is wrong is refused with file, line and value; what is only repeated is dropped and
-counted; what contradicts itself is set aside by a rule that the user chose, never averaged
-and never picked in silence. It must know nothing of which results are compared.
+What is wrong is refused with file, line, column and value; nothing is mended in silence. It
+must know nothing of duplicates, or of which results are compared.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Literal, get_args
 
 from harness.content import content_key
 from harness.published.columns import BY_NAME
@@ -18,17 +16,7 @@ from harness.published.formats import PlainRow, PlainTable
 from harness.published.vocabulary import MetricEntry, Vocabulary, vocabulary
 from models.errors import UserError, did_you_mean
 
-DuplicateRule = Literal["exclude", "refuse", "first"]
-DUPLICATE_RULES: tuple[str, ...] = get_args(DuplicateRule)
 _SLACK = 1e-6  # tables hold float32: 1.0000001 is 1
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What the user decided: scores are in percent; what to do with contradictions."""
-
-    percent: bool = False
-    duplicates: DuplicateRule = "exclude"
 
 
 @dataclass(frozen=True)
@@ -77,36 +65,16 @@ _NOT_IDENTITY = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Conflict:
-    """The same measurement with different values: where they stand, and what they say."""
-
-    model: str
-    dataset: str
-    probe: str
-    lines: tuple[int, ...]
-    scores: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Cleaned:
-    """Checked results and what was dropped or set aside on the way."""
-
-    results: tuple[Result, ...]
-    repeated: int
-    conflicts: tuple[Conflict, ...]
-
-
-def clean(table: PlainTable, rules: Rules) -> Cleaned:
+def check(table: PlainTable, percent: bool) -> tuple[Result, ...]:
     """Check every row. Raises `UserError` with file, line, column and value of a mistake."""
     words = vocabulary()
     results = [_result(table, row, words) for row in table.rows]
     if not results:
         raise UserError(f"{table.raw.path} holds costs but no scores; there is nothing to rank.")
-    scaled = _in_fractions(table, results, words, rules.percent)
+    scaled = _in_fractions(table, results, words, percent)
     for row, result in zip(table.rows, scaled, strict=True):
         _check_values(table, row, result, words.metrics[result.metric])
-    return _without_duplicates(table, scaled, rules.duplicates)
+    return tuple(scaled)
 
 
 # --- values -----------------------------------------------------------------------------
@@ -267,58 +235,3 @@ def _check_values(table: PlainTable, row: PlainRow, result: Result, metric: Metr
             f"holds {row.values['score']}, which lies outside its own interval "
             f"({row.values['ci_low']} to {row.values['ci_high']}).",
         )
-
-
-# --- duplicates -------------------------------------------------------------------------
-
-
-def _without_duplicates(
-    table: PlainTable, results: Sequence[Result], rule: DuplicateRule
-) -> Cleaned:
-    groups: dict[str, list[Result]] = {}
-    for result in results:
-        groups.setdefault(result.identity, []).append(result)
-    kept: list[Result] = []
-    conflicts: list[Conflict] = []
-    for group in groups.values():
-        values = {result.value: result for result in reversed(group)}  # the first of each value
-        distinct = sorted(values.values(), key=lambda r: r.line)
-        if len(distinct) > 1:
-            conflicts.append(_conflict(distinct))
-        kept += _by_rule(distinct, rule)
-    if conflicts and rule == "refuse":
-        raise _contradiction(table, conflicts)
-    told = sum(len(c.lines) for c in conflicts) - len(conflicts)
-    repeated = len(results) - len(groups) - told
-    kept.sort(key=lambda r: r.line)
-    return Cleaned(tuple(kept), repeated, tuple(conflicts))
-
-
-def _by_rule(distinct: Sequence[Result], rule: DuplicateRule) -> Sequence[Result]:
-    if len(distinct) == 1 or rule == "first":
-        return distinct[:1]
-    return [replace(result, conflict=True) for result in distinct]
-
-
-def _conflict(distinct: Sequence[Result]) -> Conflict:
-    first = distinct[0]
-    return Conflict(
-        first.model,
-        first.dataset,
-        first.probe,
-        tuple(r.line for r in distinct),
-        tuple(r.score for r in distinct),
-    )
-
-
-def _contradiction(table: PlainTable, conflicts: Sequence[Conflict]) -> UserError:
-    first = conflicts[0]
-    scores = " and ".join(f"{score:g}" for score in first.scores)
-    lines = " and ".join(str(line) for line in first.lines[1:])
-    more = f" ({len(conflicts) - 1} more such)" if len(conflicts) > 1 else ""
-    return table.raw.error(
-        first.lines[0],
-        f"{first.model} on {first.dataset} with {first.probe} stands here and again in "
-        f"{table.raw.place} {lines}, with other values (scores {scores}){more}; mend the file, or "
-        "import with --duplicates exclude (ranked nowhere) or first (the first one counts).",
-    )

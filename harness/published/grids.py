@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from harness.published.matching import Entrant, Task
+from harness.published.entrants import Entrant
+from harness.published.tasks import Task
 from models.cost import closed_form_macs
 from models.errors import UserError
 from models.registry import Variant, load_registry
@@ -30,7 +31,7 @@ def implied_positions(entrant: Entrant, task: Task) -> int | None:
     cell = entrant.cells[task]
     if cell.gflops is None:
         return None
-    return _positions(entrant.name.partition("@")[0], round(cell.gflops * 1e9))
+    return _positions(entrant.variant, round(cell.gflops * 1e9))
 
 
 @lru_cache(maxsize=4096)

@@ -19,7 +19,8 @@ from typing import Any
 import polars as pl
 
 from harness.content import content_key
-from harness.published.cleaning import Cleaned, Conflict, Result, Rules, clean
+from harness.published.cleaning import Result, check
+from harness.published.duplicates import Cleaned, Conflict, DuplicateRule, without_duplicates
 from harness.published.formats import PlainTable, citation_of, licence_of, translate
 from harness.published.reading import read_table
 from harness.store import Store, write_json
@@ -37,6 +38,14 @@ _SCHEMA: dict[str, Any] = {
     "normalisation": pl.String, "seed": pl.Int64, "gflops": pl.Float64, "params": pl.Float64,
     "source": pl.String, "conflict": pl.Boolean,
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the user decided: scores are in percent; what to do with contradictions."""
+
+    percent: bool = False
+    duplicates: DuplicateRule = "exclude"
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,7 @@ def read_published(path: Path, rules: Rules, licence: str = "", citation: str = 
     Raises `UserError` for whatever is wrong with the file.
     """
     table = translate(read_table(path))
-    cleaned = clean(table, rules)
+    cleaned = without_duplicates(table, check(table, rules.percent), rules.duplicates)
     return Imported(_source(table, cleaned, rules, licence, citation), cleaned.results)
 
 

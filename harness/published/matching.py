@@ -1,74 +1,19 @@
-"""Like with like: which published results measure the same thing, and may be ranked together.
+"""Like with like: the tasks on which all chosen entrants may be ranked, and why not the others.
 
-A task is what must be equal: data set, metric, probe, bands, image size, partition of the
-training labels, and the number of samples. The input normalisation belongs to the model, as
-its weights do: every model has its own, and a table's column often names the harness's
-setting, not what the model did. A model with results under two of them is two entrants.
-
-Pure functions of checked results. It must know nothing of files, figures or own runs.
+A model without a task never gets a rank over fewer tasks: the task is left out for all, and
+the reason kept. Pure functions; it must know nothing of files, figures or own runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from fnmatch import fnmatchcase
+from dataclasses import asdict, dataclass
 
-from harness.published.cleaning import Result
-from harness.published.vocabulary import vocabulary
-from models.errors import UserError, did_you_mean
-from models.registry import load_registry
+from harness.published import grids
+from harness.published.entrants import Entrant
+from harness.published.tasks import Task, differences, nearest
+from models.errors import UserError
 from reports.words import listed
-
-
-@dataclass(frozen=True)
-class Task:
-    """What two results must share to be compared. ``bands`` are canonical and sorted."""
-
-    dataset: str
-    metric: str
-    probe: str
-    bands: tuple[str, ...]
-    image_size: int | None
-    interpolation: str
-    partition: str
-    n_train: int | None
-    n_val: int | None
-    n_test: int | None
-    seeds: tuple[int | None, ...]
-
-
-FIELD_WORDS = {
-    "dataset": "data set", "image_size": "image size", "n_train": "number of training samples",
-    "n_val": "number of validation samples", "n_test": "number of test samples",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One entrant's result on one task: the mean over its seeds (mostly there is one).
-
-    The interval's ends are averaged too: seeds share the test samples, so their errors do
-    not cancel out.
-    """
-
-    score: float
-    ci_low: float | None
-    ci_high: float | None
-    gflops: float | None
-    params: float | None
-    lines: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Entrant:
-    """A model under one input normalisation. ``name`` is the registry's where it has one."""
-
-    name: str
-    model: str
-    normalisation: str
-    cells: Mapping[Task, Cell]
-    conflicting: frozenset[str]  # data sets of which a result contradicts itself
 
 
 @dataclass(frozen=True)
@@ -87,111 +32,60 @@ class Shared:
     left_out: tuple[LeftOut, ...]
 
 
-def entrants_of(results: Sequence[Result]) -> dict[str, Entrant]:
-    """All entrants by name. Results that contradict themselves take no part."""
-    words = vocabulary()
-    grouped: dict[tuple[str, str], list[Result]] = {}
-    for result in results:
-        grouped.setdefault((words.variant(result.model), result.normalisation), []).append(result)
-    several = {name for name, _ in grouped if sum(name == other for other, _ in grouped) > 1}
-    found: dict[str, Entrant] = {}
-    for (variant, normalisation), rows in grouped.items():
-        name = f"{variant}@{normalisation or 'unstated'}" if variant in several else variant
-        conflicting = frozenset(row.dataset for row in rows if row.conflict)
-        cells = _cells([row for row in rows if not row.conflict])
-        found[name] = Entrant(name, rows[0].model, normalisation, cells, conflicting)
-    return dict(sorted(found.items()))
+@dataclass(frozen=True)
+class Selection:
+    """Entrants and the tasks they are ranked on; ``uneven`` tasks had unlike inputs."""
+
+    entrants: tuple[Entrant, ...]
+    tasks: tuple[Task, ...]
+    left_out: tuple[LeftOut, ...]
+    uneven: Mapping[Task, Mapping[int, list[str]]]
 
 
-def _cells(rows: Sequence[Result]) -> dict[Task, Cell]:
-    by_seed: dict[Task, list[Result]] = {}
-    for row in rows:
-        by_seed.setdefault(_task(row, ()), []).append(row)
-    cells = {}
-    for group in by_seed.values():
-        ordered = sorted(group, key=lambda row: (row.seed is None, row.seed))
-        cells[_task(ordered[0], tuple(row.seed for row in ordered))] = _cell(ordered)
-    return cells
+def select(
+    entrants: Sequence[Entrant],
+    probes: Sequence[str] = (),
+    datasets: Sequence[str] = (),
+    any_grid: bool = False,
+) -> Selection:
+    """The tasks on which all entrants may be compared.
 
-
-def _task(row: Result, seeds: tuple[int | None, ...]) -> Task:
-    shared = {f.name: getattr(row, f.name) for f in fields(Task) if f.name != "seeds"}
-    return Task(**shared, seeds=seeds)
-
-
-def _cell(rows: Sequence[Result]) -> Cell:
-    def mean(values: Sequence[float | None]) -> float | None:
-        known = [value for value in values if value is not None]
-        return sum(known) / len(known) if len(known) == len(values) else None
-
-    return Cell(
-        score=sum(row.score for row in rows) / len(rows),
-        ci_low=mean([row.ci_low for row in rows]),
-        ci_high=mean([row.ci_high for row in rows]),
-        gflops=mean([row.gflops for row in rows]),
-        params=mean([row.params for row in rows]),
-        lines=tuple(row.line for row in rows),
-    )
-
-
-def choose(entrants: Mapping[str, Entrant], wanted: Sequence[str]) -> list[Entrant]:
-    """The entrants that a user names, in that order, each once.
-
-    A name may be an entrant's, a ``family-version`` (all of its sizes), or a pattern with
-    ``*``. Several ``family-version`` stand for the sizes that all of them have. Raises
-    `UserError` for a name that means nothing, or a model that is two entrants.
+    Tasks whose stated cost shows that some models were given far more patch positions than
+    others (`grids.uneven`) are left out, unless ``any_grid``. Raises `UserError` when nothing
+    is left, or there are fewer than two entrants.
     """
-    versions = {w: _sizes(entrants, w) for w in wanted if w not in entrants and "*" not in w}
-    versions = {w: sizes for w, sizes in versions.items() if sizes}
-    common = set.intersection(*map(set, versions.values())) if versions else set()
-    chosen: dict[str, Entrant] = {}
-    for text in wanted:
-        if text in versions:
-            names = [n for size, n in versions[text].items() if size in common]
-        else:
-            names = _named(entrants, text)
-        chosen |= {name: entrants[name] for name in names}
-    if versions and not chosen:
-        raise UserError(f"{' and '.join(versions)} have no size in common; name the models.")
-    return list(chosen.values())
-
-
-def left_out_sizes(entrants: Mapping[str, Entrant], wanted: Sequence[str]) -> list[str]:
-    """Entrants of a version that was named, whose size the other named versions lack."""
-    chosen = {entrant.name for entrant in choose(entrants, wanted)}
-    sizes = [n for w in wanted if w not in entrants for n in _sizes(entrants, w).values()]
-    return [name for name in sizes if name not in chosen]
-
-
-def _sizes(entrants: Mapping[str, Entrant], version: str) -> dict[str, str]:
-    """Names of a ``family-version``'s entrants, by size."""
-    known = set(load_registry().names())
-    return {
-        name.removeprefix(f"{version}-"): name
-        for name in entrants
-        if name.partition("@")[0] in known and name.rpartition("-")[0] == version
-    }
-
-
-def _named(entrants: Mapping[str, Entrant], text: str) -> list[str]:
-    if text in entrants:
-        return [text]
-    if "*" in text:
-        found = [name for name in entrants if fnmatchcase(name, text)]
-        if found:
-            return found
+    if len(entrants) < 2:
         raise UserError(
-            f'No published model matches "{text}"; "tokenrank published list" shows all.'
+            f"A ranking needs at least two models, but {len(entrants)} "
+            f"{'was' if len(entrants) == 1 else 'were'} chosen; name more."
         )
-    by_source = [name for name, e in entrants.items() if text in (e.model, name.partition("@")[0])]
-    if len(by_source) == 1:
-        return by_source
-    if by_source:
-        raise UserError(
-            f'"{text}" has results under {len(by_source)} input normalisations; name which: '
-            f"{', '.join(by_source)}."
+    shared = shared_tasks(entrants)
+    wanted = [t for t in shared.tasks if _is_wanted(t, probes, datasets)]
+    uneven = {t: found for t in wanted if (found := grids.uneven(entrants, t))}
+    tasks = tuple(t for t in wanted if any_grid or t not in uneven)
+    left_out = tuple(x for x in shared.left_out if _is_wanted(x.task, probes, datasets))
+    if not tasks:
+        raise UserError(_nothing_shared(entrants, left_out, uneven))
+    return Selection(tuple(entrants), tasks, left_out, uneven)
+
+
+def _is_wanted(task: Task, probes: Sequence[str], datasets: Sequence[str]) -> bool:
+    return (not probes or task.probe in probes) and (not datasets or task.dataset in datasets)
+
+
+def _nothing_shared(
+    entrants: Sequence[Entrant], left_out: Sequence[LeftOut], uneven: Mapping[Task, object]
+) -> str:
+    if uneven:
+        return (
+            f"All {len(uneven)} shared tasks were measured on unlike patch grids, as their stated "
+            "cost shows; --any-grid ranks them all the same."
         )
-    raise UserError(f'No published model is called "{text}": {did_you_mean(text, entrants)}.')
+    example = f": {left_out[0].task.dataset}: {left_out[0].reason}" if left_out else ""
+    return (
+        f"The {len(entrants)} chosen models share no task of the same data set, metric, probe, "
+        f"bands and image size{example}; choose fewer models."
+    )
 
 
 def shared_tasks(entrants: Sequence[Entrant]) -> Shared:
@@ -227,75 +121,3 @@ def _lack(task: Task, entrant: Entrant) -> tuple[str, str]:
         return "has no result on it", "have no result on it"
     only = f"it only with {differences(task, near)}"
     return f"has {only}", f"have {only}"
-
-
-def nearest(task: Task, others: Sequence[Task]) -> Task | None:
-    """The task that differs least: same data set first, then same probe, then fewest fields."""
-
-    def distance(other: Task) -> tuple[bool, bool, int]:
-        fields_apart = _fields_apart(task, other)
-        return "dataset" in fields_apart, "probe" in fields_apart, len(fields_apart)
-
-    return min(others, key=distance, default=None)
-
-
-def differences(task: Task, other: Task) -> str:
-    """What another task has instead, in words: ``image size 224 and bands B02, B03, B04``."""
-    parts = []
-    for name in _fields_apart(task, other):
-        value = getattr(other, name)
-        if name == "bands":
-            parts.append(_band_difference(task.bands, other.bands))
-        elif name == "image_size":
-            parts.append(size_words(value))
-        else:
-            parts.append(
-                size_words(value)
-                if name == "image_size"
-                else f"{FIELD_WORDS.get(name, name)} {shown_value(name, value)}"
-            )
-    return " and ".join(parts)
-
-
-def size_words(size: int | None) -> str:
-    """An image size in words: ``native size``, ``resized to 224 pixels``."""
-    return "native size" if size is None else f"images resized to {size} pixels"
-
-
-def _band_difference(mine: tuple[str, ...], others: tuple[str, ...]) -> str:
-    more, fewer = sorted({*others} - {*mine}), sorted({*mine} - {*others})
-    if "all" in others or len(others) <= 3:
-        return f"bands {bands_words(others)}"
-    if not fewer:
-        return f"further bands {listed(more, 3)}"
-    if not more:
-        return f"fewer bands, without {listed(fewer, 3)}"
-    return f"other bands, {bands_words(others)}"
-
-
-def bands_words(bands: tuple[str, ...]) -> str:
-    """A band set in a few words: ``B02, B03, B04``, or ``12 bands (B01 ... B8A)``."""
-    if len(bands) <= 3:
-        return ", ".join(bands)
-    return f"{len(bands)} bands ({bands[0]} ... {bands[-1]})"
-
-
-def _fields_apart(a: Task, b: Task) -> list[str]:
-    # How an image was resized cannot be compared where one of them was not.
-    both_resized = a.image_size is not None and b.image_size is not None
-    return [
-        f.name
-        for f in fields(Task)
-        if getattr(a, f.name) != getattr(b, f.name) and (f.name != "interpolation" or both_resized)
-    ]
-
-
-def shown_value(name: str, value: object) -> str:
-    """A task's field as a reader sees it."""
-    if name == "bands" and isinstance(value, tuple):
-        return bands_words(value)
-    if isinstance(value, tuple):
-        return ", ".join("unstated" if v is None else str(v) for v in value)
-    if value is None or value == "":
-        return "native" if name == "image_size" else "unstated"
-    return str(value)

@@ -6,46 +6,36 @@ and what the stated cost is. Pure functions; it must know nothing of how pages l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from harness.published import grids
+from harness.published.entrants import Entrant
 from harness.published.formats import TORCHGEO_BENCH
 from harness.published.library import Source
-from harness.published.matching import Entrant, LeftOut, Task, bands_words, size_words
+from harness.published.matching import LeftOut, Selection
+from harness.published.tasks import Task, bands_words, size_words
 from harness.published.vocabulary import vocabulary
 from reports import words
 from reports.ranking import average_ranks
 
 
-@dataclass(frozen=True)
-class Facts:
-    """All that the notes are made from."""
-
-    entrants: tuple[Entrant, ...]
-    tasks: tuple[Task, ...]
-    left_out: tuple[LeftOut, ...]
-    uneven: Mapping[Task, Mapping[int, list[str]]]
-    sources: tuple[Source, ...]
-
-
-def notes(facts: Facts) -> list[str]:
+def notes(selection: Selection, sources: Sequence[Source]) -> list[str]:
     """All notes, the sources first."""
     return [
-        *(source_note(source) for source in facts.sources),
-        *cautions(facts),
-        *_matching_rule(facts),
-        *_cost(facts),
+        *(source_note(source) for source in sources),
+        *cautions(selection),
+        *_matching_rule(selection),
+        *_cost(selection, sources),
         "Published scores come without predictions: a difference between two of them is not "
         "paired, so its interval is wider than it would have to be.",
     ]
 
 
-def cautions(facts: Facts) -> list[str]:
+def cautions(selection: Selection) -> list[str]:
     """What is not ranked, and what the ranking cannot know."""
-    return [*_unlike_inputs(facts), *_left_out(facts), *_same_imagery(facts.tasks)]
+    return [*_unlike_inputs(selection), *_left_out(selection), *_same_imagery(selection.tasks)]
 
 
 def source_note(source: Source) -> str:
@@ -73,13 +63,13 @@ def _plural(what: str) -> str:
     return what.replace("result ", "results ") if what.startswith("result ") else f"{what}s"
 
 
-def _unlike_inputs(facts: Facts) -> Iterator[str]:
+def _unlike_inputs(selection: Selection) -> Iterator[str]:
     """Tasks that the columns call equal and the stated costs do not."""
-    if not facts.uneven:
+    if not selection.uneven:
         return
-    ranked = any(task in facts.tasks for task in facts.uneven)
+    ranked = any(task in selection.tasks for task in selection.uneven)
     by_dataset: dict[tuple[str, str], int] = {}
-    for task, groups in facts.uneven.items():
+    for task, groups in selection.uneven.items():
         told = " and ".join(
             f"{count:,} patch positions for {words.listed(sorted(names))}"
             for count, names in sorted(groups.items())
@@ -97,15 +87,15 @@ def _unlike_inputs(facts: Facts) -> Iterator[str]:
     )
     yield (
         f"Unlike inputs under equal columns: by their GFLOPs as published, models were not given "
-        f"the same image: {told}. {fate}. {_with_and_without(facts)}"
+        f"the same image: {told}. {fate}. {_with_and_without(selection)}"
     )
 
 
-def _with_and_without(facts: Facts) -> str:
-    rest = [task for task in facts.tasks if task not in facts.uneven]
-    every = list(dict.fromkeys([*facts.tasks, *facts.uneven]))
-    without = f"Without them: {_order(facts.entrants, rest)}. " if rest else ""
-    return f"{without}With them: {_order(facts.entrants, every)}."
+def _with_and_without(selection: Selection) -> str:
+    rest = [task for task in selection.tasks if task not in selection.uneven]
+    every = list(dict.fromkeys([*selection.tasks, *selection.uneven]))
+    without = f"Without them: {_order(selection.entrants, rest)}. " if rest else ""
+    return f"{without}With them: {_order(selection.entrants, every)}."
 
 
 def _order(entrants: Sequence[Entrant], tasks: Sequence[Task]) -> str:
@@ -117,14 +107,14 @@ def _order(entrants: Sequence[Entrant], tasks: Sequence[Task]) -> str:
     return ", ".join(f"{entrants[i].name} {words.rank_text(float(ranks[i]))}" for i in order)
 
 
-def _left_out(facts: Facts) -> Iterator[str]:
+def _left_out(selection: Selection) -> Iterator[str]:
     """One sentence per data set: the task that most of the models have, and who lacks it."""
     by_dataset: dict[str, list[LeftOut]] = {}
-    for item in facts.left_out:
+    for item in selection.left_out:
         by_dataset.setdefault(item.task.dataset, []).append(item)
     parts = []
     for dataset, items in by_dataset.items():
-        widest = max(items, key=lambda item: sum(item.task in e.cells for e in facts.entrants))
+        widest = max(items, key=lambda item: sum(item.task in e.cells for e in selection.entrants))
         task = widest.task
         parts.append(
             f"{dataset} ({bands_words(task.bands)}; {size_words(task.image_size)}): {widest.reason}"
@@ -153,8 +143,8 @@ def _same_imagery(tasks: Sequence[Task]) -> Iterator[str]:
         )
 
 
-def _matching_rule(facts: Facts) -> Iterator[str]:
-    settings = {e.normalisation for e in facts.entrants if e.normalisation}
+def _matching_rule(selection: Selection) -> Iterator[str]:
+    settings = {e.normalisation for e in selection.entrants if e.normalisation}
     more = f" ({', '.join(sorted(settings))})" if settings else ""
     yield (
         "Compared only where data set, metric, probe, bands, image size, partition and numbers of "
@@ -162,10 +152,12 @@ def _matching_rule(facts: Facts) -> Iterator[str]:
     )
 
 
-def _cost(facts: Facts) -> Iterator[str]:
-    if not any(source.format == TORCHGEO_BENCH for source in facts.sources):
+def _cost(selection: Selection, sources: Sequence[Source]) -> Iterator[str]:
+    if not any(source.format == TORCHGEO_BENCH for source in sources):
         return
-    known = [(e, t) for e in facts.entrants for t in facts.tasks if e.cells[t].gflops is not None]
+    known = [
+        (e, t) for e in selection.entrants for t in selection.tasks if e.cells[t].gflops is not None
+    ]
     exact = sum(grids.implied_positions(entrant, task) is not None for entrant, task in known)
     if known and exact:
         yield (

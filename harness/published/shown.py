@@ -60,7 +60,7 @@ def ranking_table(table: RankingTable, results: SuiteResults) -> Table:
         gflops = row["published_gflops"]
         lines.append(
             (
-                escape(words.clip(entry.variant, 40)),
+                escape(words.clip(entry.variant, 34)),
                 f"{entry.average_rank:.2f}",
                 spread,
                 str(entry.significance_tier or ""),
@@ -79,10 +79,8 @@ def ranking_table(table: RankingTable, results: SuiteResults) -> Table:
     if not any(line[-1] for line in lines):
         headers, lines = headers[:-1], [line[:-1] for line in lines]
     shown = terminal.plain_table(headers, lines, 1)
-    shown.title = (
-        f"{' + '.join(table.tiers).upper()} results · {table.origin.upper()} data · "
-        f"{words.number(len(table.tasks), 'task')}"
-    )
+    state = words.status(table.tiers, table.origin)
+    shown.title = f"{state}; {words.number(len(table.tasks), 'task')}"
     shown.title_justify = "left"
     return shown
 

@@ -1,28 +1,22 @@
 """Chosen published models on the tasks they all share -> the table that reports are made from.
 
-A model without a task never gets a rank over fewer tasks: the task is left out instead, and
-the report says so. It must know nothing of the store, the terminal or MLflow.
+What a table of results cannot know (tokens, MACs, predictions) is null. It must know nothing
+of the store, the terminal or MLflow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import polars as pl
 
 from harness.content import content_key
-from harness.published import grids
+from harness.published.entrants import Entrant
 from harness.published.library import Source
-from harness.published.matching import (
-    Entrant,
-    LeftOut,
-    Task,
-    bands_words,
-    shared_tasks,
-    shown_value,
-)
-from harness.published.notes import Facts, notes
+from harness.published.matching import Selection
+from harness.published.notes import notes
+from harness.published.tasks import Task, bands_words, shown_value
 from harness.published.vocabulary import vocabulary
 from models.errors import UserError
 from models.registry import Variant, load_registry
@@ -38,62 +32,6 @@ from reports.table import (
 SUITE = "published"
 TIER = "published"
 UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Entrants and the tasks they are ranked on; ``uneven`` tasks had unlike inputs."""
-
-    entrants: tuple[Entrant, ...]
-    tasks: tuple[Task, ...]
-    left_out: tuple[LeftOut, ...]
-    uneven: Mapping[Task, Mapping[int, list[str]]]
-
-
-def select(
-    entrants: Sequence[Entrant],
-    probes: Sequence[str] = (),
-    datasets: Sequence[str] = (),
-    any_grid: bool = False,
-) -> Selection:
-    """The tasks on which all entrants may be compared.
-
-    Tasks whose stated cost shows that some models were given far more patch positions than
-    others (`grids.uneven`) are left out, unless ``any_grid``. Raises `UserError` when nothing
-    is left, or there are fewer than two entrants.
-    """
-    if len(entrants) < 2:
-        raise UserError(
-            f"A ranking needs at least two models, but {len(entrants)} "
-            f"{'was' if len(entrants) == 1 else 'were'} chosen; name more."
-        )
-    shared = shared_tasks(entrants)
-    wanted = [t for t in shared.tasks if _is_wanted(t, probes, datasets)]
-    uneven = {t: found for t in wanted if (found := grids.uneven(entrants, t))}
-    tasks = tuple(t for t in wanted if any_grid or t not in uneven)
-    left_out = tuple(x for x in shared.left_out if _is_wanted(x.task, probes, datasets))
-    if not tasks:
-        raise UserError(_nothing_shared(entrants, left_out, uneven))
-    return Selection(tuple(entrants), tasks, left_out, uneven)
-
-
-def _is_wanted(task: Task, probes: Sequence[str], datasets: Sequence[str]) -> bool:
-    return (not probes or task.probe in probes) and (not datasets or task.dataset in datasets)
-
-
-def _nothing_shared(
-    entrants: Sequence[Entrant], left_out: Sequence[LeftOut], uneven: Mapping[Task, object]
-) -> str:
-    if uneven:
-        return (
-            f"All {len(uneven)} shared tasks were measured on unlike patch grids, as their stated "
-            "cost shows; --any-grid ranks them all the same."
-        )
-    example = f": {left_out[0].task.dataset}: {left_out[0].reason}" if left_out else ""
-    return (
-        f"The {len(entrants)} chosen models share no task of the same data set, metric, probe, "
-        f"bands and image size{example}; choose fewer models."
-    )
 
 
 def build(selection: Selection, sources: Sequence[Source], command: str) -> SuiteResults:
@@ -112,7 +50,7 @@ def build(selection: Selection, sources: Sequence[Source], command: str) -> Suit
         versions={},
         git_commit="",
         command=command,
-        notes=tuple(notes(facts_of(selection, sources))),
+        notes=tuple(notes(selection, sources)),
     )
     licences = ", ".join(dict.fromkeys(s.licence for s in sources))
     return SuiteResults(
@@ -132,17 +70,6 @@ def build(selection: Selection, sources: Sequence[Source], command: str) -> Suit
             orient="row",
         ),
         samples=pl.DataFrame(schema=SAMPLE_SCHEMA),
-    )
-
-
-def facts_of(selection: Selection, sources: Sequence[Source]) -> Facts:
-    """What the notes on a selection are made from."""
-    return Facts(
-        entrants=selection.entrants,
-        tasks=selection.tasks,
-        left_out=selection.left_out,
-        uneven=selection.uneven,
-        sources=tuple(sources),
     )
 
 
@@ -278,7 +205,7 @@ def variant_row(
 def registry_variant(entrant: Entrant) -> Variant | None:
     """The registry's variant that a published model is, if it is one."""
     try:
-        return load_registry().variant(entrant.name.partition("@")[0])
+        return load_registry().variant(entrant.variant)
     except UserError:
         return None
 
