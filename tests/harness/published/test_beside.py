@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
+from harness.published.columns import COLUMNS
 from reports.io import load_results
 from suites.datasets import simulated
 from suites.datasets.geobench import SPECS
@@ -126,3 +129,36 @@ def test_the_nearest_miss_is_named_with_what_differs(
         ended = tokenrank("published", "beside", "mini", "--from", table, "--store", store)
         assert ended.code == 2
         assert words in ended.err
+
+
+DOCS = Path(__file__).parents[3] / "docs" / "published.md"
+
+
+def test_every_command_of_the_page_runs(
+    own_run: Callable[[str], Path],
+    torchgeo: Write,
+    tokenrank: Tokenrank,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With stand-ins for the table, the suite and the folder of results it speaks of."""
+    store = own_run("as-published")
+    (own,) = (store / "runs").iterdir()
+    few = {"n_train": "10", "n_val": "10", "n_test": "10", "bands": BANDS}
+    names = ("olmoearth_v1_nano", "olmoearth_v1_1_nano", "tgeo_croma_base")
+    table = torchgeo(*({**few, "name": n} for n in names), name="torchgeo_bench_2026-07.csv")
+    monkeypatch.chdir(table.parent)
+    monkeypatch.setenv("TOKENRANK_STORE", str(store))
+    text = DOCS.read_text(encoding="utf-8")
+    commands = re.findall(r"^tokenrank .*$|(?<=`)tokenrank published [^`]+(?=`)", text, re.M)
+    assert len(commands) > 6
+    stand_ins = {"FILE": str(table), "SUITE": "mini", "m-eurosat": "mini",
+                 "RESULTS": str(own / "results")}  # fmt: skip
+    for command in commands:
+        words = [stand_ins.get(word, word) for word in shlex.split(command)[1:]]
+        ended = tokenrank(*words)
+        assert ended.code == 0, f"{command}: {ended.err}"
+
+
+def test_the_page_lists_the_columns_as_they_are() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (yes)? ?\| (.*) \|$", DOCS.read_text(encoding="utf-8"), re.M)
+    assert rows == [(c.name, "yes" * c.required, c.meaning) for c in COLUMNS]
