@@ -19,6 +19,7 @@ from harness.provenance import Manifest
 from harness.store import CellResult, Store
 from harness.suite import Entrant, KnnProbe, LinearProbe, Task
 from models.registry import Variant
+from models.sensors import modality
 from reports.table import (
     CURVE_SCHEMA,
     SAMPLE_SCHEMA,
@@ -30,7 +31,7 @@ from reports.table import (
     SuiteResults,
     TaskInfo,
 )
-from suites.datasets.base import Dataset
+from suites.datasets.base import Dataset, DatasetCard
 from suites.datasets.splits import HasDigests, find_duplicates
 
 NOT_COMPUTED = "not computed yet"
@@ -282,7 +283,7 @@ def _task_info(plan: Plan, task: Task) -> TaskInfo:
         higher_is_better=metric(task.metric).higher_is_better,
         protocol=protocol_sentence(task),
         probe=probe_name(task.probe),
-        bands=tuple(sorted(band for bands in card.bands.values() for band in bands)),
+        bands=_bands_given(card),
         partition=task.data.partition or "default",
         height=card.height,
         width=card.width,
@@ -295,6 +296,18 @@ def _task_info(plan: Plan, task: Task) -> TaskInfo:
         fingerprint=dataset.fingerprint,
         licence=card.licence,
         notes=(f"Split: {card.split_rule}.", *_leaks(dataset, task.split_seed), *card.notes),
+    )
+
+
+def _bands_given(card: DatasetCard) -> tuple[str, ...]:
+    """Bands that an encoder is given: a data set may hold others (B10), which nobody reads."""
+    return tuple(
+        sorted(
+            band
+            for name, bands in card.bands.items()
+            for band in bands
+            if band in modality(name).band_names
+        )
     )
 
 

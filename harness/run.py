@@ -75,7 +75,7 @@ def run_suite(suite: Suite, places: Places, store: Store, command: str, watch: W
     if to_do:
         compute_cells(plan, to_do, store, watch, seconds, lambda: warm_up(store))
     results = collect(plan, store, manifest)
-    report = write_views(results, store, plan)
+    report = write_views(results, store, plan.key)
     seconds.total = time.perf_counter() - started
     return Outcome(plan, results, report, len(to_do), seconds)
 
@@ -100,12 +100,12 @@ def compute_cells(
             watch.finished(cell, done.score)
 
 
-def write_views(results: SuiteResults, store: Store, plan: Plan) -> Path:
+def write_views(results: SuiteResults, store: Store, run_key: str) -> Path:
     """Saved results and the report of a run; left alone when they are current.
 
     Current means: written from these very results by this very code.
     """
-    folder = store.run_folder(plan.key)
+    folder = store.run_folder(run_key)
     stamp_file = folder / "report.json"
     stamp = content_key(
         {
