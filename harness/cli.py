@@ -533,8 +533,8 @@ def _disk_sentence(error: OSError) -> str | None:
 
 
 def _fail(sentence: str) -> None:
-    # Plain text on stderr: a sentence must stay one line in a log.
-    sys.stderr.write(f"tokenrank: {sentence}{os.linesep}")
+    # Plain text on stderr: a sentence must stay one line in a log, whatever a name in it holds.
+    sys.stderr.write(f"tokenrank: {' '.join(sentence.splitlines())}{os.linesep}")
     sys.exit(2)
 
 

@@ -7,6 +7,7 @@ must know nothing of duplicates, or of which results are compared.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -85,6 +86,8 @@ def _result(table: PlainTable, row: PlainRow, words: Vocabulary) -> Result:
         value = row.values.get(name, "")
         if not value and name in ("model", "dataset", "metric", "probe", "bands"):
             raise table.error(row, name, "is blank; every row needs it.")
+        if any(unicodedata.category(c) == "Cc" and not c.isspace() for c in value):
+            raise table.error(row, name, f"holds a control character ({value!r}); remove it.")
         return value
 
     def count(name: str) -> int | None:
@@ -138,9 +141,8 @@ def _number(table: PlainTable, row: PlainRow, name: str) -> float | None:
             row, name, f'holds "{text}", which is not a number{_hint(text)}'
         ) from None
     if not math.isfinite(value):
-        raise table.error(
-            row, name, f'holds "{text}"; leave a value blank, or remove the row, if it is unknown.'
-        )
+        do = "remove the row" if name == "score" else "leave it blank if it is unknown"
+        raise table.error(row, name, f'holds "{text}", which says nothing; {do}.')
     if BY_NAME[name].kind == "count" and (value < 0 or value != int(value)):
         raise table.error(row, name, f'holds "{text}", which must be a whole number from 0 on.')
     if name == "image_size" and value == 0:
@@ -168,12 +170,12 @@ def _in_fractions(
     above = [(row, r, name) for row, r in fractions for name in _above_one(r)]
     if not percent and above:
         row, result, name = above[0]
+        share = f"{len({id(r) for r, _, _ in above})} of {len(fractions)}"
         raise table.error(
             row,
             name,
-            f"holds {row.values[name]}, but {result.metric} is a fraction from 0 to 1; if the "
-            f"whole file is in percent ({len({id(r) for r, _, _ in above})} rows look like it), "
-            "import it with --percent.",
+            f"holds {row.values[name]}, but {result.metric} is a fraction from 0 to 1 ({share} "
+            "results are above 1); if the whole file is in percent, import it with --percent.",
         )
     if not percent:
         return list(results)

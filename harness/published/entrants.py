@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from harness.published.cleaning import Result
@@ -16,6 +17,8 @@ from harness.published.tasks import Task
 from harness.published.vocabulary import vocabulary
 from models.errors import UserError, did_you_mean
 from models.registry import load_registry
+
+_NAMES_IN_A_SENTENCE = 20
 
 
 @dataclass(frozen=True)
@@ -163,4 +166,13 @@ def _named(entrants: Mapping[str, Entrant], text: str) -> list[str]:
             f'"{text}" has results under {len(by_source)} input normalisations; name which: '
             f"{', '.join(by_source)}."
         )
-    raise UserError(f'No published model is called "{text}": {did_you_mean(text, entrants)}.')
+    raise UserError(f'No published model is called "{text}": {_hint(text, entrants)}.')
+
+
+def _hint(text: str, entrants: Mapping[str, Entrant]) -> str:
+    """The closest name and all of them; of many, where they are shown."""
+    if len(entrants) <= _NAMES_IN_A_SENTENCE:
+        return did_you_mean(text, entrants)
+    close = get_close_matches(text, entrants, n=1, cutoff=0.5)
+    hint = f'did you mean "{close[0]}"? ' if close else ""
+    return f'{hint}"tokenrank published list --models" shows all {len(entrants)}'

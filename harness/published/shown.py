@@ -16,7 +16,6 @@ from harness.published.library import Imported
 from reports import words
 from reports.pairs import Pair
 from reports.ranking import RankingTable
-from reports.significance import critical_difference, friedman
 from reports.table import SuiteResults
 
 
@@ -70,10 +69,10 @@ def ranking_table(table: RankingTable, results: SuiteResults) -> Table:
         )
     headers: tuple[str, ...] = (
         "model",
-        "average rank",
+        "average\nrank",
         "95%",
         "ties",
-        "GFLOPs as published",
+        "GFLOPs as\npublished",
         "MACs",
     )
     if not any(line[-1] for line in lines):
@@ -111,6 +110,8 @@ def _cheaper(reference: float | None, candidate: float | None) -> str:
 
 def significance(table: RankingTable) -> str:
     """Friedman and Nemenyi over the ranking's tasks, in a sentence; empty for a single task."""
+    from reports.significance import critical_difference, friedman  # noqa: PLC0415  (scipy: slow)
+
     ranks = np.array([[r.ranks[t.name] for r in table.ranked] for t in table.tasks])
     found = friedman(ranks)
     if found is None:

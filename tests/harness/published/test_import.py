@@ -172,6 +172,8 @@ ROWS: dict[str, tuple[dict[str, str], list[str]]] = {
     "half interval": ({"ci_low": "0.8"}, ['"ci_high" is blank', "both ends"]),
     "fraction of a sample": ({"n_test": "10.5"}, ['"n_test" holds "10.5"', "whole number"]),
     "no size": ({"image_size": "0"}, ['"image_size" holds "0"', "blank"]),
+    "control": ({"model": "a\x1b[31m"}, ['"model" holds a control character', r"\x1b"]),
+    "line break": ({"metric": "two\nlines"}, ['"metric" holds "two lines"']),
     "no bands": ({"bands": ","}, ['"bands" holds ","', "names no band"]),
 }
 

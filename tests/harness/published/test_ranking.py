@@ -309,6 +309,7 @@ def test_what_cannot_be_ranked_is_one_sentence(
         (*report, "alpha", "beta", "--from", one): "it only with native size",
         (*report, "alpha", "beta", "--probe", "knm", "--from", one): 'did you mean "knn"',
         (*report, "x*", "--from", one): 'No published model matches "x*"',
+        (*report, "two\nlines", "beta", "--from", one): 'model is called "two lines"',
     }
     for arguments, words in said.items():
         ended = tokenrank(*arguments)
