@@ -23,7 +23,7 @@ from reports.cost_curves import cost_curve_sentences, cost_curve_table
 from reports.critical_difference import critical_difference_sentences
 from reports.critical_difference_diagram import critical_difference_chart
 from reports.document import Figure, Part
-from reports.gallery import drawn
+from reports.gallery import Gallery
 from reports.pairs import Pair
 from reports.per_class_tables import (
     class_change_table,
@@ -41,20 +41,20 @@ from reports.tuning_figures import chosen_chart, tuning_chart
 from reports.tuning_tables import tuning_sentences, tuning_table
 
 
-def cost_growth(results: SuiteResults, pairs: Sequence[Pair]) -> Part:
+def cost_growth(gallery: Gallery, results: SuiteResults, pairs: Sequence[Pair]) -> Part:
     """How a pair's cost ratio grows with image side and time steps; empty without pairs."""
     heading = "How cost grows with the input"
     if not pairs:
         return Part(heading)
     table = cost_curve_table(results, pairs)
-    ratio = drawn(
+    ratio = gallery.drawn(
         "cost_ratio",
         lambda frame: cost_ratio_chart(results, pairs, frame),
         "How many times fewer MACs the candidate needs, by image side and by time steps; solid: "
         f"attention included, dashed: attention-blind. At most {MOST_LINES} pairs are drawn.",
         "Line plots of the MACs ratio of each pair against image side and time steps.",
     )
-    macs = drawn(
+    macs = gallery.drawn(
         "macs_growth",
         lambda frame: macs_chart(results, frame),
         "MACs per sample of each variant (log axis), attention included, by image side and by "
@@ -69,7 +69,9 @@ def cost_growth(results: SuiteResults, pairs: Sequence[Pair]) -> Part:
     )
 
 
-def critical_difference_part(results: SuiteResults, ranking: RankingTable, label: str) -> Part:
+def critical_difference_part(
+    gallery: Gallery, results: SuiteResults, ranking: RankingTable, label: str
+) -> Part:
     """Friedman and Nemenyi over the tasks; empty with fewer than two ranked variants."""
     heading = f"Critical difference{label}"
     if len(ranking.ranked) < 2:
@@ -77,7 +79,7 @@ def critical_difference_part(results: SuiteResults, ranking: RankingTable, label
     return Part(
         heading,
         paragraphs=tuple(critical_difference_sentences(ranking)),
-        figures=drawn(
+        figures=gallery.drawn(
             f"critical_difference_{ranking.name}",
             lambda frame: critical_difference_chart(results, ranking, frame),
             "Average ranks on one axis; a bar joins variants whose ranks differ by less than "
@@ -90,7 +92,11 @@ def critical_difference_part(results: SuiteResults, ranking: RankingTable, label
 
 
 def sensitivity_part(
-    results: SuiteResults, ranking: RankingTable, sentences: Sequence[str], label: str
+    gallery: Gallery,
+    results: SuiteResults,
+    ranking: RankingTable,
+    sentences: Sequence[str],
+    label: str,
 ) -> Part:
     """Whether other tasks, other samples or another aggregation would give another order."""
     heading = f"Sensitivity of the ranking{label}"
@@ -100,7 +106,7 @@ def sensitivity_part(
     return Part(
         heading,
         paragraphs=tuple(sentences),
-        figures=drawn(
+        figures=gallery.drawn(
             f"sensitivity_{ranking.name}",
             lambda frame: sensitivity_chart(results, ranking, frame),
             "Dot: average rank over all tasks; ticks: average rank without each one task.",
@@ -113,6 +119,7 @@ def sensitivity_part(
 
 
 def per_class_part(
+    gallery: Gallery,
     results: SuiteResults,
     ranking: RankingTable,
     pairs: Sequence[Pair],
@@ -128,7 +135,7 @@ def per_class_part(
     best = ranking.ranked[0].variant
     figures: list[Figure] = []
     for pair, task in changes_to_draw(changes):
-        figures += drawn(
+        figures += gallery.drawn(
             f"confusion_change_{ranking.name}_{len(figures) + 1}",
             partial(confusion_change_chart, results, ranking, samples[task], pair),
             f"How the confusion on {task} changes from {pair.reference} to {pair.candidate}, in "
@@ -137,7 +144,7 @@ def per_class_part(
             f"Heat map of the change in confusion on {task}. {state}.",
         )
     for found in tasks_to_draw(ranking, samples):
-        figures += drawn(
+        figures += gallery.drawn(
             f"confusion_{ranking.name}_{len(figures) + 1}",
             partial(confusion_chart, results, ranking, found),
             f"Confusion of {best}, ranked first, on {found.task.name}: shares of the true class "
@@ -161,6 +168,7 @@ def per_class_part(
 
 
 def calibration_part(
+    gallery: Gallery,
     results: SuiteResults,
     ranking: RankingTable,
     pairs: Sequence[Pair],
@@ -176,7 +184,7 @@ def calibration_part(
     return Part(
         heading,
         paragraphs=tuple(calibration_sentences(found)),
-        figures=drawn(
+        figures=gallery.drawn(
             f"calibration_{ranking.name}",
             partial(reliability_chart, results, ranking, found),
             "Accuracy by stated confidence; on the diagonal a probe is right as often as it is "
@@ -187,7 +195,7 @@ def calibration_part(
     )
 
 
-def tuning_part(results: SuiteResults, ranking: RankingTable, label: str) -> Part:
+def tuning_part(gallery: Gallery, results: SuiteResults, ranking: RankingTable, label: str) -> Part:
     """How the probes' settings were found, and whether the search was wide enough."""
     heading = f"Tuning{label}"
     if not ranking.ranked:
@@ -195,13 +203,13 @@ def tuning_part(results: SuiteResults, ranking: RankingTable, label: str) -> Par
     found, ranges = searches(results, ranking), tried_ranges(results, ranking)
     table = tuning_table(found, ranges)
     state = words.status(ranking.tiers, ranking.origin)
-    progress = drawn(
+    progress = gallery.drawn(
         f"tuning_{ranking.name}",
         partial(tuning_chart, results, ranking, found),
         "Best validation score so far against the number of trials, the median over seeds.",
         f"Line plots of the best validation score against trials. {state}.",
     )
-    chosen = drawn(
+    chosen = gallery.drawn(
         f"tuning_chosen_{ranking.name}",
         partial(chosen_chart, results, ranking, found, ranges),
         "What tuning settled on for every variant and seed, within the range that was tried; at "

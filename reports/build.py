@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from reports.gallery import image_files, plates
+from reports.gallery import Gallery, image_files
 from reports.io import as_json, as_parquet, write_whole
 from reports.page import page
 from reports.pairs import compare
 from reports.ranking import rank
 from reports.record import flat_table, record
 from reports.render import render_html, render_markdown
+from reports.rendering import Studio
 from reports.resampling import RESAMPLES, bootstrap
 from reports.table import SuiteResults
 
@@ -40,16 +41,18 @@ def build_report(results: SuiteResults, folder: Path, resamples: int = RESAMPLES
     """
     scores = bootstrap(results, resamples)
     rankings, pairs = rank(results, scores=scores), compare(results, scores)
-    content = page(results, rankings, pairs)
-    drawn = plates(list(content.figures()))
+    with Studio() as studio:
+        gallery = Gallery(studio)
+        content = page(gallery, results, rankings, pairs)
+        plates = gallery.plates()
 
     folder.mkdir(parents=True, exist_ok=True)
-    paths = tuple(write_whole(folder / name, raw) for name, raw in image_files(drawn))
+    paths = tuple(write_whole(folder / name, raw) for name, raw in image_files(plates))
     table = flat_table(results, rankings)
     return ReportFiles(
         parquet=write_whole(folder / "results.parquet", as_parquet(table)),
         json=write_whole(folder / "results.json", as_json(record(results, rankings, pairs, table))),
         markdown=write_whole(folder / "report.md", render_markdown(content)),
-        html=write_whole(folder / "report.html", render_html(content, drawn)),
+        html=write_whole(folder / "report.html", render_html(content, plates)),
         figures=paths,
     )

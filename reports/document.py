@@ -7,28 +7,19 @@ disagree. It must know nothing of rankings, of HTML or of Markdown.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from reports.tables import Table
-
-Spec = dict[str, Any]
-"""A Vega-Lite specification."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure in both widths, still to be rendered, its file stem, and what it shows in words.
-
-    ``narrow`` is ``None`` where only the wide one makes sense.
-    """
+    """A figure by its file stem, with its caption, and what it shows in words."""
 
     stem: str
     caption: str
     alt: str
-    wide: Spec
-    narrow: Spec | None = None
 
 
 @dataclass(frozen=True)
@@ -86,12 +77,6 @@ class Part:
             )
         )
 
-    def all_figures(self) -> Iterator[Figure]:
-        """The figures of this part and of all beneath it."""
-        yield from self.figures
-        for part in self.parts:
-            yield from part.all_figures()
-
 
 @dataclass(frozen=True)
 class Page:
@@ -101,11 +86,6 @@ class Page:
     description: str
     parts: tuple[Part, ...]
     variants: tuple[Mapping[str, str], ...]
-
-    def figures(self) -> Iterator[Figure]:
-        """Every figure of the page, in order."""
-        for part in self.parts:
-            yield from part.all_figures()
 
 
 FACETS = ("family", "size", "version", "scheme", "tier")

@@ -20,7 +20,7 @@ from reports.analysis_parts import (
 )
 from reports.answer import answer
 from reports.document import FACETS, Banner, Figure, Page, Part, anchored
-from reports.gallery import drawn
+from reports.gallery import Gallery
 from reports.methods import how_it_was_computed, provenance
 from reports.pairs import Pair
 from reports.predictions import predictions
@@ -34,6 +34,7 @@ _POINTS_ON_A_PHONE, _DOTS_ON_A_PHONE = 24, 120
 
 
 def page(
+    gallery: Gallery,
     results: SuiteResults,
     rankings: Sequence[RankingTable],
     pairs: Sequence[Pair],
@@ -49,18 +50,20 @@ def page(
     parts = [
         part
         for ranking in shown
-        for part in _ranking_parts(results, ranking, pairs, firm[ranking.name], label(ranking))
+        for part in _ranking_parts(
+            gallery, results, ranking, pairs, firm[ranking.name], label(ranking)
+        )
     ]
     if not shown:
         parts.append(Part("Answer", paragraphs=("There are no variants to report on.",)))
-    parts.append(side_by_side(results, pairs, cost_growth(results, pairs)))
+    parts.append(side_by_side(results, pairs, cost_growth(gallery, results, pairs)))
     for ranking in shown:
-        parts += _stability(results, ranking, firm[ranking.name], label(ranking))
+        parts += _stability(gallery, results, ranking, firm[ranking.name], label(ranking))
     for ranking in shown:
-        parts.append(per_class_part(results, ranking, pairs, samples, label(ranking)))
+        parts.append(per_class_part(gallery, results, ranking, pairs, samples, label(ranking)))
     for ranking in shown:
-        parts.append(calibration_part(results, ranking, pairs, samples, label(ranking)))
-        parts.append(tuning_part(results, ranking, label(ranking)))
+        parts.append(calibration_part(gallery, results, ranking, pairs, samples, label(ranking)))
+        parts.append(tuning_part(gallery, results, ranking, label(ranking)))
     parts += [how_it_was_computed(results, shown, pairs), provenance(results)]
     run = results.run
     return Page(run.title or run.suite, run.description, anchored(parts), _facets(results))
@@ -76,6 +79,7 @@ def _label(ranking: RankingTable) -> str:
 
 
 def _ranking_parts(
+    gallery: Gallery,
     results: SuiteResults,
     ranking: RankingTable,
     pairs: Sequence[Pair],
@@ -94,23 +98,27 @@ def _ranking_parts(
             banner=Banner(state, warn),
             answer=tuple(answer(ranking, pairs, firm[:2])),
             paragraphs=_without_cost(results, ranking),
-            figures=_cost_rank(results, ranking),
+            figures=_cost_rank(gallery, results, ranking),
         ),
         Part(
             f"Ranking{label}",
             tables=(ranking_table(results, ranking),),
-            parts=(lacking, _task_scores(results, ranking)),
+            parts=(lacking, _task_scores(gallery, results, ranking)),
         ),
     )
 
 
 def _stability(
-    results: SuiteResults, ranking: RankingTable, firm: Sequence[str], label: str
+    gallery: Gallery,
+    results: SuiteResults,
+    ranking: RankingTable,
+    firm: Sequence[str],
+    label: str,
 ) -> tuple[Part, Part]:
     """How far the order can be trusted: between tasks, and within them."""
     return (
-        critical_difference_part(results, ranking, label),
-        sensitivity_part(results, ranking, firm, label),
+        critical_difference_part(gallery, results, ranking, label),
+        sensitivity_part(gallery, results, ranking, firm, label),
     )
 
 
@@ -133,12 +141,14 @@ def _without_cost(results: SuiteResults, ranking: RankingTable) -> tuple[str, ..
     )
 
 
-def _cost_rank(results: SuiteResults, ranking: RankingTable) -> tuple[Figure, ...]:
+def _cost_rank(
+    gallery: Gallery, results: SuiteResults, ranking: RankingTable
+) -> tuple[Figure, ...]:
     axis = figures.cost_axis(results, ranking)
     if axis is None:
         return ()
     whiskers = "bars are 95% intervals; " if ranking.draws is not None else ""
-    return drawn(
+    return gallery.drawn(
         f"cost_rank_{ranking.name}",
         lambda frame: figures.cost_rank_chart(results, ranking, frame),
         f"{axis.caption} (log axis) against average rank (1, at the top, is best); {whiskers}"
@@ -151,14 +161,14 @@ def _cost_rank(results: SuiteResults, ranking: RankingTable) -> tuple[Figure, ..
     )
 
 
-def _task_scores(results: SuiteResults, ranking: RankingTable) -> Part:
+def _task_scores(gallery: Gallery, results: SuiteResults, ranking: RankingTable) -> Part:
     rows = len(ranking.ranked) + len(ranking.incomplete)
     bars = " with its 95% interval" if ranking.draws is not None else ""
     paired = "Overlapping intervals do not mean a tie: differences are paired. " if bars else ""
     shared = "Panels of one metric share their axis. " if dotplot.shares_an_axis(ranking) else ""
     blocks = dotplot.blocks(ranking)
     drawings = [
-        drawn(
+        gallery.drawn(
             f"task_scores_{ranking.name}" + (f"_{n}" if len(blocks) > 1 else ""),
             partial(dotplot.task_scores_chart, results, ranking, tasks=block),
             f"Score of each variant on each task{bars}, in the order of the average rank. {shared}"

@@ -1,8 +1,8 @@
 """Specifications to SVG and PNG, by vl-convert: no browser, no network, the same bytes each time.
 
-Many are shared out between this process and a second one, for vl-convert renders one at a time
-and holds Python's lock meanwhile. Run as a program, this module is that second process: jobs
-come in as JSON, drawings go out as JSON. It must know nothing of what is drawn, nor of us.
+vl-convert renders one at a time and holds Python's lock meanwhile, so a second process helps.
+Run as a program, this module is that process: a job comes in as a line of JSON, its drawing
+goes out as one. It must know nothing of what is drawn, and imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from __future__ import annotations
 import base64
 import json
 import os
+import queue
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
 from dataclasses import dataclass
 from typing import Any
 
 import vl_convert
 
 _MOST_PIXELS = 4e6
-_FEW = 4  # fewer jobs than this are done sooner than a second process starts
 
 
 @dataclass(frozen=True)
@@ -58,37 +58,83 @@ def to_png(svg: str) -> bytes:
     return bytes(vl_convert.svg_to_png(svg, scale=2 if pixels * 4 <= _MOST_PIXELS else 1))
 
 
-def draw_all(jobs: Sequence[Job]) -> list[Drawing]:
-    """Render many, in the order given; half of the work in a second process where that helps."""
-    texts = [json.dumps([job.spec, job.version, job.png]) for job in jobs]
-    helper = _helper() if len(jobs) >= _FEW and _cores() > 1 else None
-    if helper is None:
-        return [draw(job) for job in jobs]
-    theirs = _half(texts)
-    sent = _send(helper, [texts[i] for i in theirs])
-    drawn = {i: draw(job) for i, job in enumerate(jobs) if i not in theirs}
-    received = _receive(helper) if sent else []
-    if len(received) == len(theirs):
-        drawn |= dict(zip(theirs, received, strict=True))
-    # A helper that could not run (no memory, no processes) leaves its share to us.
-    return [drawn[i] if i in drawn else draw(job) for i, job in enumerate(jobs)]
+class Studio:
+    """Renders while its user still thinks: a second process takes job after job from the start.
+
+    `finish` lets this process take jobs as well until all are done. Who draws what does not
+    change a byte. Without a second core, or where the second process cannot run (no memory, no
+    processes), everything is drawn in `finish`.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._all: list[Job] = []
+        self._drawn: dict[int, Drawing] = {}
+        self._helper = _helper() if _cores() > 1 else None
+        self._feeder = threading.Thread(target=self._feed, daemon=True)
+        if self._helper is not None:
+            self._feeder.start()
+
+    def __enter__(self) -> Studio:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def submit(self, job: Job) -> int:
+        """Take a job; its place in what `finish` returns."""
+        self._all.append(job)
+        self._jobs.put(len(self._all) - 1)
+        return len(self._all) - 1
+
+    def finish(self) -> list[Drawing]:
+        """All drawings, in the order of submission."""
+        while (place := self._next()) is not None:
+            self._drawn[place] = draw(self._all[place])
+        self.close()
+        # What the second process left undone when it failed.
+        return [self._drawn.get(i) or draw(job) for i, job in enumerate(self._all)]
+
+    def close(self) -> None:
+        """Let the second process end, after the job in its hands."""
+        while self._next() is not None:
+            pass
+        self._jobs.put(_STOP)
+        if self._helper is not None:
+            self._feeder.join()
+            self._helper.kill()
+            self._helper.wait()
+            self._helper = None
+
+    def _next(self) -> int | None:
+        try:
+            place = self._jobs.get_nowait()
+        except queue.Empty:
+            return None
+        return place if place != _STOP else None
+
+    def _feed(self) -> None:
+        """Hand over one job at a time; stop at the end, or when the second process fails."""
+        helper = self._helper
+        assert helper is not None
+        assert helper.stdin is not None
+        assert helper.stdout is not None
+        while (place := self._jobs.get()) != _STOP:
+            job = self._all[place]
+            try:
+                helper.stdin.write(json.dumps([job.spec, job.version, job.png]).encode() + b"\n")
+                helper.stdin.flush()
+                svg, png = json.loads(helper.stdout.readline())
+            except (OSError, ValueError):
+                return
+            self._drawn[place] = Drawing(svg, base64.b64decode(png))
+
+
+_STOP = -1
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _half(texts: Sequence[str]) -> list[int]:
-    """Places of about half the work, which grows with the length of a specification."""
-    order = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))
-    ours, theirs, chosen = 0, 0, []
-    for i in order:
-        if theirs < ours:
-            chosen.append(i)
-            theirs += len(texts[i])
-        else:
-            ours += len(texts[i])
-    return sorted(chosen)
 
 
 def _helper() -> subprocess.Popen[bytes] | None:
@@ -102,31 +148,12 @@ def _helper() -> subprocess.Popen[bytes] | None:
         return None
 
 
-def _send(helper: subprocess.Popen[bytes], texts: Sequence[str]) -> bool:
-    assert helper.stdin is not None
-    try:
-        helper.stdin.write(f"[{','.join(texts)}]".encode())
-        helper.stdin.close()
-    except OSError:
-        helper.kill()
-        helper.wait()
-        return False
-    return True
-
-
-def _receive(helper: subprocess.Popen[bytes]) -> list[Drawing]:
-    assert helper.stdout is not None
-    raw = helper.stdout.read()
-    if helper.wait() != 0:
-        return []
-    return [Drawing(svg, base64.b64decode(png)) for svg, png in json.loads(raw)]
-
-
 def _main() -> None:
-    jobs = [Job(*found) for found in json.loads(sys.stdin.buffer.read())]
-    drawn = [draw(job) for job in jobs]
-    out = json.dumps([[d.svg, base64.b64encode(d.png).decode()] for d in drawn])
-    sys.stdout.buffer.write(out.encode())
+    for line in sys.stdin.buffer:
+        drawn = draw(Job(*json.loads(line)))
+        reply = [drawn.svg, base64.b64encode(drawn.png).decode()]
+        sys.stdout.buffer.write(json.dumps(reply).encode() + b"\n")
+        sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

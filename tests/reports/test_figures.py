@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
@@ -19,7 +21,7 @@ from reports.figures import cost_rank_chart, pareto_front, points_of
 from reports.labels import Box, place_labels, side_by_side, text_width
 from reports.look import NARROW, VEGA_LITE, WIDE, Frame, to_png, to_svg
 from reports.ranking import rank
-from reports.rendering import Job, draw, draw_all
+from reports.rendering import Job, Studio, draw
 from reports.table import SuiteResults, TaskInfo
 
 Make = Callable[..., SuiteResults]
@@ -198,4 +200,21 @@ def test_drawings_do_not_depend_on_who_draws_them(make_results: Make) -> None:
     (ranking,) = rank(results)
     specs = [cost_rank_chart(results, ranking, f) for f in (WIDE, NARROW, Frame(500, 300))] * 2
     jobs = [Job(spec, VEGA_LITE, png=True) for spec in specs if spec]
-    assert draw_all(jobs) == [draw(job) for job in jobs]
+    with Studio() as studio:
+        places = [studio.submit(job) for job in jobs]
+        drawings = studio.finish()
+    assert places == list(range(len(jobs)))
+    assert drawings == [draw(job) for job in jobs]
+
+
+def test_a_second_process_that_dies_loses_no_drawing(
+    make_results: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = make_results({"olmoearth-v1-nano": 0.6, "olmoearth-v1.1-nano": 0.7})
+    (ranking,) = rank(results)
+    spec = cost_rank_chart(results, ranking)
+    assert spec is not None
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with Studio() as studio:
+        studio.submit(Job(spec, VEGA_LITE))
+        assert studio.finish() == [draw(Job(spec, VEGA_LITE))]
