@@ -76,6 +76,15 @@ def test_only_what_changes_a_result_is_computed_again(small_suite: Path, tmp_pat
     assert len(list((store / "embeddings").rglob("*.safetensors"))) == 8  # 2 x 2 seeds x 2 norms
 
 
+def test_only_the_poolings_that_a_task_names_are_probed(small_suite: Path, tmp_path: Path) -> None:
+    small_suite.write_text(
+        small_suite.read_text().replace("{patch_size: 8,", "{patch_size: 8, poolings: [max],")
+    )
+    outcome = run(small_suite, tmp_path / "store")
+    tried = [json.loads(params)["pooling"] for params in outcome.results.trials["params"]]
+    assert set(tried) == {"max"}
+
+
 def test_the_score_is_that_of_the_stored_predictions(small_suite: Path, tmp_path: Path) -> None:
     outcome = run(small_suite, tmp_path / "store")
     for cell, score in outcome.results.scores.select("cell", "score").iter_rows():
