@@ -139,7 +139,8 @@ def _serve(uri: str, port: int, store: Path) -> int:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    place = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    # Two workers: a page asks for runs and for logged models at the same time.
+    place = ["--host", "127.0.0.1", "--port", str(port), "--workers", "2"]
     files = (store / LOCAL_ARTIFACTS).resolve()
     with contextlib.suppress(KeyboardInterrupt):
         return subprocess.run(

@@ -80,14 +80,22 @@ def suite_note(run: SuiteRun, view_link: str) -> str:
 
 def _ranking(table: RankingTable) -> list[str]:
     status = words.status(table.tiers, table.origin)
-    lines = ["", f"### {status}", "", "| variant | average rank | group |", "| --- | --- | --- |"]
+    lines = ["", f"### {status}", "", *_head("variant", "average rank", "group")]
     lines += [
-        f"| {in_markdown(entry.variant)} | {rank_words(entry)} | "
-        f"{entry.significance_tier or words.NO_VALUE} |"
+        _cells(entry.variant, rank_words(entry), str(entry.significance_tier or words.NO_VALUE))
         for entry in table.ranked
     ]
-    lines += [f"| {in_markdown(entry.variant)} | incomplete | |" for entry in table.incomplete]
+    lines += [_cells(entry.variant, "incomplete", words.NO_VALUE) for entry in table.incomplete]
     return [*lines, "", "Variants of one group cannot be told apart by these data."]
+
+
+def _head(*names_of_columns: str) -> list[str]:
+    return [_cells(*names_of_columns), "| --- " * len(names_of_columns) + "|"]
+
+
+def _cells(*texts: str) -> str:
+    # MLflow shows tables without any space between their columns.
+    return f"| {' | '.join(f'{in_markdown(text)}&emsp;' for text in texts)} |"
 
 
 def _tasks(tasks: Sequence[TaskInfo]) -> list[str]:
@@ -147,12 +155,12 @@ ARTIFACTS = (
 
 
 def _scores(run: SuiteRun, variant: str) -> list[str]:
-    lines = ["| task | score | 95% interval | rank |", "| --- | --- | --- | --- |"]
+    lines = _head("task", "score", "95% interval", "rank")
     for entry in entries(run, variant):
         ranks = getattr(entry, "ranks", {})
         for task, found in entry.scores.items():
             low_high = found.interval
             span = f"{low_high.low:.3f} to {low_high.high:.3f}" if low_high else words.NO_VALUE
             place = f"{ranks[task]:g}" if task in ranks else words.NO_VALUE
-            lines.append(f"| {in_markdown(task)} | {found.value:.3f} | {span} | {place} |")
+            lines.append(_cells(task, f"{found.value:.3f}", span, place))
     return lines

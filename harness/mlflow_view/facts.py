@@ -92,6 +92,7 @@ def variant_metrics(run: SuiteRun, row: Row) -> list[Measured]:
             if task.name in entry.scores
         ),
     ]
+    # Rounded, for columns that are read; the results among the artifacts are exact.
     return [m for m in found if math.isfinite(m.value)]
 
 
@@ -110,10 +111,10 @@ def _rank_metrics(run: SuiteRun, variant: str) -> Iterator[Measured]:
     several = len(rank_keys(run)) > 1
     for table, entry in places(run, variant):
         key = f"average_rank_{table.origin}" if several else "average_rank"
-        yield Measured(key, entry.average_rank)
+        yield Measured(key, round(entry.average_rank, 4))
         if entry.interval:
-            yield Measured(f"{key}_low", entry.interval.low)
-            yield Measured(f"{key}_high", entry.interval.high)
+            yield Measured(f"{key}_low", round(entry.interval.low, 4))
+            yield Measured(f"{key}_high", round(entry.interval.high, 4))
 
 
 def _cost_metrics(row: Row) -> Iterator[Measured]:
