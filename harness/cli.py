@@ -15,6 +15,21 @@ from typing import Annotated, Optional
 
 import typer
 
+from harness.cli_data import data_app
+from harness.cli_judging import judging_app
+from harness.cli_options import (
+    DEFAULT_STORE,
+    DataDir,
+    PatchSize,
+    RegistryFiles,
+    Seeds,
+    StoreDir,
+    Tier,
+    Variants,
+    WeightsDir,
+    WeightsFolders,
+)
+from harness.cli_published import published_app
 from models.errors import UserError
 
 app = typer.Typer(
@@ -25,71 +40,6 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Data sets: list, download, audit.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
-published_app = typer.Typer(
-    help="Published results: import tables, rank them like with like.", no_args_is_help=True
-)
-app.add_typer(published_app, name="published")
-
-DataDir = Annotated[
-    Optional[Path],  # noqa: UP045  (typer reads the annotation)
-    typer.Option("--data-dir", envvar="TOKENRANK_DATA", help="Folder that holds data sets."),
-]
-StoreDir = Annotated[
-    Path, typer.Option("--store", envvar="TOKENRANK_STORE", help="Folder for results.")
-]
-WeightsDir = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(
-        "--weights-dir",
-        envvar="TOKENRANK_WEIGHTS",
-        help="Folder of official checkpoints (<name>/config.json, weights.pth); else the hub.",
-    ),
-]
-RegistryFiles = Annotated[
-    Optional[list[Path]],  # noqa: UP045
-    typer.Option("--registry", help="Further registry file (YAML); may be repeated."),
-]
-Variants = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option("--variant", help="Run this variant instead of the suite's; repeatable."),
-]
-Tier = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--tier", help="Weights of all variants: official, study or random."),
-]
-Seeds = Annotated[
-    Optional[list[int]],  # noqa: UP045
-    typer.Option("--seed", min=0, max=2**32 - 1, help="Seed instead of the suite's; repeatable."),
-]
-PatchSize = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option("--patch-size", min=1, max=8, help="Patch size of all tasks, in pixels."),
-]
-WeightsFolders = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option("--weights", help="VARIANT=FOLDER: a checkpoint folder; repeatable."),
-]
-PublishedFiles = Annotated[
-    Optional[list[Path]],  # noqa: UP045
-    typer.Option("--from", help="Import this CSV or Parquet file first; repeatable."),
-]
-PublishedTables = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option("--table", help="An imported table, by digest or file name; repeatable."),
-]
-Percent = Annotated[
-    bool, typer.Option("--percent", help="The file's scores are in percent; convert them.")
-]
-Duplicates = Annotated[
-    str,
-    typer.Option(
-        "--duplicates",
-        help="A result given twice with other values: exclude it, refuse the file, or first.",
-    ),
-]
-DEFAULT_STORE = Path("store")
 INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
 
 
@@ -189,147 +139,7 @@ def report(
     command.report_command(suite, store, results, out, mlflow_uri)
 
 
-@app.command()
-def compare(
-    reference: Annotated[
-        str, typer.Argument(help="A variant (olmoearth-v1-nano) or a version (v1).")
-    ],
-    candidate: Annotated[str, typer.Argument(help="What it is compared with.")],
-    suite: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--suite", help="Suite whose latest run is used; default: the latest of all."),
-    ] = None,
-    store: StoreDir = DEFAULT_STORE,
-    results: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--results", help="Folder of saved results, from any machine."),
-    ] = None,
-    json_file: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--json", help="Also write the comparison to this file."),
-    ] = None,
-) -> None:
-    """Compare two variants, or two versions size by size: cost, quality, significance."""
-    from harness.commands import compare as command  # noqa: PLC0415
-
-    command.compare_command(
-        reference, candidate, suite=suite, store=store, results=results, json_file=json_file
-    )
-
-
-@app.command()
-def check(
-    baseline: Annotated[
-        Path, typer.Option("--baseline", help="Baseline file, from `tokenrank baseline`.")
-    ],
-    suite: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Argument(help="Suite's name or YAML file; default: the baseline's suite."),
-    ] = None,
-    data_dir: DataDir = None,
-    store: StoreDir = DEFAULT_STORE,
-    weights_dir: WeightsDir = None,
-    registry: RegistryFiles = None,
-    tier: Tier = None,
-    seed: Seeds = None,
-    patch_size: PatchSize = None,
-    weights: WeightsFolders = None,
-    results: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--results", help="Check this folder of saved results; nothing is run."),
-    ] = None,
-    margin: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(min=0, max=1, help="Loss of score not allowed; default: the baseline's."),
-    ] = None,
-    sketch_tolerance: Annotated[
-        float, typer.Option(min=0, help="How far embeddings of the same weights may move.")
-    ] = 2e-5,
-    junit: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--junit", help="Write JUnit XML to this file."),
-    ] = None,
-    markdown: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--markdown", help="Write a Markdown summary to this file."),
-    ] = None,
-    annotations: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            "--annotations", help="github or none; default: github inside GitHub Actions."
-        ),
-    ] = None,
-) -> None:
-    """Hold a suite to its baseline. Exit code 0: not worse, 1: a regression, 2: cannot tell."""
-    from harness.commands import check as command  # noqa: PLC0415
-    from harness.commands.measure import RunOptions  # noqa: PLC0415
-
-    code = command.check_command(
-        suite,
-        RunOptions(
-            data_dir=data_dir,
-            store=store,
-            weights_dir=weights_dir,
-            registry=tuple(registry or ()),
-            tier=tier,
-            seeds=tuple(seed) if seed else None,
-            patch_size=patch_size,
-            weights=tuple(weights or ()),
-        ),
-        command.Telling(junit, markdown, annotations),
-        baseline=baseline,
-        results=results,
-        margin=margin,
-        tolerance=sketch_tolerance,
-    )
-    raise typer.Exit(code)
-
-
-@app.command()
-def baseline(
-    out: Annotated[Path, typer.Option("--out", help="Baseline file to write.")],
-    suite: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Argument(help="Suite's name or YAML file; missing cells are computed."),
-    ] = None,
-    data_dir: DataDir = None,
-    store: StoreDir = DEFAULT_STORE,
-    weights_dir: WeightsDir = None,
-    registry: RegistryFiles = None,
-    variant: Variants = None,
-    tier: Tier = None,
-    seed: Seeds = None,
-    patch_size: PatchSize = None,
-    weights: WeightsFolders = None,
-    results: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--results", help="Take this folder of saved results; nothing is run."),
-    ] = None,
-    margin: Annotated[
-        float, typer.Option(min=0, max=1, help="Loss of score that counts as a regression.")
-    ] = 0.02,
-) -> None:
-    """Write a baseline: the results that later runs are held to, in one file for review."""
-    from harness.commands import baseline as command  # noqa: PLC0415
-    from harness.commands.measure import RunOptions  # noqa: PLC0415
-
-    command.baseline_command(
-        suite,
-        RunOptions(
-            data_dir=data_dir,
-            store=store,
-            weights_dir=weights_dir,
-            registry=tuple(registry or ()),
-            variants=tuple(variant) if variant else None,
-            tier=tier,
-            seeds=tuple(seed) if seed else None,
-            patch_size=patch_size,
-            weights=tuple(weights or ()),
-        ),
-        results=results,
-        margin=margin,
-        out=out,
-    )
+app.add_typer(judging_app)
 
 
 @app.command()
@@ -361,148 +171,8 @@ def schema() -> None:
     typer.echo(json.dumps(json_schema(), indent=2))
 
 
-@published_app.command("import")
-def published_import(
-    file: Annotated[Path, typer.Argument(help="CSV or Parquet table of published results.")],
-    store: StoreDir = DEFAULT_STORE,
-    percent: Percent = False,
-    duplicates: Duplicates = "exclude",
-    licence: Annotated[str, typer.Option("--licence", help="Licence of the table.")] = "",
-    citation: Annotated[str, typer.Option("--citation", help="Where the table is from.")] = "",
-) -> None:
-    """Import a table of results: torchgeo-bench's, or the plain schema. Nothing is run."""
-    from harness.commands import published as command  # noqa: PLC0415
-
-    command.import_command(file, store, percent, duplicates, licence, citation)
-
-
-@published_app.command("list")
-def published_list(
-    store: StoreDir = DEFAULT_STORE,
-    models: Annotated[bool, typer.Option("--models", help="Every model of every table.")] = False,
-) -> None:
-    """Show the imported tables."""
-    from harness.commands import published as command  # noqa: PLC0415
-
-    command.list_command(store, models)
-
-
-@published_app.command("report")
-def published_report(
-    models: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Argument(
-            help="Models; family-version for all sizes (olmoearth-v1 olmoearth-v1.1); * matches."
-        ),
-    ] = None,
-    from_: PublishedFiles = None,
-    table: PublishedTables = None,
-    store: StoreDir = DEFAULT_STORE,
-    probe: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--probe", help="Only tasks with this probe; repeatable."),
-    ] = None,
-    dataset: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--dataset", help="Only tasks on this data set; repeatable."),
-    ] = None,
-    any_grid: Annotated[
-        bool,
-        typer.Option(
-            "--any-grid", help="Rank tasks whose stated cost shows unlike patch grids as well."
-        ),
-    ] = False,
-    percent: Percent = False,
-    duplicates: Duplicates = "exclude",
-    out: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--out", help="Write the report here too."),
-    ] = None,
-) -> None:
-    """Rank published models on the tasks that all of them share, as a full report."""
-    from harness.commands import published as command  # noqa: PLC0415
-
-    tables = command.Tables(tuple(from_ or ()), tuple(table or ()), percent, duplicates)
-    command.report_command(models or [], tables, store, probe or [], dataset or [], any_grid, out)
-
-
-@published_app.command("beside")
-def published_beside(
-    suite: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Argument(help="Own suite, whose latest run is used; default: the latest of all."),
-    ] = None,
-    model: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--model", help="Published model; default: all of the registry. Repeatable."),
-    ] = None,
-    from_: PublishedFiles = None,
-    table: PublishedTables = None,
-    store: StoreDir = DEFAULT_STORE,
-    results: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--results", help="Folder of saved results instead of a suite's run."),
-    ] = None,
-    mix_tiers: Annotated[
-        bool, typer.Option("--mix-tiers", help="One ranking of own and published results.")
-    ] = False,
-    percent: Percent = False,
-    duplicates: Duplicates = "exclude",
-    out: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--out", help="Write the report here too."),
-    ] = None,
-) -> None:
-    """Put published results beside own ones, only where both measure the same."""
-    from harness.commands import published as command  # noqa: PLC0415
-
-    tables = command.Tables(tuple(from_ or ()), tuple(table or ()), percent, duplicates)
-    command.beside_command(suite, model or [], tables, store, results, mix_tiers, out)
-
-
-@published_app.command("schema")
-def published_schema() -> None:
-    """Print the JSON Schema of a row of the plain table, for editors and validators."""
-    from harness.commands import published as command  # noqa: PLC0415
-
-    command.schema_command()
-
-
-@data_app.command("list")
-def data_list(data_dir: DataDir = None) -> None:
-    """Show the known data sets, and which of them the data directory holds."""
-    from harness.commands import data as command  # noqa: PLC0415
-
-    command.list_command(data_dir)
-
-
-@data_app.command("get")
-def data_get(
-    name: Annotated[str, typer.Argument(help="Data set to download.")],
-    data_dir: DataDir = None,
-) -> None:
-    """Download a data set from the hub; resumes, and verifies checksums."""
-    from harness.commands import data as command  # noqa: PLC0415
-
-    command.get_command(name, data_dir)
-
-
-@data_app.command("check")
-def data_check(
-    name: Annotated[str, typer.Argument(help="Data set, or a folder of images.")],
-    data_dir: DataDir = None,
-    store: StoreDir = DEFAULT_STORE,
-    band_order: Annotated[
-        str, typer.Option("--band-order", help="m-eurosat only: corrected or as-published.")
-    ] = "corrected",
-    partition: Annotated[
-        str, typer.Option("--partition", help="GEO-Bench only: which partition file.")
-    ] = "default",
-) -> None:
-    """Audit units, value ranges, NaNs, duplicates and band order, from the pixels."""
-    from harness.commands import data as command  # noqa: PLC0415
-
-    command.check_command(name, data_dir, store, {"band_order": band_order, "partition": partition})
+app.add_typer(published_app, name="published")
+app.add_typer(data_app, name="data")
 
 
 def main() -> None:
