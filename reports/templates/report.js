@@ -13,15 +13,26 @@
     const sign = Number.isNaN(m) || Number.isNaN(n) ? (x < y ? -1 : x > y ? 1 : 0) : m - n;
     return up ? sign : -sign;
   };
-  for (const button of every("thead button")) {
-    button.addEventListener("click", () => {
-      const head = button.closest("th");
-      const up = head.getAttribute("aria-sort") !== "ascending";
-      for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
-      head.setAttribute("aria-sort", up ? "ascending" : "descending");
-      const body = head.closest("table").tBodies[0];
-      const rows = [...body.rows].sort((a, b) => order(a, b, head.cellIndex, up));
-      body.append(...rows);
+  const sort = (head) => {
+    const up = head.getAttribute("aria-sort") !== "ascending";
+    for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", up ? "ascending" : "descending");
+    const body = head.closest("table").tBodies[0];
+    const rows = [...body.rows].sort((a, b) => order(a, b, head.cellIndex, up));
+    body.append(...rows);
+  };
+  for (const head of every("thead th")) {
+    // No <button>: Chromium does not repeat headings that hold one on the next printed page.
+    const handle = document.createElement("span");
+    handle.setAttribute("role", "button");
+    handle.tabIndex = 0;
+    handle.append(...head.childNodes);
+    head.append(handle);
+    head.addEventListener("click", () => sort(head));
+    handle.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      sort(head);
     });
   }
 

@@ -140,7 +140,7 @@ def test_filter_hides_rows_points_and_pairs_and_gives_them_back(opened: Open) ->
 
 def test_tables_sort_by_click_and_by_keyboard(opened: Open) -> None:
     driver = opened()
-    heads = driver.find_elements(By.CSS_SELECTOR, "#ranking thead button")
+    heads = driver.find_elements(By.CSS_SELECTOR, "#ranking thead [role=button]")
     macs = next(head for head in heads if head.text.startswith("MACs"))
     macs.click()
     keys = driver.execute_script(
