@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.regression.escaping import xml_attribute, xml_text
-from harness.regression.verdicts import Check, Judged, Verdict
+from harness.regression.scores import Verdict
+from harness.regression.verdicts import Check, Judged
 
 _ELEMENT: dict[Verdict, str] = {"worse": "failure", "missing": "error", "new": "skipped"}
 

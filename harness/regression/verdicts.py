@@ -1,7 +1,7 @@
 """A run held to a baseline: one verdict for every variant on every task, and why.
 
 Costs must be equal; embeddings of the same weights must agree; scores must not be worse
-than the margin (`noninferiority`). The seeds of a variant on a task are judged together,
+than the margin (`scores`). The seeds of a variant on a task are judged together,
 because what they share, the test sample, is the unit. Pure functions of two snapshots; it
 must know nothing of files or of how a verdict is told.
 """
@@ -11,22 +11,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from harness.regression.noninferiority import Bound, interval_bound, paired_bound
+from harness.regression.noninferiority import Bound
+from harness.regression.scores import Verdict, judge_scores, mean_score
 from harness.regression.snapshot import CellFacts, CellId, Snapshot, order
 from harness.results import NOT_COMPUTED
 
-Verdict = Literal["better", "same", "worse", "missing", "new"]
 VERDICTS: tuple[Verdict, ...] = ("worse", "missing", "new", "better", "same")
 
 SKETCH_TOLERANCE = 2e-5
 """Relative distance of two sketches of the same weights. Rounding (another instruction set,
 number of threads or batch) moves a sketch by less than 1e-6, half precision by 2e-4 and more."""
 
-_EQUAL = 1e-6  # a baseline keeps six decimals of a score
 EXIT_CODES = {"same": 0, "regression": 1, "cannot tell": 2}
 
 
@@ -152,7 +150,7 @@ def _judged(
     costs = _cost_changes(old, new)
     same_weights = baseline.variants[variant].weights == current.variants[variant].weights
     drift = _drift(old, new) if same_weights else None
-    scores, bound, verdict = _scored(cells, baseline, current, margin)
+    scores, bound, verdict = judge_scores(cells, baseline, current, margin)
     drifted = []
     if drift is not None and drift > tolerance:
         drifted = [
@@ -168,8 +166,8 @@ def _judged(
         cells,
         verdict,
         (*costs, *drifted, *scores, *notes),
-        _mean(old),
-        _mean(new),
+        mean_score(old),
+        mean_score(new),
         bound,
         drift,
     )
@@ -252,82 +250,6 @@ def sketch_distance(old: Sequence[float], new: Sequence[float]) -> float:
     size = float(np.linalg.norm(before))
     distance = float(np.linalg.norm(now - before))
     return distance / size if size else (math.inf if distance else 0.0)
-
-
-def _scored(
-    cells: Sequence[CellId], baseline: Snapshot, current: Snapshot, margin: float
-) -> tuple[list[str], Bound | None, Verdict]:
-    """Sentences, bound and verdict of the scores alone."""
-    rising = baseline.tasks[cells[0].task].higher_is_better
-    old = [baseline.values(cell) for cell in cells]
-    new = [current.values(cell) for cell in cells]
-    a, b = ([v for v in values if v is not None] for values in (old, new))
-    if len(a) == len(b) == len(cells):
-        before, now = np.stack(a, 1), np.stack(b, 1)
-        bound = paired_bound(before, now) if rising else paired_bound(now, before)
-        identical = all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
-        size = f"{len(a[0])} samples"
-    else:
-        found = _by_interval(cells, baseline, current, 1.0 if rising else -1.0)
-        if found is None:
-            scores = [_mean([s.cells[c] for c in cells]) for s in (baseline, current)]
-            if abs(scores[0] - scores[1]) <= _EQUAL:
-                return [], None, "same"
-            return (
-                ["scores differ, and neither predictions nor intervals are kept"],
-                None,
-                "missing",
-            )
-        bound = found
-        identical = abs(bound.difference) <= _EQUAL
-        size = "no predictions to pair"
-    return _verdict(bound, identical, margin, size)
-
-
-def _verdict(
-    bound: Bound, identical: bool, margin: float, size: str
-) -> tuple[list[str], Bound, Verdict]:
-    if identical:  # nothing changed, however few samples there are
-        return [], bound, "same"
-    if bound.shows_better:
-        return [], bound, "better"
-    if bound.shows_not_worse(margin):
-        return [], bound, "same"
-    reason = (
-        f"the score changed by {bound.difference:+.4f}, and a loss of {-bound.low:.4f} cannot be "
-        f"ruled out at 95% ({bound.method}, {size}) where less than {margin:g} is allowed"
-    )
-    return [reason], bound, "worse"
-
-
-def _by_interval(
-    cells: Sequence[CellId], baseline: Snapshot, current: Snapshot, sign: float
-) -> Bound | None:
-    """The least favourable of the seeds' bounds; None where an interval is unknown."""
-    bounds = []
-    for cell in cells:
-        before, now = _interval(baseline, cell, sign), _interval(current, cell, sign)
-        if before is None or now is None:
-            return None
-        scores = sign * baseline.cells[cell].score, sign * current.cells[cell].score
-        bounds.append(interval_bound(scores[0], before, scores[1], now))
-    return min(bounds, key=lambda bound: bound.low)
-
-
-def _interval(found: Snapshot, cell: CellId, sign: float) -> tuple[float, float] | None:
-    """A cell's 95% interval, ends in ascending order after ``sign``; from its values if need be."""
-    values, kept = found.values(cell), found.cells[cell].interval
-    if values is not None:
-        half = 1.959963984540054 * float(values.std(ddof=1)) / len(values) ** 0.5
-        kept = (float(values.mean()) - half, float(values.mean()) + half)
-    if kept is None:
-        return None
-    low, high = sorted(sign * end for end in kept)
-    return low, high
-
-
-def _mean(cells: Sequence[CellFacts]) -> float:
-    return sum(facts.score for facts in cells) / len(cells)
 
 
 def verdict_counts(check: Check) -> Mapping[Verdict, int]:
