@@ -13,7 +13,19 @@ from typing import Any
 
 import pytest
 
+SERVICES = "TOKENRANK_TEST_SERVICES"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Where the browser and the database must be there (CI), a test that skips for them fails."""
+    report = yield
+    needed = "browser" in item.path.parts and os.environ.get(SERVICES) == "required"
+    if report.skipped and needed:
+        report.outcome = "failed"
+        report.longrepr = f"must run where {SERVICES} is required: {report.longrepr}"
+    return report
 
 
 @dataclass
