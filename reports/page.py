@@ -19,6 +19,7 @@ from reports.analysis_parts import (
     tuning_part,
 )
 from reports.answer import answer
+from reports.cost_points import cost_axis, points_of
 from reports.document import FACETS, Banner, Figure, Page, Part, anchored
 from reports.gallery import Gallery
 from reports.methods import how_it_was_computed, provenance
@@ -126,12 +127,12 @@ def _without_cost(results: SuiteResults, ranking: RankingTable) -> tuple[str, ..
     """Why there is no figure of rank against cost, or who is not in it."""
     if not ranking.ranked:
         return ()
-    axis = figures.cost_axis(results, ranking)
+    axis = cost_axis(results, ranking)
     if axis is None:
         return (
             "Rank is not drawn against cost: the results state no cost that all variants share.",
         )
-    absent = len(ranking.ranked) - len(figures.points_of(results, ranking))
+    absent = len(ranking.ranked) - len(points_of(results, ranking))
     if not absent:
         return ()
     verb = "is" if absent == 1 else "are"
@@ -144,7 +145,7 @@ def _without_cost(results: SuiteResults, ranking: RankingTable) -> tuple[str, ..
 def _cost_rank(
     gallery: Gallery, results: SuiteResults, ranking: RankingTable
 ) -> tuple[Figure, ...]:
-    axis = figures.cost_axis(results, ranking)
+    axis = cost_axis(results, ranking)
     if axis is None:
         return ()
     whiskers = "bars are 95% intervals; " if ranking.draws is not None else ""

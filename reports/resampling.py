@@ -28,6 +28,7 @@ Floats = npt.NDArray[np.float64]
 
 RESAMPLES = 1000
 _NORMAL_95 = 1.959963984540054  # a normal distribution's central 95%, in deviations
+_AT_ONCE = 64  # draws whose counts fit a processor's cache
 DECIMALS = 10
 """Scores closer than 1e-10 are equal: a tie must not hang on the order of a sum."""
 
@@ -71,6 +72,12 @@ def interval(draws: Floats) -> Interval:
     """Central 95% of a ``[B]`` sample of the bootstrap distribution."""
     low, high = np.quantile(draws, (0.025, 0.975))
     return Interval(float(low), float(high))
+
+
+def intervals_of(draws: Floats) -> list[Interval]:
+    """The intervals of all columns of ``[B, V]`` draws at once."""
+    low, high = np.quantile(draws, (0.025, 0.975), axis=0)
+    return [Interval(float(a), float(b)) for a, b in zip(low, high, strict=True)]
 
 
 def bootstrap(
@@ -129,7 +136,8 @@ def _task_scores(
         if not sampled[v] and spread is not None:
             rng = np.random.default_rng([seed, _stream(task.name), _stream(name)])
             draws[:, v] = _independent_draws(float(point[v]), spread, len(draws), rng)
-    intervals = tuple(interval(draws[:, v]) if sampled[v] else stored[v] for v in range(len(names)))
+    drawn = intervals_of(draws)
+    intervals = tuple(d if s else i for d, s, i in zip(drawn, sampled, stored, strict=True))
     return TaskScores(task, names, point, draws, intervals, sampled, hits)
 
 
@@ -180,14 +188,12 @@ def _value_cube(
     """Per-sample values ``[V, K, S]`` and which samples a seed's test split holds ``[K, S]``."""
     kept = samples.filter(pl.col("variant").is_in(names) & pl.col("seed").is_in(seeds))
     ids = kept["sample"].unique().sort()
-    index = {
-        "variant": pl.DataFrame({"variant": list(names), "v": range(len(names))}),
-        "seed": pl.DataFrame({"seed": list(seeds), "k": range(len(seeds))}),
-        "sample": pl.DataFrame({"sample": ids, "s": range(len(ids))}),
-    }
-    for column, frame in index.items():
-        kept = kept.join(frame, on=column, how="left")
-    v, k, s = (kept[name].to_numpy() for name in ("v", "k", "s"))
+    # The places of a column's values in a list, found without three joins over all samples.
+    v, s = (
+        kept[column].cast(pl.Enum(keys)).to_physical().to_numpy()
+        for column, keys in (("variant", list(names)), ("sample", ids))
+    )
+    k = kept["seed"].replace_strict(list(seeds), list(range(len(seeds)))).to_numpy()
     values = np.full((len(names), len(seeds), len(ids)), np.nan)
     values[v, k, s] = kept["value"].to_numpy()
     filled = ~np.isnan(values)
@@ -235,9 +241,12 @@ def _draw(
 
 def _counts(rng: np.random.Generator, n_draws: int, n_items: int) -> Floats:
     """How often each item comes up in draws with replacement: ``[B, n_items]``."""
-    picks = rng.integers(n_items, size=(n_draws, n_items)) + n_items * np.arange(n_draws)[:, None]
-    flat = np.bincount(picks.ravel(), minlength=n_draws * n_items)
-    return np.asarray(flat.reshape(n_draws, n_items), dtype=np.float64)
+    counts = np.empty((n_draws, n_items))
+    for first in range(0, n_draws, _AT_ONCE):
+        rows = counts[first : first + _AT_ONCE]
+        picks = rng.integers(n_items, size=rows.shape) + n_items * np.arange(len(rows))[:, None]
+        rows[:] = np.bincount(picks.ravel(), minlength=rows.size).reshape(rows.shape)
+    return counts
 
 
 def _seed_counts(n_seeds: int, resamples: int, seed: int) -> npt.NDArray[np.int64]:

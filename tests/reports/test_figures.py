@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reports.cost_points import pareto_front, points_of
 from reports.descriptions import Marker, described, silent
 from reports.dotplot import axis_ranges, task_scores_chart
-from reports.figures import cost_rank_chart, pareto_front, points_of
+from reports.figures import cost_rank_chart
 from reports.labels import Box, place_labels, side_by_side, text_width
 from reports.look import NARROW, VEGA_LITE, WIDE, Frame, to_png, to_svg
 from reports.ranking import rank
