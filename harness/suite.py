@@ -28,7 +28,7 @@ Pooling = Literal["mean", "max"]
 
 def _known_dataset(name: str) -> str:
     if name not in catalogue.ENTRIES:
-        raise ValueError(f"no such data set; {did_you_mean(name, catalogue.ENTRIES)}")
+        raise ValueError(f'there is no data set "{name}": {did_you_mean(name, catalogue.ENTRIES)}')
     return name
 
 
