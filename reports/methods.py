@@ -118,8 +118,8 @@ def _intervals(results: SuiteResults, rankings: Sequence[RankingTable]) -> str:
         "every variant sees the same draws, so differences are paired. Intervals are the central "
         "95% of the draws. A difference counts as better or worse when its interval excludes "
         "zero; not separated does not mean equal. Drawing blurs differences between variants, so "
-        "drawn ranks crowd towards the middle: the interval of a rank near either end may lie "
-        "inward of it."
+        "drawn ranks crowd towards the middle; the interval of a rank is widened to hold the rank "
+        "itself where it would not."
     )
 
 
@@ -166,8 +166,8 @@ def _costs(results: SuiteResults) -> list[tuple[str, str]]:
         found.append(
             (
                 "GFLOPs as published",
-                "The cost that the imported table states, by its own counter. How it treats "
-                "attention is not known here, so it never shares an axis or a ratio with MACs.",
+                "The cost that the imported table states, by its own counter, at its own input "
+                "sizes; it never shares an axis or a ratio with MACs.",
             )
         )
     return found

@@ -76,7 +76,7 @@ def _facets(results: SuiteResults) -> tuple[Mapping[str, str], ...]:
 
 
 def _label(ranking: RankingTable) -> str:
-    return f": {ranking.origin} data, {' and '.join(ranking.tiers)} weights"
+    return f": {ranking.origin} data, {' and '.join(map(words.tier_note, ranking.tiers))}"
 
 
 def _ranking_parts(
@@ -165,7 +165,9 @@ def _cost_rank(
 def _task_scores(gallery: Gallery, results: SuiteResults, ranking: RankingTable) -> Part:
     rows = len(ranking.ranked) + len(ranking.incomplete)
     bars = " with its 95% interval" if ranking.draws is not None else ""
-    paired = "Overlapping intervals do not mean a tie: differences are paired. " if bars else ""
+    paired = ""
+    if bars and not results.samples.is_empty():
+        paired = "Overlapping intervals do not mean a tie: differences are paired. "
     shared = "Panels of one metric share their axis. " if dotplot.shares_an_axis(ranking) else ""
     blocks = dotplot.blocks(ranking)
     drawings = [

@@ -191,7 +191,7 @@ def _rank_complete(
             names[v],
             tier_of[names[v]],
             float(average[v]),
-            None if draws is None else interval(draws[:, place]),
+            None if draws is None else _rank_interval(float(average[v]), draws[:, place]),
             None if first is None else float(first[place]),
             None if places is None else places[place],
             {name: float(r[v]) for name, r in ranks.items()},
@@ -200,6 +200,17 @@ def _rank_complete(
         for place, v in enumerate(order)
     )
     return ranked, draws
+
+
+def _rank_interval(rank: float, draws: Floats) -> Interval:
+    """Central 95% of the drawn ranks, widened where need be to hold the rank itself.
+
+    Drawing blurs the differences between variants, so drawn ranks crowd towards the middle:
+    of a variant near either end hardly any reaches the rank it has, and the plain percentiles
+    would exclude the very value they are about.
+    """
+    drawn = interval(draws)
+    return Interval(min(drawn.low, rank), max(drawn.high, rank))
 
 
 def _share_first(draws: Floats) -> Floats:

@@ -61,7 +61,7 @@ def overview_table(pairs: Sequence[Pair]) -> Table:
         (
             Cell(p.candidate, p.candidate),
             Cell(p.reference, p.reference),
-            Cell(_KINDS[p.kind], p.kind, note=f"{p.tier} weights"),
+            Cell(_KINDS[p.kind], p.kind, note=words.tier_note(p.tier)),
             Cell(words.ratio(p.token_ratio), p.token_ratio),
             Cell(words.ratio(p.macs_ratio), p.macs_ratio),
             Cell(words.ratio(p.macs_ratio_blind), p.macs_ratio_blind),
@@ -167,7 +167,7 @@ def _cost_table(results: SuiteResults, pair: Pair) -> Table:
         if old is None and new is None:
             continue
         write = words.percent if "in attention" in name else words.quantity
-        write = words.count if name == "Tokens" else write
+        write = {"Tokens": words.count, "GFLOPs as published": words.gflops}.get(name, write)
         rows.append(
             (Cell(name), Cell(write(old), old), Cell(write(new), new), Cell(words.ratio(ratio)))
         )

@@ -139,7 +139,7 @@ def _cost_cells(row: Mapping[str, Any]) -> list[Cell]:
         Cell(words.quantity(row["macs"]), row["macs"]),
         Cell(words.count(row["tokens"]), row["tokens"]),
         Cell(words.quantity(blind), blind),
-        Cell(words.quantity(row["published_gflops"]), row["published_gflops"]),
+        Cell(words.gflops(row["published_gflops"]), row["published_gflops"]),
         Cell(words.quantity(row["params"]), row["params"]),
         Cell(row["scheme"] or words.NO_VALUE, row["scheme"], note=groups),
     ]

@@ -26,6 +26,11 @@ def status(tiers: Sequence[str], origin: str) -> str:
     return words[0].upper() + words[1:]
 
 
+def tier_note(tier: str) -> str:
+    """A tier in two words, beside a name."""
+    return "published results" if tier == "published" else f"{tier} weights"
+
+
 def is_trustworthy(tiers: Sequence[str], origin: str) -> bool:
     """Whether nothing needs a warning: real data and weights as published."""
     return origin == "real" and set(tiers) <= {"official", "published"}
@@ -55,6 +60,13 @@ def quantity(value: float | None) -> str:
         if abs(value) >= factor * 0.9995:
             return f"{value / factor:.3g} {prefix}"
     return f"{value:.3g}"
+
+
+def gflops(value: float | None) -> str:
+    """GFLOPs with three digits or all whole ones: ``2,445``, ``70.7``, ``1.62``."""
+    if value is None:
+        return NO_VALUE
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def count(value: float | None) -> str:

@@ -239,3 +239,22 @@ def test_a_published_score_is_drawn_from_its_interval_beside_own_samples(
     (table,) = rank(together)
     assert not table.incomplete
     assert table.ranked[0].variant == "theirs"
+
+
+def test_the_interval_of_a_rank_holds_the_rank(
+    make_results: Make, make_task: Callable[..., TaskInfo]
+) -> None:
+    """Drawn ranks crowd towards the middle; a reader must not meet 1.7 with 1.9 to 4.0."""
+    quality = {f"olmoearth-v1-nano:s{i:02d}": 0.4 + 0.005 * i for i in range(20)}
+    tasks = [make_task(f"task-{i}", n_test=60) for i in range(40)]
+    (table,) = rank(make_results(quality, tasks, noise=0.05), resamples=500)
+    assert table.draws is not None
+    outside = 0
+    for r, drawn in zip(table.ranked, table.draws.T, strict=True):
+        assert r.interval is not None
+        assert r.average_rank in r.interval
+        low, high = np.quantile(drawn, (0.025, 0.975))
+        assert r.interval.low == min(low, r.average_rank)
+        assert r.interval.high == max(high, r.average_rank)
+        outside += not low <= r.average_rank <= high
+    assert outside  # the plain percentiles would leave some rank out
