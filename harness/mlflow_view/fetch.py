@@ -18,7 +18,8 @@ from mlflow.exceptions import MlflowException
 from harness.mlflow_view.comparison import TAG, view_link
 from harness.mlflow_view.facts import SUITE_RUN
 from harness.mlflow_view.failures import reason, shown_uri
-from harness.mlflow_view.write import DIGEST_TAG, KIND_TAG, experiment_name
+from harness.mlflow_view.standing import DIGEST_TAG, KIND_TAG
+from harness.mlflow_view.write import experiment_name
 from models.errors import UserError, did_you_mean
 from reports.io import ResultsError, load_results
 from reports.table import SuiteResults

@@ -1,10 +1,9 @@
 """One suite run written through an MLflow client: a parent run, and one run per variant.
 
 Each variant's run is complete in itself (parameters, metrics, data sets, logged model,
-artifacts), so that a flat search finds it. All that one writing creates carries one mark;
-what is left of a writing that was cut short, or lost a race, bears another mark and is
-removed. `tracking` decides when and whether; this module must not know of servers that are
-away.
+artifacts), so that a flat search finds it. All that one writing creates carries one mark, by
+which `standing` removes what was cut short or lost a race. `tracking` decides when and
+whether; this module must not know of servers that are away.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import (
@@ -27,7 +25,6 @@ from mlflow.entities import (
     LoggedModelOutput,
     Metric,
     Param,
-    Run,
 )
 from mlflow.exceptions import MlflowException
 
@@ -48,11 +45,19 @@ from harness.mlflow_view.facts import (
     variant_metrics,
     variant_params,
 )
+from harness.mlflow_view.standing import (
+    DIGEST_TAG,
+    KIND_TAG,
+    MARK_TAG,
+    delete_model,
+    delete_run,
+    keep_one,
+    models_tagged,
+    runs_tagged,
+)
 from reports.io import save_results
 from reports.table import TaskInfo
 
-KIND_TAG, KEY_TAG = "tokenrank.kind", "tokenrank.run_key"
-DIGEST_TAG, MARK_TAG = "tokenrank.digest", "tokenrank.mark"
 _BATCH = 1000
 
 
@@ -65,7 +70,7 @@ def write_suite_run(uri: str, run: SuiteRun, report: Path, local_artifacts: Path
     client = MlflowClient(tracking_uri=uri)
     place = local_artifacts.resolve().as_uri() if uri.startswith("sqlite:") else None
     experiment = _experiment(client, run, place)
-    fresh = _keep_one(client, experiment, run) is None
+    fresh = keep_one(client, experiment, run) is None
     if fresh:
         writing = _Writing(client, experiment, run)
         try:
@@ -73,7 +78,7 @@ def write_suite_run(uri: str, run: SuiteRun, report: Path, local_artifacts: Path
         except BaseException:
             writing.undo()
             raise
-        if _keep_one(client, experiment, run) is None:
+        if keep_one(client, experiment, run) is None:
             raise MlflowException("another process is writing the same suite run")
     _describe_experiment(client, experiment, run)
     return fresh
@@ -107,10 +112,10 @@ class _Writing:
     def undo(self) -> None:
         """Remove what was written so far; what cannot be reached now, the next writing removes."""
         with contextlib.suppress(Exception):
-            for found in _runs(self.client, self.experiment, MARK_TAG, self.mark):
-                _delete_run(self.client, found)
-            for model in _models(self.client, self.experiment, MARK_TAG, self.mark):
-                _delete_model(self.client, model)
+            for found in runs_tagged(self.client, self.experiment, MARK_TAG, self.mark):
+                delete_run(self.client, found)
+            for model in models_tagged(self.client, self.experiment, MARK_TAG, self.mark):
+                delete_model(self.client, model)
 
     def _write_variant(self, row: Row, parent: str, tables: Tables) -> None:
         note = describe.variant_note(self.run, row)
@@ -245,81 +250,3 @@ def _state_of(view: str | None) -> object:
     except ValueError:
         return None
     return (found.get("name"), found.get("state")) if isinstance(found, dict) else None
-
-
-# --- what is there already ------------------------------------------------------------------
-
-
-def _keep_one(client: MlflowClient, experiment: str, run: SuiteRun) -> str | None:
-    """Keep the oldest whole mirror of these results and remove all others; None if there is none.
-
-    Every process that writes the same suite run chooses the same one, so that two that write
-    at once leave one behind.
-    """
-    key = run.manifest.run_key
-    runs = list(_runs(client, experiment, KEY_TAG, key))
-    whole = [r for r in runs if _is_whole(r, run)]
-    whole.sort(key=lambda r: (r.info.start_time, r.info.run_id))
-    kept = whole[0].data.tags.get(MARK_TAG) if whole else None
-    for found in runs:
-        if kept is None or found.data.tags.get(MARK_TAG) != kept:
-            _delete_run(client, found)
-    for model in _models(client, experiment, KEY_TAG, key):
-        if kept is None or model.tags.get(MARK_TAG) != kept:
-            _delete_model(client, model)
-    return kept
-
-
-def _delete_run(client: MlflowClient, found: Run) -> None:
-    with _gone_already():
-        if found.info.status == "RUNNING":  # by a process that was killed
-            client.set_terminated(found.info.run_id, "KILLED")
-        client.delete_run(found.info.run_id)
-
-
-def _delete_model(client: MlflowClient, model: Any) -> None:
-    with _gone_already():
-        client.delete_logged_model(model.model_id)
-
-
-@contextlib.contextmanager
-def _gone_already() -> Iterator[None]:
-    """Two processes may remove the same thing at once."""
-    try:
-        yield
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-
-
-def _is_whole(found: Run, run: SuiteRun) -> bool:
-    tags = found.data.tags
-    return bool(
-        tags.get(KIND_TAG) == SUITE_RUN
-        and tags.get(DIGEST_TAG) == run.digest
-        and found.info.status == "FINISHED"
-    )
-
-
-def _runs(client: MlflowClient, experiment: str, tag: str, value: str) -> Iterator[Run]:
-    token = None
-    while True:
-        page = client.search_runs(
-            [experiment], f"tags.`{tag}` = '{value}'", max_results=1000, page_token=token
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def _models(client: MlflowClient, experiment: str, tag: str, value: str) -> Iterator[Any]:
-    token = None
-    while True:
-        page = client.search_logged_models(
-            [experiment], f"tags.`{tag}` = '{value}'", page_token=token
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
