@@ -33,7 +33,7 @@ from harness.published.library import (
     read_published,
 )
 from harness.published.matching import select
-from harness.published.shown import ranking_table, significance, told, verdicts
+from harness.published.shown import heading, ranking_table, significance, told, verdicts
 from harness.published.table import build
 from harness.store import Store
 from harness.tracking import publish
@@ -253,6 +253,7 @@ def _finish(
     pairs = compare(results, scores)
     for table in rank(results, scores=scores):
         if table.ranked:
+            console.print(heading(table), soft_wrap=True, highlight=False, markup=False)
             console.print(ranking_table(table, results))
             _say(console, significance(table))
     for line in verdicts(pairs, results):

@@ -77,22 +77,25 @@ def ranking_table(table: RankingTable, results: SuiteResults) -> Table:
     )
     if not any(line[-1] for line in lines):
         headers, lines = headers[:-1], [line[:-1] for line in lines]
-    shown = terminal.plain_table(headers, lines, 1)
+    return terminal.plain_table(headers, lines, 1)
+
+
+def heading(table: RankingTable) -> str:
+    """What kind of numbers the table below holds."""
     state = words.status(table.tiers, table.origin)
-    shown.title = f"{state}; {words.number(len(table.tasks), 'task')}"
-    shown.title_justify = "left"
-    return shown
+    return f"{state}; {words.number(len(table.tasks), 'task')}"
 
 
 def verdicts(pairs: Sequence[Pair], results: SuiteResults) -> list[str]:
     """Wins, ties and losses of every later version, how many are separated, and the cost."""
     costs = dict(results.variants.select("variant", "published_gflops").iter_rows())
+    sign = {task.name: 1 if task.higher_is_better else -1 for task in results.run.tasks}
     lines = []
     for pair in pairs:
         if pair.kind != "version":
             continue
-        won = sum(d.value > 0 for d in pair.differences)
-        lost = sum(d.value < 0 for d in pair.differences)
+        won = sum(sign[d.task] * d.value > 0 for d in pair.differences)
+        lost = sum(sign[d.task] * d.value < 0 for d in pair.differences)
         tied = len(pair.differences) - won - lost
         lines.append(
             f"{pair.candidate} against {pair.reference}: {won} won, {tied} tied, {lost} lost; "

@@ -55,6 +55,16 @@ def test_ranks_by_hand_over_the_tasks_that_all_share(plain: Write) -> None:
     assert ranks_of(table, "a", "b") == pytest.approx({"a": 6.5 / 4, "b": 5.5 / 4})
 
 
+def test_a_lower_error_is_won_not_lost(plain: Write, tokenrank: Tokenrank, tmp_path: Path) -> None:
+    by_model = {f"{V1}-nano": 3.0, f"{V11}-nano": 2.0}
+    table = plain(*rows({"heights": by_model, "yields": by_model}, metric="rmse"))
+    ended = tokenrank(
+        "published", "report", *by_model, "--from", table, "--store", tmp_path / "store"
+    )
+    assert ended.code == 0, ended.err
+    assert f"{V11}-nano against {V1}-nano: 2 won, 0 tied, 0 lost" in " ".join(ended.out.split())
+
+
 def test_the_real_table_ranks_as_pandas_does(
     real_table: Path, tmp_path: Path, tokenrank: Tokenrank
 ) -> None:
