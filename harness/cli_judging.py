@@ -22,6 +22,7 @@ from harness.cli_options import (
     WeightsDir,
     WeightsFolders,
 )
+from harness.regression import MARGIN, SKETCH_TOLERANCE
 
 judging_app = typer.Typer()
 
@@ -67,6 +68,7 @@ def check(
     store: StoreDir = DEFAULT_STORE,
     weights_dir: WeightsDir = None,
     registry: RegistryFiles = None,
+    variant: Variants = None,
     tier: Tier = None,
     seed: Seeds = None,
     patch_size: PatchSize = None,
@@ -81,7 +83,7 @@ def check(
     ] = None,
     sketch_tolerance: Annotated[
         float, typer.Option(min=0, help="How far embeddings of the same weights may move.")
-    ] = 2e-5,
+    ] = SKETCH_TOLERANCE,
     junit: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--junit", help="Write JUnit XML to this file."),
@@ -108,6 +110,7 @@ def check(
             store=store,
             weights_dir=weights_dir,
             registry=tuple(registry or ()),
+            variants=tuple(variant) if variant else None,
             tier=tier,
             seeds=tuple(seed) if seed else None,
             patch_size=patch_size,
@@ -144,7 +147,7 @@ def baseline(
     ] = None,
     margin: Annotated[
         float, typer.Option(min=0, max=1, help="Loss of score that counts as a regression.")
-    ] = 0.02,
+    ] = MARGIN,
 ) -> None:
     """Write a baseline: the results that later runs are held to, in one file for review."""
     from harness.commands import baseline as command  # noqa: PLC0415

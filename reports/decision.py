@@ -100,7 +100,7 @@ def outcome(pairs: Sequence[Pair], ranking: RankingTable, named: int = _NAMED) -
     found = found_in(pairs, ranking)
     if not found:
         return "No task is shared, so scores cannot be compared."
-    if any(f.difference.verdict == "no interval" for f in found):
+    if all(f.difference.verdict == "no interval" for f in found):
         return "Without per-sample predictions, score differences have no interval."
     is_paired = all(p.is_paired for p in pairs)
     tasks = words.number(len({f.task.name for f in found}), "task")
@@ -109,8 +109,13 @@ def outcome(pairs: Sequence[Pair], ranking: RankingTable, named: int = _NAMED) -
     unpaired = (
         "" if is_paired else "Scores are published ones, so intervals are unpaired and wider."
     )
-    sentences = [_losses(found, n, named), _even(found), _gains(found), unpaired]
+    sentences = [_losses(found, n, named), _even(found), _gains(found), _unknown(found), unpaired]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _unknown(found: Sequence[Found]) -> str:
+    unknown = sum(f.difference.verdict == "no interval" for f in found)
+    return f"No interval, hence no verdict, in {unknown}." if unknown else ""
 
 
 def _losses(found: Sequence[Found], n: str, named: int) -> str:

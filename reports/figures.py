@@ -32,7 +32,6 @@ from reports.look import (
 )
 from reports.marks import LABEL_SIZE, Layer, marks
 from reports.ranking import RankingTable
-from reports.resampling import Interval
 from reports.table import SuiteResults
 
 _RADIUS = 6.0
@@ -156,11 +155,6 @@ def _spots(points: Sequence[Point], plane: _Plane) -> list[Spot]:
         (x, plane.pixel(p.cost, p.ranked.average_rank)[1])
         for p, x in zip(points, side_by_side(boxes, 2 * _RADIUS), strict=True)
     ]
-
-
-def _whisker(spread: Interval, plane: _Plane) -> tuple[float, float]:
-    """Upper and lower end of an interval, in pixels."""
-    return plane.pixel(1, spread.low)[1], plane.pixel(1, spread.high)[1]
 
 
 def _place(points: Sequence[Point], spots: Sequence[Spot], plane: _Plane) -> list[Placed]:

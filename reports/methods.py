@@ -104,7 +104,10 @@ def methods(
 def _intervals(results: SuiteResults, rankings: Sequence[RankingTable]) -> str:
     draws = max((r.resamples for r in rankings), default=0)
     if not draws:
-        return "The results hold no per-sample values, so ranks and differences have no interval."
+        return (
+            "Some scores have neither per-sample values nor an interval, so ranks have none; a "
+            "difference has one where both of its scores have."
+        )
     if results.samples.is_empty():
         return (
             "The results are published scores without per-sample values. Scores are drawn "
@@ -129,16 +132,17 @@ def _p_values(rankings: Sequence[RankingTable], pairs: Sequence[Pair]) -> str:
         "McNemar": "McNemar's exact test, where each sample is a hit or a miss of one seed",
         "paired bootstrap": "twice the smaller share of the paired bootstrap draws beyond zero, "
         "where there are several seeds or graded values",
-        "unpaired draws": "the same share of unpaired draws, where a score was published "
-        "without samples",
+        "unpaired draws": "a normal test of the difference over its standard deviation, where a "
+        "score was published without samples",
     }
     told = "; ".join(text for test, text in how.items() if test in tests)
     most = max(len(p.differences) for p in pairs)
-    floor = 2 * most / (max((r.resamples for r in rankings), default=0) + 1)
+    draws = max((r.resamples for r in rankings), default=0)
+    floor = 2 * most / (draws + 1) if draws else 0.0
     bound = (
         f" Over {most} tasks a corrected p-value from draws cannot fall below {floor:.2g}, so no "
         "such difference can withstand the correction."
-        if floor >= ALPHA and tests - {"McNemar", "none"}
+        if floor >= ALPHA and "paired bootstrap" in tests
         else ""
     )
     return (

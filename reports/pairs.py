@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reports.resampling import Interval, TaskScores, bootstrap, interval, shared_tasks
-from reports.significance import ALPHA, bootstrap_p_value, holm, mcnemar
+from reports.significance import ALPHA, bootstrap_p_value, holm, mcnemar, normal_p_value
 from reports.table import SuiteResults
 
 Kind = Literal["version", "scheme", "recipe"]
@@ -192,6 +192,8 @@ def difference(task: TaskScores, reference: str, candidate: str) -> Difference:
     """One task's difference, tested but not yet corrected for other tasks (see `adjusted`)."""
     r, c = task.columns((reference, candidate))
     drawn = None if task.draws is None else task.draws[:, c] - task.draws[:, r]
+    if drawn is not None and np.isnan(drawn).any():  # nothing is known of one of the two
+        drawn = None
     spread = None if drawn is None else interval(drawn)
     test: Test = "none"
     p_value = None
@@ -200,7 +202,8 @@ def difference(task: TaskScores, reference: str, candidate: str) -> Difference:
     elif drawn is not None:
         paired = task.sampled[r] and task.sampled[c]
         test = "paired bootstrap" if paired else "unpaired draws"
-        p_value = bootstrap_p_value(drawn)
+        value = float(task.point[c] - task.point[r])
+        p_value = bootstrap_p_value(drawn) if paired else normal_p_value(value, float(drawn.std()))
     return Difference(
         task.task.name,
         float(task.point[r]),

@@ -183,7 +183,8 @@ def _rank_complete(
     average = average_ranks(points, up)
     order = sorted(range(len(names)), key=lambda v: (average[v], cost_of[names[v]], names[v]))
     all_draws = [t.draws[:, t.columns(names)] for t in tasks if t.draws is not None]
-    draws = average_ranks(all_draws, up)[:, order] if len(all_draws) == len(tasks) else None
+    known = len(all_draws) == len(tasks) and not any(np.isnan(d).any() for d in all_draws)
+    draws = average_ranks(all_draws, up)[:, order] if known else None
     first = None if draws is None else _share_first(draws)
     places = None if draws is None else _significance_tiers(draws)
     ranked = tuple(

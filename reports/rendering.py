@@ -70,9 +70,9 @@ class Studio:
         self._jobs: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._all: list[Job] = []
         self._drawn: dict[int, Drawing] = {}
-        self._helper = _helper() if _cores() > 1 else None
+        self._second = _second_process() if _cores() > 1 else None
         self._feeder = threading.Thread(target=self._feed, daemon=True)
-        if self._helper is not None:
+        if self._second is not None:
             self._feeder.start()
 
     def __enter__(self) -> Studio:
@@ -100,11 +100,11 @@ class Studio:
         while self._next() is not None:
             pass
         self._jobs.put(_STOP)
-        if self._helper is not None:
+        if self._second is not None:
             self._feeder.join()
-            self._helper.kill()
-            self._helper.wait()
-            self._helper = None
+            self._second.kill()
+            self._second.wait()
+            self._second = None
 
     def _next(self) -> int | None:
         try:
@@ -115,16 +115,16 @@ class Studio:
 
     def _feed(self) -> None:
         """Hand over one job at a time; stop at the end, or when the second process fails."""
-        helper = self._helper
-        assert helper is not None
-        assert helper.stdin is not None
-        assert helper.stdout is not None
+        second = self._second
+        assert second is not None
+        assert second.stdin is not None
+        assert second.stdout is not None
         while (place := self._jobs.get()) != _STOP:
             job = self._all[place]
             try:
-                helper.stdin.write(json.dumps([job.spec, job.version, job.png]).encode() + b"\n")
-                helper.stdin.flush()
-                svg, png = json.loads(helper.stdout.readline())
+                second.stdin.write(json.dumps([job.spec, job.version, job.png]).encode() + b"\n")
+                second.stdin.flush()
+                svg, png = json.loads(second.stdout.readline())
             except (OSError, ValueError):
                 return
             self._drawn[place] = Drawing(svg, base64.b64decode(png))
@@ -137,7 +137,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _helper() -> subprocess.Popen[bytes] | None:
+def _second_process() -> subprocess.Popen[bytes] | None:
     # -P: this file's folder is not for importing from; it has an io.py.
     command = [sys.executable, "-P", __file__]
     try:

@@ -48,11 +48,11 @@ class Interval:
 class TaskScores:
     """One task's scores, averaged over seeds, for the variants that have all its cells.
 
-    ``point`` is ``[V]``; ``draws`` is ``[B, V]``, or ``None`` when a variant has neither
-    per-sample values nor an interval; ``intervals`` then holds the cells' own, if there are
-    any. ``sampled`` says which variants' draws come from per-sample values: only differences
-    between two of those are paired. ``hits`` ``[V, S]`` says which samples a variant gets right,
-    where the values are hits and misses of one seed; ``None`` otherwise.
+    ``point`` is ``[V]``; ``draws`` is ``[B, V]``, a column of NaN for a variant with neither
+    per-sample values nor an interval, ``None`` when all are such. ``sampled`` says which
+    variants' draws come from per-sample values: only differences between two of those are
+    paired. ``hits`` ``[V, S]`` says which samples a variant gets right, where the values are
+    hits and misses of one seed; ``None`` otherwise.
     """
 
     task: TaskInfo
@@ -120,9 +120,9 @@ def _task_scores(
     measured = set() if samples is None else set(samples["variant"].unique().to_list())
     sampled = tuple(name in measured for name in names)
     stored = _stored_intervals(cells, names, seeds)
-    if not names or any(not s and i is None for s, i in zip(sampled, stored, strict=True)):
+    if all(not s and i is None for s, i in zip(sampled, stored, strict=True)):
         return TaskScores(task, names, point, None, stored, sampled)
-    draws = np.empty((len(seed_counts), len(names)))
+    draws = np.full((len(seed_counts), len(names)), np.nan)
     hits = None
     own = [v for v, is_sampled in enumerate(sampled) if is_sampled]
     if samples is not None and own:

@@ -49,13 +49,20 @@ def mcnemar(only_a: int, only_b: int) -> float:
 def bootstrap_p_value(differences: Floats) -> float:
     """Two-sided p-value of "no difference" from bootstrap draws ``[B]`` of the difference.
 
-    Twice the smaller share of draws on either side of zero, a draw at zero counting for both;
-    never below 1 / (B + 1), since B draws cannot show less.
+    Twice the smaller share of draws on either side of zero, a draw at zero counting for both,
+    each count raised by one: never below 2 / (B + 1), since B draws cannot show less.
     """
     draws = len(differences)
     below = np.count_nonzero(differences <= 0)
     above = np.count_nonzero(differences >= 0)
     return float(min(1.0, 2 * (min(below, above) + 1) / (draws + 1)))
+
+
+def normal_p_value(difference: float, deviation: float) -> float:
+    """Two-sided p-value of "no difference" for a normally distributed difference."""
+    if deviation == 0:
+        return float(difference == 0)
+    return float(2 * stats.norm.sf(abs(difference) / deviation))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

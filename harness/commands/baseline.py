@@ -30,6 +30,7 @@ def baseline_command(
     require_folder(out)
     hardware: Mapping[str, str] | None = None
     if results is not None and suite is None:
+        options.refuse_beside_results()
         table = saved(results)
     elif suite is not None and results is None:
         found = measure(console, suite_path(suite), suite, options)

@@ -74,6 +74,7 @@ def check_command(
     if results is None:
         table = _measured(console, suite, kept, options)
     elif suite is None:
+        options.refuse_beside_results()
         table = saved(results)
         _same_suite(kept, table.run.suite)
     else:

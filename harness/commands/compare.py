@@ -21,6 +21,7 @@ from harness.regression.escaping import log_line
 from harness.store import Store
 from reports.io import as_json, write_whole
 from reports.pairs import Difference
+from reports.resampling import RESAMPLES
 from reports.significance import ALPHA
 from reports.table import TaskInfo
 from reports.words import listed, number, quantity, score, signed, status
@@ -173,6 +174,11 @@ def _small_print(comparison: Comparison) -> list[str]:
         lines.append(
             f"Holm: corrected for the {number(comparison.tests, 'test')} of this comparison; the "
             f"verdict holds at {ALPHA:.0%}. The intervals are not corrected."
+        )
+    if "paired bootstrap" in tests and 2 * comparison.tests / (RESAMPLES + 1) >= ALPHA:
+        lines.append(
+            f"Over so many tests no p-value from {RESAMPLES:,} draws can withstand the correction: "
+            "compare fewer sizes at once, or read the intervals."
         )
     if any(d.p_value is None for pair in comparison.pairs for d in pair.differences):
         lines.append("no interval: neither predictions nor an interval are known for that score.")

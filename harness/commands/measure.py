@@ -41,6 +41,23 @@ class RunOptions:
     patch_size: int | None = None
     weights: tuple[str, ...] = ()
 
+    def refuse_beside_results(self) -> None:
+        """Options of a run have no meaning for saved results; they are never ignored."""
+        given = {
+            "--registry": self.registry,
+            "--variant": self.variants,
+            "--tier": self.tier,
+            "--seed": self.seeds,
+            "--patch-size": self.patch_size,
+            "--weights": self.weights,
+        }
+        for option, value in given.items():
+            if value:
+                raise UserError(
+                    f"{option} chooses what a run computes, but --results takes results that are "
+                    "there already; give one or the other."
+                )
+
     def overrides(self) -> Overrides:
         """As the suite's reader takes them."""
         return Overrides(

@@ -22,6 +22,7 @@ from harness.published.beside import build_beside, matches
 from harness.published.columns import json_schema
 from harness.published.duplicates import DUPLICATE_RULES, DuplicateRule
 from harness.published.entrants import Entrant, choose, entrants_of, left_out_sizes
+from harness.published.formats import citation_of, licence_of
 from harness.published.kept import keep_run
 from harness.published.library import (
     Imported,
@@ -120,7 +121,7 @@ def report_command(
     _check_known("--dataset", datasets, {t.dataset for e in entrants.values() for t in e.cells})
     selection = select(choose(entrants, models), probes, datasets, any_grid)
     sources = [table.source for table in imported]
-    command = _regenerating(models, tables, sources, probes, datasets, any_grid)
+    command = _regenerating(models, sources, probes, datasets, any_grid)
     console = Console()
     for name in left_out_sizes(entrants, models):
         said = (
@@ -150,8 +151,9 @@ def beside_command(
         raise UserError("The imported tables hold no variant of the registry; name the models.")
     found = matches(own, chosen)
     sources = [table.source for table in imported]
-    parts = ["tokenrank", "published", "beside", own.run.suite, *models, *_from(tables, sources)]
-    command = shlex.join([*parts, *(["--mix-tiers"] if mix_tiers else [])])
+    parts = [own.run.suite] if results is None else ["--results", "RESULTS"]
+    parts += [part for model in models for part in ("--model", model)]
+    command = _with_tables("beside", [*parts, *(["--mix-tiers"] if mix_tiers else [])], sources)
     table = build_beside(own, chosen, found, sources, command, mix_tiers)
     _finish(table, table.run.notes[-1:], kept, out)
 
@@ -205,30 +207,44 @@ def _check_known(option: str, wanted: Sequence[str], known: set[str]) -> None:
 
 def _regenerating(
     models: Sequence[str],
-    tables: Tables,
     sources: Sequence[Source],
     probes: Sequence[str],
     datasets: Sequence[str],
     any_grid: bool,
 ) -> str:
-    parts = ["tokenrank", "published", "report", *models, *_from(tables, sources)]
+    parts = [*models]
     for option, values in (("--probe", probes), ("--dataset", datasets)):
         for value in values:
             parts += [option, value]
-    return shlex.join([*parts, *(["--any-grid"] if any_grid else [])])
+    return _with_tables("report", [*parts, *(["--any-grid"] if any_grid else [])], sources)
 
 
-def _from(tables: Tables, sources: Sequence[Source]) -> list[str]:
-    """The tables by their file names: on another machine they lie somewhere else."""
-    parts = []
-    for source in sources:
-        parts += ["--from", source.name]
-    if any(source.percent for source in sources):
-        parts.append("--percent")
-    rules = {source.duplicates for source in sources} - {"exclude"}
-    for rule in sorted(rules):
-        parts += ["--duplicates", rule]
-    return parts
+def _with_tables(verb: str, parts: Sequence[str], sources: Sequence[Source]) -> str:
+    """The command over these tables, by their file names: elsewhere they lie somewhere else.
+
+    A table that was read as any would be is imported on the way; what was said of the others
+    (rules, licence) belongs to each alone, so all are imported first.
+    """
+    report = ["tokenrank", "published", verb, *parts]
+    if not any(_said(source) for source in sources):
+        return shlex.join([*report, *(p for s in sources for p in ("--from", s.name))])
+    imports = [shlex.join(["tokenrank", "published", "import", s.name, *_said(s)]) for s in sources]
+    report += [part for s in sources for part in ("--table", s.name)]
+    return " && ".join([*imports, shlex.join(report)])
+
+
+def _said(source: Source) -> list[str]:
+    """The options that a table was imported with."""
+    options = ["--percent"] if source.percent else []
+    if source.duplicates != "exclude":
+        options += ["--duplicates", source.duplicates]
+    for option, text, usual in (
+        ("--licence", source.licence, licence_of(source.format)),
+        ("--citation", source.citation, citation_of(source.format)),
+    ):
+        if text != usual:
+            options += [option, text]
+    return options
 
 
 # --- to the end -------------------------------------------------------------------------

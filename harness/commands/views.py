@@ -118,8 +118,10 @@ def ui_command(store: Path, port: int) -> None:
     uri = tracking_uri(Store(store))
     console = Console()
     if uri.startswith(("http://", "https://")):
-        console.print(f"The tracking server is at {uri}; open it in a browser.")
-        _print_comparisons(console, uri, uri.rstrip("/"))
+        address = shown_uri(uri).rstrip("/")
+        said = f"The tracking server is at {address}; open it in a browser."
+        console.print(said, soft_wrap=True, highlight=False, markup=False)
+        _print_comparisons(console, uri, address)
         return
     if not os.environ.get(URI_VARIABLE) and not (store / LOCAL_DATABASE).exists():
         raise UserError(
@@ -139,16 +141,18 @@ def _serve(uri: str, port: int, store: Path) -> int:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
+    # Not an argument: it may hold a password, and everybody may list processes.
+    own = {"MLFLOW_BACKEND_STORE_URI": uri}
     # Two workers: a page asks for runs and for logged models at the same time.
     place = ["--host", "127.0.0.1", "--port", str(port), "--workers", "2"]
     files = (store / LOCAL_ARTIFACTS).resolve()
     with contextlib.suppress(KeyboardInterrupt):
         return subprocess.run(
             [
-                *(sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, *place),
+                *(sys.executable, "-m", "mlflow", "ui", *place),
                 *("--artifacts-destination", files.as_uri()),
             ],
-            env={**environment, **os.environ},
+            env={**environment, **os.environ, **own},
             check=False,
         ).returncode
     return 0

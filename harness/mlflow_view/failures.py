@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from urllib.parse import urlsplit
 
 LOGIN = (
     "it demands a login (set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
@@ -35,5 +36,9 @@ def reason(error: BaseException) -> str:
 
 
 def shown_uri(uri: str) -> str:
-    """A tracking URI without the user and password that it may hold."""
-    return re.sub(r"//[^/@]*@", "//", uri)
+    """A tracking URI without the user, password and query that it may hold."""
+    parts = urlsplit(uri)
+    if "@" not in uri and not parts.query:
+        return uri
+    # A password may itself hold "@" or "/": the host stands behind the last "@".
+    return f"{parts.scheme}://{uri.partition('://')[2].rpartition('@')[2].partition('?')[0]}"

@@ -146,9 +146,20 @@ def keep(imported: Imported, store: Store) -> bool:
 
 
 def imported_tables(store: Store) -> list[Imported]:
-    """All tables of the store, by file name; damaged or older entries are left out."""
-    found = [_load(path) for path in sorted(_folder(store).glob("*.json"))]
-    tables = [table for table in found if table is not None]
+    """All tables of the store, by file name.
+
+    Raises `UserError` for one that is damaged or of another version: a ranking without it
+    would be another ranking.
+    """
+    tables = []
+    for path in sorted(_folder(store).glob("*.json")):
+        table = _load(path)
+        if table is None:
+            raise UserError(
+                f"The imported table {path} is damaged or of another version; remove that file "
+                "and import its table again."
+            )
+        tables.append(table)
     return sorted(tables, key=lambda t: (t.source.name, t.source.digest))
 
 
@@ -194,7 +205,7 @@ def _folder(store: Store) -> Path:
 
 
 def _load(path: Path) -> Imported | None:
-    """A stored table; None when it is not whole, or of another version: it is imported anew."""
+    """A stored table; None when it is not whole, or of another version."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         raw = path.with_suffix(".parquet").read_bytes()

@@ -57,11 +57,7 @@ def differences(task: Task, other: Task) -> str:
         elif name == "image_size":
             parts.append(size_words(value))
         else:
-            parts.append(
-                size_words(value)
-                if name == "image_size"
-                else f"{FIELD_WORDS.get(name, name)} {shown_value(name, value)}"
-            )
+            parts.append(f"{FIELD_WORDS.get(name, name)} {shown_value(name, value)}")
     return " and ".join(parts)
 
 

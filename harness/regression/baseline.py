@@ -35,8 +35,6 @@ from reports.io import write_whole
 from reports.table import RunInfo
 
 FORMAT = "tokenrank-baseline-1"
-MARGIN = 0.02
-"""Loss of score that counts as a regression, in the metric's units."""
 
 _LISTS = ("cells", "sketches", "tasks", "variants")  # one line per entry
 _FACTS = {"format", "suite", "margin", "provenance", "checksum"}

@@ -7,6 +7,7 @@ must know nothing of costs, embeddings or how a verdict is told.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -44,7 +45,9 @@ def judge_scores(
                 "missing",
             )
         bound = found
-        identical = abs(bound.difference) <= _EQUAL
+        identical = all(
+            abs(baseline.cells[cell].score - current.cells[cell].score) <= _EQUAL for cell in cells
+        )
         size = "no predictions to pair"
     return _verdict(bound, identical, margin, size)
 
@@ -76,7 +79,8 @@ def _by_interval(
             return None
         scores = sign * baseline.cells[cell].score, sign * current.cells[cell].score
         bounds.append(interval_bound(scores[0], before, scores[1], now))
-    return min(bounds, key=lambda bound: bound.low)
+    mean = sum(bound.difference for bound in bounds) / len(bounds)
+    return replace(min(bounds, key=lambda bound: bound.low), difference=mean)
 
 
 def _interval(found: Snapshot, cell: CellId, sign: float) -> tuple[float, float] | None:

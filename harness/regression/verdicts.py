@@ -14,16 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.regression import SKETCH_TOLERANCE
 from harness.regression.noninferiority import Bound
 from harness.regression.scores import Verdict, judge_scores, mean_score
 from harness.regression.snapshot import CellFacts, CellId, Snapshot, order
 from harness.results import NOT_COMPUTED
 
 VERDICTS: tuple[Verdict, ...] = ("worse", "missing", "new", "better", "same")
-
-SKETCH_TOLERANCE = 2e-5
-"""Relative distance of two sketches of the same weights. Rounding (another instruction set,
-number of threads or batch) moves a sketch by less than 1e-6, half precision by 2e-4 and more."""
 
 EXIT_CODES = {"same": 0, "regression": 1, "cannot tell": 2}
 
@@ -198,8 +195,9 @@ def task_differences(task: str, baseline: Snapshot, current: Snapshot) -> str | 
         ("data", old.data, new.data),
     ):
         for name in before:
-            # Without any predictions yet there are no test samples to compare.
-            if before[name] != now.get(name) and not (name == "test_samples" and not now[name]):
+            # Where one side has no predictions there are no test samples to compare.
+            unknown = name == "test_samples" and not (before[name] and now.get(name))
+            if before[name] != now.get(name) and not unknown:
                 return (
                     f"other {kind}: {name} is {_short(before[name])} in the baseline, "
                     f"{_short(now.get(name))} in the run"

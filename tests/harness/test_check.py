@@ -292,6 +292,56 @@ def test_results_without_predictions_are_compared_by_interval(
     assert codes == {0.8: 0, 0.795: 0, 0.78: 1, 0.83: 0}
 
 
+def test_a_seed_that_stayed_hides_no_seed_that_fell(
+    small_run: Any, tmp_path: Path, tokenrank: Tokenrank
+) -> None:
+    """Without predictions: seed 0 is unchanged and wide, seed 1 loses ten points, narrow."""
+
+    def table_with(second: float) -> Path:
+        table = load_results(small_run.results)
+        assert table.run.seeds == (0, 1)
+        value = pl.when(pl.col("seed") == 0).then(0.8).otherwise(second)
+        half = pl.when(pl.col("seed") == 0).then(0.2).otherwise(0.01)
+        scores = table.scores.with_columns(
+            score=value,
+            ci_low=value - half,
+            ci_high=value + half,
+            sketch=pl.lit([], pl.List(pl.Float64)),
+        )
+        save_results(
+            replace(table, samples=table.samples.clear(), scores=scores), tmp_path / f"{second}"
+        )
+        return tmp_path / f"{second}"
+
+    kept = tmp_path / "two-seeds.json"
+    assert tokenrank("baseline", "--results", table_with(0.8), "--out", kept).code == 0
+    assert tokenrank("check", "--baseline", kept, "--results", table_with(0.8)).code == 0
+    fell = tokenrank("check", "--baseline", kept, "--results", table_with(0.7))
+    assert fell.code == 1
+    assert "-0.05" in fell.out  # the mean over both seeds
+
+
+def test_a_baseline_without_predictions_is_held_against_a_run_that_has_them(
+    small_run: Any, tmp_path: Path, tokenrank: Tokenrank
+) -> None:
+    table = load_results(small_run.results)
+    save_results(replace(table, samples=table.samples.clear()), tmp_path / "bare")
+    kept = tmp_path / "bare.json"
+    assert tokenrank("baseline", "--results", tmp_path / "bare", "--out", kept).code == 0
+    ended = tokenrank("check", "--baseline", kept, "--results", small_run.results)
+    assert ended.code == 0, ended.out + ended.err
+
+
+@pytest.mark.parametrize("command", ["check", "baseline"])
+def test_options_of_a_run_are_refused_beside_results(
+    small_run: Any, kept: Path, tmp_path: Path, tokenrank: Tokenrank, command: str
+) -> None:
+    own = ("--baseline", kept) if command == "check" else ("--out", tmp_path / "new.json")
+    ended = tokenrank(command, *own, "--results", small_run.results, "--seed", "0")
+    assert ended.code == 2
+    assert "--seed chooses what a run computes" in ended.err
+
+
 def test_the_baselines_own_options_are_used_unless_others_are_given() -> None:
     overrides = Overrides(variants=("a-b-c:d", "e f"), tier="random", seeds=(3, 4), patch_size=2)
     command = regenerating_command("eurosat", overrides, own_data=True)

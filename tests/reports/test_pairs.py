@@ -11,7 +11,9 @@ import pytest
 from statsmodels.stats import contingency_tables
 from statsmodels.stats.multitest import multipletests
 
+from reports.answer import answer
 from reports.pairs import compare, regressions_first
+from reports.ranking import rank
 from reports.table import SuiteResults
 
 Make = Callable[..., SuiteResults]
@@ -137,3 +139,47 @@ def test_several_seeds_are_tested_by_paired_bootstrap_and_published_scores_are_n
     )
     (pair,) = compare(bare)
     assert {(d.test, d.p_value, d.p_adjusted) for d in pair.differences} == {("none", None, None)}
+
+
+def test_a_score_without_interval_takes_nothing_from_the_others(
+    make_results: Make, make_task: Callable[..., object]
+) -> None:
+    """Two own variants keep their paired test when a published one knows no interval."""
+    names = ("olmoearth-v1-nano", "olmoearth-v1.1-nano")
+    own = make_results({names[0]: 0.8, names[1]: 0.5}, [make_task("knn")])
+    row = own.variants.head(1).with_columns(variant=pl.lit("theirs"), tier=pl.lit("published"))
+    bare = pl.DataFrame({"variant": ["theirs"], "task": ["knn"], "score": [0.7]})
+    together = replace(
+        own,
+        run=replace(own.run, mix_tiers=True),
+        variants=pl.concat([own.variants, row]),
+        scores=pl.concat([own.scores, bare], how="diagonal"),
+    )
+    (alone,), (beside,) = compare(own), compare(together)
+    assert beside.differences == alone.differences
+    assert beside.differences[0].test == "McNemar"
+    (table,) = rank(together)
+    assert {r.interval for r in table.ranked} == {None}  # a rank rests on all scores
+    said = " ".join(statement.text for statement in answer(table, [beside]))
+    assert "Worse in 1 of 1" in said
+
+
+def test_one_score_without_interval_hides_no_regression(
+    make_results: Make, make_task: Callable[..., object]
+) -> None:
+    names = ("olmoearth-v1-nano", "olmoearth-v1.1-nano")
+    tasks = [make_task(f"task-{i}") for i in range(3)]
+    results = make_results({names[0]: 0.9, names[1]: 0.4}, tasks)
+    bare = pl.col("task") == "task-0"
+    holed = replace(
+        results,
+        samples=results.samples.filter(~bare),
+        scores=results.scores.with_columns(
+            ci_low=pl.when(~bare).then("ci_low"), ci_high=pl.when(~bare).then("ci_high")
+        ),
+    )
+    (pair,) = compare(holed)
+    (table,) = rank(holed)
+    said = " ".join(statement.text for statement in answer(table, [pair]))
+    assert "Worse in 2 of 3" in said
+    assert "No interval, hence no verdict, in 1." in said
