@@ -34,7 +34,7 @@ from harness.published.library import (
     read_published,
 )
 from harness.published.matching import select
-from harness.published.shown import heading, ranking_table, significance, told, verdicts
+from harness.published.shown import heading, ranking_table, told, verdicts
 from harness.published.table import build
 from harness.store import Store
 from harness.tracking import publish
@@ -263,6 +263,8 @@ def _finish(
     out: Path | None,
 ) -> None:
     """Keep the ranking, show it, mirror it."""
+    from reports.critical_difference import critical_difference_sentences  # noqa: PLC0415
+
     console = Console()
     results, manifest, report = keep_run(results, store)
     scores = bootstrap(results)
@@ -271,7 +273,8 @@ def _finish(
         if table.ranked:
             console.print(heading(table), soft_wrap=True, highlight=False, markup=False)
             console.print(ranking_table(table, results))
-            _say(console, significance(table))
+            for line in critical_difference_sentences(table):
+                _say(console, line)
     for line in verdicts(pairs, results):
         _say(console, line)
     for caution in cautions:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
@@ -109,31 +108,3 @@ def _cheaper(reference: float | None, candidate: float | None) -> str:
     if not reference or not candidate:
         return ""
     return f"; GFLOPs as published {words.ratio(reference / candidate)} fewer"
-
-
-def significance(table: RankingTable) -> str:
-    """Friedman and Nemenyi over the ranking's tasks, in a sentence; empty for a single task."""
-    from reports.significance import critical_difference, friedman  # noqa: PLC0415  (scipy: slow)
-
-    ranks = np.array([[r.ranks[t.name] for r in table.ranked] for t in table.tasks])
-    found = friedman(ranks)
-    if found is None:
-        return ""
-    width = critical_difference(found.variants, found.tasks)
-    first, last = table.ranked[0], table.ranked[-1]
-    apart = [
-        (a.variant, b.variant)
-        for i, a in enumerate(table.ranked)
-        for b in table.ranked[i + 1 :]
-        if b.average_rank - a.average_rank > width
-    ]
-    told = (
-        f"no two models differ by it ({first.variant} and {last.variant} are "
-        f"{last.average_rank - first.average_rank:.2f} apart)"
-        if not apart
-        else "; ".join(f"{a} before {b}" for a, b in apart)
-    )
-    return (
-        f"Over {words.number(found.tasks, 'task')}: Friedman p = {found.p_value:.2g}; critical "
-        f"difference (Nemenyi, 5%) {width:.2f} ranks: {told}."
-    )
