@@ -134,9 +134,9 @@ def _variant(run: SuiteRun, row: Row) -> list[str]:
     lines = [
         f"**{in_markdown(row['variant'])}** · {words.status([row['tier']], origin)}",
         "",
-        f"Token scheme {in_code(row['scheme'])}, {words.count(row['tokens'])} tokens and "
-        f"{words.quantity(row['macs'])} MACs per sample{attention}, "
-        f"{words.quantity(row['params'])} parameters.",
+        f"Token scheme {in_code(row['scheme'] or 'unknown')}, "
+        f"{words.count(row['tokens'])} tokens and {words.quantity(row['macs'])} MACs per "
+        f"sample{attention}, {words.quantity(row['params'])} parameters.",
         "",
     ]
     for table, entry in places(run, row["variant"]):

@@ -138,7 +138,7 @@ def variant_params(run: SuiteRun, row: Row) -> dict[str, str]:
     facts = run.results.run
     params = {
         "variant": row["variant"],
-        "token_scheme": row["scheme"],
+        "token_scheme": row["scheme"] or "unknown",
         "version": row["version"],
         "size": row["size"],
         "family": row["family"],

@@ -149,7 +149,7 @@ def _judged(
     drift = _drift(old, new) if same_weights else None
     scores, bound, verdict = judge_scores(cells, baseline, current, margin)
     drifted = []
-    if drift is not None and drift > tolerance:
+    if drift is not None and not drift <= tolerance:  # NaN is no agreement
         drifted = [
             f"same weights, other embeddings: they moved by {drift:.1e} of their size, where "
             f"rounding moves them by less than {tolerance:g}"

@@ -55,6 +55,17 @@ def test_ranks_by_hand_over_the_tasks_that_all_share(plain: Write) -> None:
     assert ranks_of(table, "a", "b") == pytest.approx({"a": 6.5 / 4, "b": 5.5 / 4})
 
 
+def test_models_that_nobody_knows_are_ranked_and_mirrored(
+    plain: Write, tokenrank: Tokenrank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")  # into the store's own database
+    table = plain(*rows({"fields": {"foo_one": 0.9, "foo_two": 0.8}}))
+    store = tmp_path / "store"
+    ended = tokenrank("published", "report", "*", "--from", table, "--store", store)
+    assert ended.code == 0, ended.err
+    assert "already there" in tokenrank("sync", "--store", store).out
+
+
 def test_a_lower_error_is_won_not_lost(plain: Write, tokenrank: Tokenrank, tmp_path: Path) -> None:
     by_model = {f"{V1}-nano": 3.0, f"{V11}-nano": 2.0}
     table = plain(*rows({"heights": by_model, "yields": by_model}, metric="rmse"))
