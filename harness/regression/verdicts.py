@@ -149,7 +149,7 @@ def _judged(
     drift = _drift(old, new) if same_weights else None
     scores, bound, verdict = judge_scores(cells, baseline, current, margin)
     drifted = []
-    if drift is not None and not drift <= tolerance:  # NaN is no agreement
+    if drift is not None and drift > tolerance:
         drifted = [
             f"same weights, other embeddings: they moved by {drift:.1e} of their size, where "
             f"rounding moves them by less than {tolerance:g}"
@@ -241,8 +241,8 @@ def _drift(old: Sequence[CellFacts], new: Sequence[CellFacts]) -> float | None:
 
 
 def sketch_distance(old: Sequence[float], new: Sequence[float]) -> float:
-    """Relative Euclidean distance of two sketches."""
-    if len(old) != len(new):
+    """Relative Euclidean distance of two sketches; infinite where one is not finite."""
+    if len(old) != len(new) or not np.isfinite([*old, *new]).all():
         return math.inf
     before, now = np.asarray(old), np.asarray(new)
     size = float(np.linalg.norm(before))

@@ -17,6 +17,7 @@ import pytest
 from harness.commands.check import as_recorded
 from harness.commands.measure import RunOptions
 from harness.commands.run import regenerating_command
+from harness.regression.verdicts import sketch_distance
 from harness.suite import Overrides
 from reports.io import load_results, save_results
 from reports.table import SuiteResults
@@ -497,3 +498,8 @@ def test_the_shipped_baseline_is_of_the_shipped_suite() -> None:
         for seed in suite.seeds
     }
     assert set(kept.snapshot.cells) == expected
+
+
+def test_embeddings_that_are_nan_agree_with_nothing() -> None:
+    assert sketch_distance([1.0, 2.0], [1.0, float("nan")]) == float("inf")
+    assert sketch_distance([1.0, 2.0], [1.0, 2.0]) == 0
