@@ -23,8 +23,8 @@ from olmoearth_pretrain_minimal.olmoearth_pretrain_v1.utils.datatypes import (
 from torch import Tensor
 
 from harness.cores import on_each_core
-from models.olmoearth import OlmoEarthConfig, OlmoEarthEncoder
-from models.olmoearth_checkpoint import load_reference_state_dict
+from models.olmoearth.encoder import OlmoEarthEncoder, config_of
+from models.olmoearth.checkpoint import load_reference_state_dict
 from models.registry import load_registry
 
 S2 = "sentinel2_l2a"
@@ -80,8 +80,8 @@ def main() -> None:
 def _encoders(version: str, size: str) -> tuple[Any, OlmoEarthEncoder]:
     torch.manual_seed(0)
     model = OlmoEarthPretrain_v1(model_size=size, model_version=version).model.eval()
-    config: OlmoEarthConfig = load_registry().variant(f"olmoearth-{version}-{size}").config()
-    ours = OlmoEarthEncoder(config).eval()
+    ours = OlmoEarthEncoder(config_of(load_registry().variant(f"olmoearth-{version}-{size}")))
+    ours.eval()
     load_reference_state_dict(ours, model.state_dict())
     return model.encoder, ours
 

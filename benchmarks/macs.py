@@ -9,7 +9,7 @@ import time
 from functools import partial
 
 from harness.macs import MacCounter
-from models.olmoearth import OlmoEarthEncoder
+from models.families import encoder_code
 from models.registry import load_registry
 
 
@@ -19,7 +19,7 @@ def main() -> None:
     print("| variant | mean MACs | attention-blind | counted too few |")
     print("| --- | --- | --- | --- |")
     for variant in load_registry().variants():
-        axis = MacCounter(partial(OlmoEarthEncoder, variant.config())).published_axis()
+        axis = MacCounter(partial(encoder_code(variant).build, variant, {})).published_axis()
         blind = axis.attention_blind
         print(
             f"| {variant.name} | {axis.total / 1e9:.3f} G | {blind / 1e9:.3f} G | "

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 import harness.cell
 import harness.embed
 import harness.inputs
-import models.olmoearth
+import models.olmoearth.encoder
 import models.transformer
 from harness.commands.check import Telling, check_command
 from harness.commands.measure import RunOptions
@@ -108,8 +108,8 @@ def no_time(patch: Patch) -> None:
 
 
 def _zeroed(patch: Patch, name: str) -> None:
-    true = getattr(models.olmoearth, name)
-    patch.setattr(models.olmoearth, name, lambda *a, **k: torch.zeros_like(true(*a, **k)))
+    true = getattr(models.olmoearth.encoder, name)
+    patch.setattr(models.olmoearth.encoder, name, lambda *a, **k: torch.zeros_like(true(*a, **k)))
 
 
 def weights_bfloat16(patch: Patch) -> None:
@@ -146,7 +146,7 @@ def activations_float16(patch: Patch) -> None:
 
 def _changed_linear(patch: Patch, change: Callable[[Tensor], Tensor]) -> None:
     true = models.transformer.linear
-    for module in (models.transformer, models.olmoearth):
+    for module in (models.transformer, models.olmoearth.encoder):
         patch.setattr(module, "linear", lambda *a, **k: change(true(*a, **k)))
 
 
@@ -171,7 +171,7 @@ def last_block_skipped(patch: Patch) -> None:
         normed: Tensor = self.norm(x)
         return normed
 
-    patch.setattr(models.olmoearth.OlmoEarthEncoder, "_transform", transform)
+    patch.setattr(models.olmoearth.encoder.OlmoEarthEncoder, "_transform", transform)
 
 
 def pooling_swapped(patch: Patch) -> None:

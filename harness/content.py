@@ -28,7 +28,7 @@ EMBEDDING_CODE = (
     "models.encodings",
     "models.normalisation",
     "models.olmoearth",
-    "models.olmoearth_checkpoint",
+    "models.olmoearth.checkpoint",
     "models.sensors",
     "models.tokens",
     "models.transformer",

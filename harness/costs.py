@@ -115,7 +115,7 @@ def _curve_point(
 
 def _count(variant: Variant, shapes: tuple[InputShape, ...], patch_size: int) -> Cost:
     from harness.macs import count_macs  # noqa: PLC0415  (torch loads with it)
-    from models.olmoearth import OlmoEarthEncoder, parameter_count  # noqa: PLC0415
+    from models.olmoearth.encoder import OlmoEarthEncoder, parameter_count  # noqa: PLC0415
 
     config = variant.config()
     found = count_macs(lambda: OlmoEarthEncoder(config), shapes, patch_size)

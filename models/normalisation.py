@@ -34,7 +34,7 @@ class BandStatistics:
 def pretraining_statistics(modality_name: str) -> tuple[Array, Array]:
     """Mean and standard deviation ``[D]`` of OlmoEarth's pretraining data, canonical band order.
 
-    Source and units are stated in ``variants/olmoearth_statistics.yaml``.
+    Source and units are stated in ``olmoearth/statistics.yaml``.
     """
     table = _pretraining_table()
     if modality_name not in table:
@@ -51,7 +51,7 @@ def pretraining_statistics(modality_name: str) -> tuple[Array, Array]:
 
 @lru_cache(maxsize=1)
 def _pretraining_table() -> dict[str, dict[str, dict[str, float]]]:
-    text = resources.files("models").joinpath("variants/olmoearth_statistics.yaml").read_text()
+    text = resources.files("models").joinpath("olmoearth/statistics.yaml").read_text()
     statistics: dict[str, dict[str, dict[str, float]]] = yaml.safe_load(text)["statistics"]
     return statistics
 

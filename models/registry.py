@@ -8,20 +8,22 @@ without touching Python. It must know nothing of suites, data sets or results.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models import config_file
+from models.checkpoints import CONFIG_FILE, WEIGHTS_FILE
+from models.design import Official
 from models.errors import UserError, did_you_mean
 from models.sensors import modality
 from models.tokens import MAX_PATCH_SIZE, TokenScheme, token_scheme
 
 if TYPE_CHECKING:
-    from models.olmoearth import OlmoEarthConfig
+    from models.olmoearth.encoder import OlmoEarthConfig
 
 VARIANTS_FOLDER = Path(__file__).parent / "variants"
 Groups = Literal["all", "each"] | list[list[str]]
@@ -31,42 +33,74 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Option = bool | int | float | str
+
+
 class SizeEntry(_Strict):
-    """Width, depth and heads of one size; MLP width is ``mlp_ratio * dim``."""
+    """Width, depth and heads of one size; MLP width is ``mlp_ratio * dim``.
+
+    ``options`` are what else shapes the family's encoder; only its own code knows them.
+    """
 
     dim: int = Field(gt=0)
-    depth: int = Field(gt=0)
+    depth: int = Field(ge=0)
     heads: int = Field(gt=0)
     mlp_ratio: float = Field(default=4.0, gt=0)
+    options: dict[str, Option] = {}
+
+
+class WeightsEntry(_Strict):
+    """Where published weights are: a hub repository or an address, and the files in it."""
+
+    hub: str | None = None
+    url: str | None = None
+    file: str = WEIGHTS_FILE
+    config: str | None = None
+    licence: str | None = None
+    source: str | None = None
 
 
 class VersionEntry(_Strict):
-    """One version of a family: its own scheme, the sizes it comes in, where weights live."""
+    """One version of a family: its own scheme, the sizes it comes in, where weights live.
+
+    ``weights_fit`` names further schemes that the same weights hold for: a scheme that only
+    hides or shows tokens of a model trained with both.
+    """
 
     scheme: str
     sizes: list[str]
     pixel_hidden: dict[str, int] | None = None
-    weights: dict[str, str] = {}
+    options: dict[str, Option] = {}
+    weights: dict[str, str | WeightsEntry] = {}
+    weights_fit: list[str] = []
 
 
 class SchemeEntry(BaseModel):
-    """Band groups per modality, under the modality's name."""
+    """Band groups per modality, under the modality's name; ``ignored`` ones are left out."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     __pydantic_extra__: dict[str, Groups]
     title: str = ""
+    ignored: dict[str, list[str]] = {}
 
 
 class FamilyFile(_Strict):
     """What a registry file may say. A user's file may leave out what it does not add."""
 
     family: str
-    encoder: Literal["olmoearth"] | None = None
+    encoder: str | None = None
     licence: str | None = None
     source: str | None = None
     sizes: dict[str, SizeEntry] = {}
     versions: dict[str, VersionEntry] = {}
     schemes: dict[str, SchemeEntry] = {}
+
+    @field_validator("encoder")
+    @classmethod
+    def _known_encoder(cls, name: str | None) -> str | None:
+        if name is not None and name not in encoder_names():
+            raise ValueError(f'there is no encoder "{name}": {did_you_mean(name, encoder_names())}')
+        return name
 
     @field_validator("family")
     @classmethod
@@ -76,9 +110,14 @@ class FamilyFile(_Strict):
         return name
 
 
+def encoder_names() -> list[str]:
+    """Names of the families' code: every folder here that says what its tokens are."""
+    return sorted(path.parent.name for path in Path(__file__).parent.glob("*/design.py"))
+
+
 @dataclass(frozen=True)
 class Variant:
-    """One model variant. ``hub`` is the official weights' home, when its scheme is its own."""
+    """One model variant. ``official`` is the published weights' home, where they fit it."""
 
     name: str
     family: str
@@ -92,8 +131,9 @@ class Variant:
     heads: int
     mlp_ratio: float
     pixel_hidden: int | None
-    hub: str | None
+    official: Official | None
     licence: str
+    options: Mapping[str, Option] = field(default_factory=dict)
 
     @property
     def max_patch_size(self) -> int:
@@ -115,7 +155,7 @@ class Variant:
 
     def config(self) -> OlmoEarthConfig:
         """The encoder's configuration."""
-        from models.olmoearth import OlmoEarthConfig  # noqa: PLC0415  (torch loads with it)
+        from models.olmoearth.encoder import OlmoEarthConfig  # noqa: PLC0415  (torch loads with it)
 
         return OlmoEarthConfig(
             dim=self.dim,
@@ -134,6 +174,7 @@ class Family:
     name: str
     encoder: str
     licence: str
+    source: str
     sizes: Mapping[str, SizeEntry]
     versions: Mapping[str, VersionEntry]
     schemes: Mapping[str, TokenScheme]
@@ -194,6 +235,7 @@ class Registry:
     def _build(self, family: Family, version: str, size: str, scheme: str | None) -> Variant:
         entry, shape = family.versions[version], family.sizes[size]
         departs = scheme is not None and scheme != entry.scheme
+        fits = not departs or scheme in entry.weights_fit
         base = f"{family.name}-{version}-{size}"
         return Variant(
             name=f"{base}:{scheme}" if departs else base,
@@ -209,9 +251,36 @@ class Registry:
             mlp_ratio=shape.mlp_ratio,
             pixel_hidden=entry.pixel_hidden[size] if entry.pixel_hidden else None,
             # No official checkpoint exists for a scheme that was never trained.
-            hub=None if departs else entry.weights.get(size),
-            licence=family.licence,
+            official=_official(family, entry, size) if fits else None,
+            licence=_licence(family, entry, size),
+            options={**entry.options, **shape.options},
         )
+
+
+def _weights_entry(entry: VersionEntry, size: str) -> WeightsEntry | None:
+    given = entry.weights.get(size)
+    if isinstance(given, str):
+        return WeightsEntry(hub=given, config=CONFIG_FILE)
+    return given
+
+
+def _official(family: Family, entry: VersionEntry, size: str) -> Official | None:
+    given = _weights_entry(entry, size)
+    if given is None:
+        return None
+    return Official(
+        hub=given.hub,
+        url=given.url,
+        file=given.file,
+        config=given.config,
+        licence=given.licence or family.licence,
+        source=given.source or family.source,
+    )
+
+
+def _licence(family: Family, entry: VersionEntry, size: str) -> str:
+    given = _weights_entry(entry, size)
+    return given.licence if given is not None and given.licence else family.licence
 
 
 def load_registry(extra: Sequence[Path] = ()) -> Registry:
@@ -227,8 +296,6 @@ def load_registry(extra: Sequence[Path] = ()) -> Registry:
 def _load(extra: tuple[Path, ...]) -> Registry:
     families: dict[str, Family] = {}
     for path in (*sorted(VARIANTS_FOLDER.glob("*.yaml")), *extra):
-        if path.name.endswith("_statistics.yaml"):
-            continue
         document = config_file.read(path)
         entry = config_file.validate(FamilyFile, document)
         families[entry.family] = _merge(families.get(entry.family), entry, document)
@@ -260,6 +327,7 @@ def _merge(old: Family | None, entry: FamilyFile, document: config_file.Document
         name=entry.family,
         encoder=entry.encoder or (old.encoder if old else ""),
         licence=entry.licence or (old.licence if old else ""),
+        source=entry.source or (old.source if old else ""),
         sizes={**(old.sizes if old else {}), **entry.sizes},
         versions={**(old.versions if old else {}), **entry.versions},
         schemes={**(old.schemes if old else {}), **schemes},
@@ -276,12 +344,16 @@ def _scheme(name: str, entry: SchemeEntry, document: config_file.Document) -> To
             bands = modality(modality_name).band_names
             wanted = {"all": [list(bands)], "each": [[band] for band in bands]}
             groups[modality_name] = wanted[given] if isinstance(given, str) else given
-            token_scheme(name, {modality_name: groups[modality_name]})
+            unused = {modality_name: entry.ignored.get(modality_name, [])}
+            token_scheme(name, {modality_name: groups[modality_name]}, unused)
         except UserError as error:
             raise document.error(("schemes", name, modality_name), str(error)) from None
     if not groups:
         raise document.error(("schemes", name), f'scheme "{name}" names no modality; add one.')
-    return token_scheme(name, groups)
+    try:
+        return token_scheme(name, groups, entry.ignored)
+    except UserError as error:
+        raise document.error(("schemes", name), str(error)) from None
 
 
 def _check_references(family: Family, entry: FamilyFile, document: config_file.Document) -> None:

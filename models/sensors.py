@@ -94,6 +94,10 @@ LANDSAT = Modality(
     ),
 )
 
+DERIVED: dict[str, dict[str, tuple[str, str]]] = {"sentinel2_l2a": {"NDVI": ("B08", "B04")}}
+"""Channels computed from two bands a, b as ``(a - b) / (a + b)``, 0 where the sum is not
+positive (Tucker 1979)."""
+
 MODALITIES: dict[str, Modality] = {m.name: m for m in (SENTINEL2_L2A, SENTINEL1, LANDSAT)}
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from models.errors import UserError
-from models.sensors import modality
+from models.sensors import DERIVED, modality
 
 BandGroups = tuple[tuple[str, ...], ...]
 MAX_PATCH_SIZE = 8  # pixels a side; what a patch embedding's weights stand for
@@ -26,12 +26,14 @@ class TokenScheme:
     """Band groups per modality, e.g. one group per native resolution.
 
     ``groups[modality]`` is a tuple of band groups; each group is a tuple of band
-    names, and every band of the modality stands in exactly one group. Build it with
-    `token_scheme`, which checks that.
+    names, and every band of the modality stands in exactly one group, or among the
+    ``ignored`` ones. A group may hold derived channels (`models.sensors.DERIVED`). Build it
+    with `token_scheme`, which checks that.
     """
 
     name: str
     groups: Mapping[str, BandGroups]
+    ignored: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
     def of(self, modality_name: str) -> BandGroups:
         """Band groups of one modality; a `UserError` when the scheme says nothing of it."""
@@ -51,16 +53,25 @@ class TokenScheme:
 
 @dataclass(frozen=True)
 class InputShape:
-    """Shape of one modality's input: rows, columns (pixels) and time steps."""
+    """Shape of one modality's input: rows, columns (pixels), time steps.
+
+    ``bands`` are the channels that an encoder is given where that is its choice (a baseline
+    reads what the data hold); None stands for all that it asks for.
+    """
 
     height: int
     width: int
     steps: int = 1
     modality: str = "sentinel2_l2a"
+    bands: tuple[str, ...] | None = None
 
 
-def token_scheme(name: str, groups: Mapping[str, Sequence[Sequence[str]]]) -> TokenScheme:
-    """Check and freeze a scheme.
+def token_scheme(
+    name: str,
+    groups: Mapping[str, Sequence[Sequence[str]]],
+    ignored: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> TokenScheme:
+    """Check and freeze a scheme. ``ignored`` names the bands that it leaves out on purpose.
 
     Raises `UserError` when a band is unknown, named twice or left out, or a group is
     empty: a scheme that drops a band silently would compare models on unequal inputs.
@@ -77,7 +88,8 @@ def token_scheme(name: str, groups: Mapping[str, Sequence[Sequence[str]]]) -> To
                 )
             for band in group:
                 try:
-                    sensor.index(band)
+                    if band not in DERIVED.get(modality_name, {}):
+                        sensor.index(band)
                 except UserError as error:
                     raise UserError(f'Token scheme "{name}": {error}') from None
                 if band in seen:
@@ -86,15 +98,28 @@ def token_scheme(name: str, groups: Mapping[str, Sequence[Sequence[str]]]) -> To
                         "each band belongs to exactly one group."
                     )
                 seen.add(band)
-        missing = [band for band in sensor.band_names if band not in seen]
+        unused = ignored.get(modality_name, ())
+        for band in unused:
+            if band in seen or band not in sensor.band_names:
+                raise UserError(
+                    f'Token scheme "{name}" cannot ignore {band} of {modality_name}: it is '
+                    f"{'in one of its groups' if band in seen else 'no band of it'}."
+                )
+        missing = [b for b in sensor.band_names if b not in seen and b not in unused]
         if missing:
             raise UserError(
                 f'Token scheme "{name}" leaves out {", ".join(missing)} of {modality_name}; '
                 "each band belongs to exactly one group "
-                f"({', '.join(sensor.band_names)})."
+                f"({', '.join(sensor.band_names)}), or among those the scheme ignores."
             )
         checked[modality_name] = tuple(tuple(group) for group in group_list)
-    return TokenScheme(name, MappingProxyType(checked))
+    for modality_name in ignored:
+        if modality_name not in groups:
+            raise UserError(
+                f'Token scheme "{name}" ignores bands of {modality_name}, of which it has no groups.'
+            )
+    dropped = {key: tuple(bands) for key, bands in ignored.items() if bands}
+    return TokenScheme(name, MappingProxyType(checked), MappingProxyType(dropped))
 
 
 def patch_grid(shape: InputShape, patch_size: int) -> tuple[int, int]:

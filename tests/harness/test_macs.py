@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from harness.macs import MacCounter, count_macs
 from models.cost import PUBLISHED_TASK_SHAPES, MacCount, closed_form_macs
-from models.olmoearth import OlmoEarthConfig, OlmoEarthEncoder, init_random
+from models.olmoearth.encoder import OlmoEarthConfig, OlmoEarthEncoder, init_random
 from models.sensors import MODALITIES, modality
 from models.tokens import InputShape, TokenScheme, token_scheme
 
@@ -81,7 +81,8 @@ def test_the_inference_path_performs_exactly_the_products_that_tracing_counts(
 ) -> None:
     # Inference may run linear layers in oneDNN, which the trace does not: count what really
     # reaches the two kernels, on real tensors.
-    from models import olmoearth, transformer  # noqa: PLC0415
+    from models import transformer
+    from models.olmoearth import encoder as olmoearth  # noqa: PLC0415
 
     config = config_of(version, "nano")
     shapes = [InputShape(16, 8, 2, name) for name in MODALITIES]

@@ -8,7 +8,7 @@ import pytest
 
 from models.cost import PUBLISHED_TASK_SHAPES, closed_form_macs, published_axis
 from models.errors import UserError
-from models.olmoearth import OlmoEarthConfig
+from models.olmoearth.encoder import OlmoEarthConfig
 from models.sensors import SENTINEL2_L2A
 from models.tokens import InputShape, TokenScheme, token_scheme
 

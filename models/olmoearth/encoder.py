@@ -8,8 +8,6 @@ package token by token. It must not know where weights come from (`weights`,
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,6 +17,9 @@ from torch import Tensor, nn
 
 from models.encodings import month_table, space_encoding, time_encoding
 from models.errors import UserError, did_you_mean
+from models.families import Channels
+from models.initialisation import torch_default, xavier
+from models.registry import Variant
 from models.sensors import modality
 from models.tokens import MAX_PATCH_SIZE, InputShape, TokenScheme, patch_grid
 from models.transformer import Block, linear
@@ -313,44 +314,41 @@ def parameter_count(config: OlmoEarthConfig) -> int:
     return sum(parameter.numel() for parameter in encoder.parameters())
 
 
+def build(variant: Variant, channels: Channels) -> OlmoEarthEncoder:
+    """The encoder of a registered variant; it takes all bands of the modalities of its scheme."""
+    return OlmoEarthEncoder(config_of(variant))
+
+
+def config_of(variant: Variant) -> OlmoEarthConfig:
+    """The encoder's configuration."""
+    return OlmoEarthConfig(
+        dim=variant.dim,
+        depth=variant.depth,
+        heads=variant.heads,
+        scheme=variant.scheme,
+        mlp_ratio=variant.mlp_ratio,
+        pixel_hidden=variant.pixel_hidden,
+    )
+
+
 @torch.no_grad()
-def init_random(encoder: OlmoEarthEncoder, seed: int) -> OlmoEarthEncoder:
+def init_random(encoder: nn.Module, seed: int) -> nn.Module:
     """Set every weight from ``seed`` alone, in place, and return the encoder.
 
     As the reference initialises: Xavier-uniform linear layers (queries, keys and values
     each as a matrix of their own) with zero biases, ones and zeros in the norms, zero
     channel embeddings, and torch's default ``U(+-1/sqrt(fan_in))`` for weights and biases of
-    the patch embedding. Each tensor draws from a generator of its own, seeded by the seed
-    and its name: the global random state is neither read nor changed, and variants that
-    share a tensor's name and shape share its values.
+    the patch embedding (see `models.initialisation`).
     """
+    assert isinstance(encoder, OlmoEarthEncoder)
     for name, module in encoder.named_modules():
         if isinstance(module, nn.LayerNorm):
             module.reset_parameters()
         elif isinstance(module, nn.Linear):
-            _init_linear(module, name, seed)
+            if name.startswith("patch_embedding."):
+                torch_default(module, name, seed)
+            else:
+                xavier(module, name, seed, fused=3 if name.endswith(".qkv") else 1)
     for embedding in encoder.channel_embeddings.values():
         embedding.zero_()
     return encoder
-
-
-def _init_linear(layer: nn.Linear, name: str, seed: int) -> None:
-    fan_out, fan_in = layer.weight.shape
-    bias_bound = 0.0
-    if name.startswith("patch_embedding."):
-        bound = bias_bound = 1 / math.sqrt(fan_in)
-    elif name.endswith(".qkv"):
-        bound = math.sqrt(6 / (fan_in + fan_out // 3))
-    else:
-        bound = math.sqrt(6 / (fan_in + fan_out))
-    _uniform(layer.weight, bound, f"{seed}:{name}.weight")
-    if layer.bias is not None:
-        _uniform(layer.bias, bias_bound, f"{seed}:{name}.bias")
-
-
-def _uniform(tensor: Tensor, bound: float, key: str) -> None:
-    digest = hashlib.sha256(key.encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
-    # Drawn on the CPU whatever the device: the same seed, the same weights everywhere.
-    values = torch.rand(tensor.shape, generator=generator)
-    tensor.copy_(values.mul_(2 * bound).sub_(bound))

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from torch import Tensor, cat
+from torch import Tensor, cat, nn
 
 from models.errors import UserError
-from models.olmoearth import OlmoEarthEncoder
+from models.olmoearth.encoder import OlmoEarthEncoder
 
 DECODE_ONLY = (
     "worldcover",
@@ -73,6 +73,12 @@ def load_reference_state_dict(encoder: OlmoEarthEncoder, state: Mapping[str, Ten
                 "check that version, size and token scheme are the checkpoint's own."
             )
     encoder.load_state_dict(converted, strict=True)
+
+
+def load(encoder: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """As `load_reference_state_dict`, for an encoder that `encoder.build` made."""
+    assert isinstance(encoder, OlmoEarthEncoder)
+    load_reference_state_dict(encoder, state)
 
 
 def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
