@@ -40,6 +40,10 @@ class OlmoEarthDesign:
             ]
         return Layout(tuple(kinds))
 
+    def width(self, shapes: Sequence[InputShape]) -> int:
+        """The encoder's width."""
+        return self.variant.dim
+
     def macs(self, shapes: Sequence[InputShape], patch_size: int) -> MacCount:
         """See `models.cost.closed_form_macs`."""
         return closed_form_macs(self.variant, shapes, patch_size)
