@@ -26,9 +26,14 @@ def bands_of(shape: InputShape) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class BaselineDesign:
-    """See `models.design.Design`; the variant's version says which baseline it is."""
+    """See `models.design.Design`; its option ``kind`` says which baseline."""
 
     variant: Variant
+
+    @property
+    def kind(self) -> str:
+        """Which baseline: ``statistics``, ``projection`` or ``convolutions``."""
+        return str(self.variant.options["kind"])
 
     @property
     def needs(self) -> InputNeeds:
@@ -44,7 +49,7 @@ class BaselineDesign:
 
     def layout(self, shapes: Sequence[InputShape], patch_size: int) -> Layout:
         """One token per patch and step, or a single one of the whole sample (statistics)."""
-        if self.variant.version == "statistics":
+        if self.kind == "statistics":
             bands = tuple(band for shape in shapes for band in bands_of(shape))
             return Layout((TokenKind("whole sample", shapes[0].modality, bands, 1, 1, 1),))
         kinds = []
@@ -58,7 +63,7 @@ class BaselineDesign:
 
     def width(self, shapes: Sequence[InputShape]) -> int:
         """Two numbers per band (statistics), else the number of random features."""
-        if self.variant.version == "statistics":
+        if self.kind == "statistics":
             return 2 * sum(len(bands_of(shape)) for shape in shapes)
         return self.variant.dim
 
@@ -67,9 +72,9 @@ class BaselineDesign:
         total = 0
         for shape in shapes:
             values = shape.height * shape.width * shape.steps * len(bands_of(shape))
-            if self.variant.version == "statistics":
+            if self.kind == "statistics":
                 total += values
-            elif self.variant.version == "projection":
+            elif self.kind == "projection":
                 total += values * self.variant.dim
             else:
                 # Each filter gives two features: what it answers above and below zero.

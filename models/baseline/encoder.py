@@ -31,7 +31,7 @@ class Statistics(nn.Module):
         """``[B, H, W, T, D]`` per modality to one entry ``[B, 1, 1, 1, 1, 2 D]``."""
         found = []
         for name in self.channels:
-            pixels = images[name].flatten(1, 3)
+            pixels = _z_scores(images[name]).flatten(1, 3)
             mean = pixels.mean(dim=1)
             centred = pixels - mean[:, None]
             squares = torch.einsum("bnd,bnd->bd", centred, centred)
@@ -71,7 +71,7 @@ class Projection(nn.Module):
         rows, columns = patch_grid(InputShape(height, width, steps, name), patch_size)
         kernel: Tensor = self.kernels[name][:, :, :patch_size, :patch_size]
         matrix = kernel.permute(2, 3, 0, 1).reshape(-1, kernel.shape[1])
-        x = images.view(batch, rows, patch_size, columns, patch_size, steps, bands)
+        x = _z_scores(images).view(batch, rows, patch_size, columns, patch_size, steps, bands)
         x = x.permute(0, 1, 3, 5, 2, 4, 6).reshape(-1, matrix.shape[0])
         tokens: Tensor = torch.mm(x, matrix) * float(matrix.shape[0] ** -0.5)
         return tokens.view(batch, rows, columns, steps, 1, -1)
@@ -108,14 +108,21 @@ class Convolutions(nn.Module):
     def _tokens(self, name: str, images: Tensor, patch_size: int) -> Tensor:
         batch, height, width, steps, bands = images.shape
         rows, columns = patch_grid(InputShape(height, width, steps, name), patch_size)
-        x = images.permute(0, 3, 4, 1, 2).reshape(batch * steps, bands, height, width)
-        # Two standard deviations either side of the mean lie at 0 and 1: back to z-scores.
-        x = F.pad((x - 0.5) * 4, [FILTER_SIDE // 2] * 4, mode="replicate")
+        x = _z_scores(images).permute(0, 3, 4, 1, 2).reshape(-1, bands, height, width)
+        x = F.pad(x, [FILTER_SIDE // 2] * 4, mode="replicate")
         kernel = self.kernels[name].transpose(0, 1) * (bands * FILTER_SIDE**2) ** -0.5
         answers = F.conv2d(x, kernel)
         features = torch.cat((answers.relu(), (-answers).relu()), dim=1)
         features = features.view(batch, steps, -1, rows, patch_size, columns, patch_size)
         return features.mean(dim=(4, 6)).permute(0, 3, 4, 1, 2)[:, :, :, :, None]
+
+
+def _z_scores(images: Tensor) -> Tensor:
+    """Two standard deviations either side of the mean came as 0 and 1; back to mean 0, std 1.
+
+    Features around zero are what cosine similarity can tell apart.
+    """
+    return (images - 0.5) * 4
 
 
 def _draw_by_band(kernels: nn.ParameterDict, channels: Channels, key: str) -> None:
@@ -140,10 +147,11 @@ class BaselineEncoder(nn.Module):
 
 
 def build(variant: Variant, channels: Channels) -> BaselineEncoder:
-    """The baseline that the variant's version names, for images of these channels."""
-    if variant.version == "statistics":
+    """The baseline that the variant's option ``kind`` names, for images of these channels."""
+    kind = variant.options["kind"]
+    if kind == "statistics":
         return BaselineEncoder(Statistics(channels))
-    if variant.version == "projection":
+    if kind == "projection":
         return BaselineEncoder(Projection(channels, variant.dim))
     return BaselineEncoder(Convolutions(channels, variant.dim))
 
