@@ -147,6 +147,7 @@ class Variant:
             "heads": self.heads,
             "mlp_ratio": self.mlp_ratio,
             "pixel_hidden": self.pixel_hidden,
+            "options": dict(self.options),
             "groups": {m: [list(g) for g in gs] for m, gs in sorted(self.scheme.groups.items())},
         }
 

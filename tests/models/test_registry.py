@@ -105,3 +105,13 @@ def test_mistakes_in_a_registry_file_name_file_and_line(
     file.write_text(USER_FILE.replace(old, new, 1))
     with pytest.raises(UserError, match=f"mine.yaml:{line}: .*{sentence}"):
         load_registry([file])
+
+
+def test_no_two_variants_share_an_architecture() -> None:
+    # The architecture stands for the encoder in every content key: equal ones would share results.
+    variants = load_registry().variants()
+    seen: dict[str, tuple[str, str]] = {}
+    for variant in variants:
+        key = str(sorted(variant.architecture.items(), key=str))
+        same_encoder = (variant.family, variant.size)
+        assert seen.setdefault(key, same_encoder) == same_encoder, variant.name
