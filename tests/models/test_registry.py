@@ -107,11 +107,12 @@ def test_mistakes_in_a_registry_file_name_file_and_line(
         load_registry([file])
 
 
-def test_no_two_variants_share_an_architecture() -> None:
-    # The architecture stands for the encoder in every content key: equal ones would share results.
-    variants = load_registry().variants()
-    seen: dict[str, tuple[str, str]] = {}
-    for variant in variants:
-        key = str(sorted(variant.architecture.items(), key=str))
-        same_encoder = (variant.family, variant.size)
-        assert seen.setdefault(key, same_encoder) == same_encoder, variant.name
+def test_all_that_shapes_an_encoder_is_in_its_architecture() -> None:
+    # The architecture stands for the encoder in every content key: equal ones share results.
+    variants = {v.name: v for v in load_registry().variants()}
+    projection = variants["baseline-projection-512"].architecture
+    assert projection != variants["baseline-convolutions-512"].architecture
+    v1, merged = (
+        load_registry().variant(f"olmoearth-v1-nano{scheme}") for scheme in ("", ":single")
+    )
+    assert v1.architecture != merged.architecture != variants["olmoearth-v1.1-nano"].architecture
