@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from models.cost import MacCount, closed_form_macs
 from models.design import InputNeeds, Layout, ModalityNeeds, TokenKind
-from models.normalisation import pretraining_statistics
+from models.normalisation import pretraining_statistics, two_sigma
 from models.registry import Variant
 from models.sensors import modality
 from models.tokens import InputShape, patch_grid
@@ -50,11 +50,11 @@ class OlmoEarthDesign:
 
 
 def _needs(name: str) -> ModalityNeeds:
-    mean, std = pretraining_statistics(name)
+    shift, divisor = two_sigma(*pretraining_statistics(name))
     return ModalityNeeds(
         channels=modality(name).band_names,
-        shift=tuple((mean - 2 * std).tolist()),
-        divisor=tuple((4 * std).tolist()),
+        shift=tuple(shift.tolist()),
+        divisor=tuple(divisor.tolist()),
     )
 
 
