@@ -1,8 +1,9 @@
 """A patch embedding's kernel, stored at 8 x 8 pixels, at the patch size that is asked for.
 
-The image is left alone and the kernel is resized, by the pseudo-inverse of the image's
-resize (Beyer et al. 2023, FlexiViT, arXiv 2212.08013, section 3.4): a patch enlarged to 8 x 8
-would give the same token. It must not know groups, modalities or models.
+The image is left alone and the kernel is resized, by the pseudo-inverse of the resize of a
+patch (Beyer et al. 2023, FlexiViT, arXiv 2212.08013, section 3.4): a patch of 8 x 8 pixels and
+the same patch shrunk give the same token, as nearly as they can. It must not know groups,
+modalities or models.
 """
 
 from __future__ import annotations
