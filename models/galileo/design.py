@@ -12,11 +12,10 @@ import yaml
 from models.cost import MacCount
 from models.design import InputNeeds, Layout, ModalityNeeds, TokenKind
 from models.errors import UserError
-from models.galileo.sources import Source, space_time_sources, token_title
+from models.galileo.sources import MAX_STEPS, Source, space_time_sources, token_title
 from models.registry import Variant
 from models.tokens import InputShape, patch_grid
 
-MAX_STEPS = 24
 UNCHANGED = {"NDVI": (0.0, 1.0)}
 """Shift and divisor of channels that are fed as they are, whatever the protocol."""
 

@@ -16,10 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from models.encodings import month_table, space_encoding, time_encoding
-from models.errors import UserError, did_you_mean
+from models.errors import UserError
 from models.families import Channels
+from models.galileo.input_checks import check_inputs
 from models.galileo.patch_embedding import PatchEmbedding
 from models.galileo.sources import (
+    MAX_STEPS,
     OTHERS,
     Source,
     space_time_sources,
@@ -28,10 +30,8 @@ from models.galileo.sources import (
 from models.galileo.visible import over_visible
 from models.initialisation import torch_default, xavier
 from models.registry import Variant
-from models.tokens import InputShape, patch_grid
 from models.transformer import Block
 
-MAX_STEPS = 24
 NORM_EPS = 1e-5
 
 
@@ -109,7 +109,7 @@ class GalileoEncoder(nn.Module):
         Raises:
             UserError: an unknown source, or shapes that do not fit together.
         """
-        self._check(images, timestamps, patch_size)
+        check_inputs(self.sources, images, timestamps, patch_size)
         grids = {
             name: self._tokens(name, values, timestamps, patch_size, pixel_size)
             for name, values in images.items()
@@ -185,42 +185,6 @@ class GalileoEncoder(nn.Module):
         if not source.in_time:
             tokens = tokens.squeeze(3)
         return tokens if source.in_space else tokens[:, 0, 0]
-
-    def _check(self, images: Mapping[str, Tensor], timestamps: Tensor, patch_size: int) -> None:
-        if not images:
-            raise UserError("The encoder was given no images; pass at least one modality.")
-        for name, values in images.items():
-            if name not in self.sources:
-                raise UserError(
-                    f'This encoder does not read modality "{name}": '
-                    f"{did_you_mean(name, self.sources)}."
-                )
-            source = self.sources[name]
-            if values.ndim != source.axes.count(",") + 1 or (
-                values.shape[-1] != len(source.channels)
-            ):
-                raise UserError(
-                    f"{name} has shape {list(values.shape)}; expected {source.axes}, channels "
-                    f"{', '.join(source.channels)}."
-                )
-            if source.in_space:
-                patch_grid(InputShape(values.shape[1], values.shape[2], modality=name), patch_size)
-            if source.in_time:
-                self._check_steps(name, values, timestamps)
-
-    @staticmethod
-    def _check_steps(name: str, values: Tensor, timestamps: Tensor) -> None:
-        steps = values.shape[-2]
-        if steps > MAX_STEPS:
-            raise UserError(
-                f"{name} has {steps} time steps; this encoder takes at most {MAX_STEPS}."
-            )
-        expected = [values.shape[0], steps, 3]
-        if list(timestamps.shape) != expected:
-            raise UserError(
-                f"Timestamps have shape {list(timestamps.shape)} but {name} needs "
-                f"{expected}: day, month (0-based) and year of each step."
-            )
 
 
 def patch_visibility(source: Source, mask: Tensor, patch_size: int) -> Tensor:

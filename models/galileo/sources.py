@@ -19,6 +19,8 @@ from models.sensors import DERIVED
 from models.tokens import TokenScheme
 
 Kind = Literal["space_time", "space", "time", "static"]
+MAX_STEPS = 24
+"""Most time steps of one sample: the length of the published table of step encodings."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ class Source:
     def in_time(self) -> bool:
         """It has time steps, each with its month."""
         return self.kind in ("space_time", "time")
+
+    @property
+    def ndim(self) -> int:
+        """How many axes its tensor has."""
+        return 2 + 2 * self.in_space + self.in_time
 
     @property
     def axes(self) -> str:
