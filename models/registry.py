@@ -147,21 +147,15 @@ class Variant:
             "heads": self.heads,
             "mlp_ratio": self.mlp_ratio,
             "pixel_hidden": self.pixel_hidden,
+            "options": dict(self.options),
             "groups": {m: [list(g) for g in gs] for m, gs in sorted(self.scheme.groups.items())},
         }
 
-    def config(self) -> OlmoEarthConfig:
+    def config(self) -> Any:
         """The encoder's configuration."""
-        from models.olmoearth.encoder import OlmoEarthConfig  # noqa: PLC0415  (torch loads with it)
+        from models.olmoearth.config import config_of  # noqa: PLC0415  (it imports this module)
 
-        return OlmoEarthConfig(
-            dim=self.dim,
-            depth=self.depth,
-            heads=self.heads,
-            scheme=self.scheme,
-            mlp_ratio=self.mlp_ratio,
-            pixel_hidden=self.pixel_hidden,
-        )
+        return config_of(self)
 
 
 @dataclass(frozen=True)
