@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from harness.macs import MacCounter, count_macs
 from models.cost import PUBLISHED_TASK_SHAPES, MacCount, closed_form_macs
-from models.olmoearth.config import Positions
-from models.olmoearth.encoder import OlmoEarthConfig, OlmoEarthEncoder, init_random
+from models.olmoearth.config import OlmoEarthConfig, Positions
+from models.olmoearth.encoder import OlmoEarthEncoder, init_random
 from models.sensors import MODALITIES, modality
 from models.tokens import InputShape, TokenScheme, token_scheme
 

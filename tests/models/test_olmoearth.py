@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from models.errors import UserError
 from models.olmoearth.checkpoint import load_reference_state_dict
-from models.olmoearth.config import Positions
-from models.olmoearth.encoder import OlmoEarthConfig, OlmoEarthEncoder, init_random, parameter_count
+from models.olmoearth.config import OlmoEarthConfig, Positions
+from models.olmoearth.encoder import OlmoEarthEncoder, init_random, parameter_count
 from models.sensors import LANDSAT, SENTINEL1, SENTINEL2_L2A, modality
 from models.tokens import TokenScheme, token_scheme
 

@@ -1,4 +1,4 @@
-"""OlmoEarth v1.2's rotary positions: against the reference, against rotation matrices, over time."""
+"""OlmoEarth v1.2's rotary positions, against the reference and against rotation matrices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from models.errors import UserError
 from models.families import design_of
 from models.olmoearth import rotary
 from models.olmoearth.checkpoint import load_reference_state_dict
-from models.olmoearth.encoder import OlmoEarthEncoder, config_of, init_random, parameter_count
+from models.olmoearth.config import config_of
+from models.olmoearth.encoder import OlmoEarthEncoder, init_random, parameter_count
 from models.registry import load_registry
 
 SIZES = ("nano", "tiny", "small", "base")
@@ -60,8 +61,8 @@ def test_a_rotation_is_the_two_by_two_matrix_of_its_angle() -> None:
     pairs = torch.randn(2, 5, 2, 3, 8, generator=generator)
     angles = torch.rand(1, 5, 1, 3, 4, generator=generator) * 300
     cosine, sine = angles.double().cos(), angles.double().sin()
-    matrix = torch.stack((cosine, -sine, sine, cosine), dim=-1).unflatten(-1, (2, 2))
-    expected = (matrix @ pairs.double().unflatten(-1, (4, 2, 1))).flatten(-3)
+    matrix = torch.stack((cosine, -sine, sine, cosine), dim=-1).view(1, 5, 1, 3, 4, 2, 2)
+    expected = (matrix @ pairs.double().view(2, 5, 2, 3, 4, 2, 1)).flatten(-3)
     turns = torch.complex(cosine, sine)
     with torch.enable_grad():
         kept = rotary.rotate(pairs, turns.to(torch.complex64))
@@ -125,9 +126,14 @@ def test_tables_follow_the_frequencies(
 def test_tables_are_made_once_and_serve_training_with_frozen_frequencies(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made: list[int] = []
+    made = []
     true = rotary._turns
-    monkeypatch.setattr(rotary, "_turns", lambda *a: (made.append(1), true(*a))[1])
+
+    def counted(*arguments: Any) -> Tensor:
+        made.append(arguments)
+        return true(*arguments)
+
+    monkeypatch.setattr(rotary, "_turns", counted)
     encoder = encoder_of()
     with torch.inference_mode():
         for _ in range(3):
