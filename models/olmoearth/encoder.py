@@ -37,7 +37,7 @@ class OlmoEarthEncoder(nn.Module):
     """The encoder. Inference is fastest under `torch.inference_mode`.
 
     Weights are as `torch.nn` leaves them until `init_random` or
-    `olmoearth_checkpoint.load_reference_state_dict` sets them.
+    `checkpoint.load` sets them.
     """
 
     def __init__(self, config: OlmoEarthConfig) -> None:
@@ -128,9 +128,8 @@ class OlmoEarthEncoder(nn.Module):
         month = self.months[timestamps[:, :, 1]][:, None, None, :, None]
         if self.rotary is None:
             time = time_encoding(steps, dim // 4, tokens.device)[:, None]
-            space = space_encoding(rows, columns, spacing, dim // 4, tokens.device)[
-                :, :, None, None
-            ]
+            space = space_encoding(rows, columns, spacing, dim // 4, tokens.device)
+            space = space[:, :, None, None]
         else:
             time = space = month.new_zeros(())
             rows = columns = 1  # the same at every place
@@ -142,17 +141,14 @@ class OlmoEarthEncoder(nn.Module):
         self, grids: Mapping[str, Tensor], spacing: float, timestamps: Tensor
     ) -> Rotations:
         if self.rotary is None:
-            return lambda _: repeat(None)
+            return lambda _: repeat(None, len(self.blocks))
         places = [(tokens.shape[1], tokens.shape[2], tokens.shape[4]) for tokens in grids.values()]
         return partial(self.rotary, places, spacing, timestamps)
 
     def _transform(
-        self,
-        x: Tensor,
-        attention_bias: Tensor | None,
-        rotations: Iterable[Rotation | None],
+        self, x: Tensor, attention_bias: Tensor | None, rotations: Iterable[Rotation | None]
     ) -> Tensor:
-        for block, rotate in zip(self.blocks, rotations, strict=False):
+        for block, rotate in zip(self.blocks, rotations, strict=True):
             x = block(x, attention_bias, rotate)
         normed: Tensor = self.norm(x)
         return normed
