@@ -11,7 +11,7 @@ or of YAML files (``registry.py`` reads those and hands the groups over).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from models.errors import UserError
@@ -33,7 +33,7 @@ class TokenScheme:
 
     name: str
     groups: Mapping[str, BandGroups]
-    ignored: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    ignored: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def of(self, modality_name: str) -> BandGroups:
         """Band groups of one modality; a `UserError` when the scheme says nothing of it."""
