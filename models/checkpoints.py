@@ -16,7 +16,9 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.design import Official
 from models.errors import UserError
+from models.fetching import download, head
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.pth"
@@ -25,48 +27,111 @@ _ANSWER_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """A checkpoint on this machine; ``source`` is the hub name or folder that it came from."""
+    """A checkpoint on this machine; ``source`` is the hub name, address or folder it came from."""
 
-    config: Path
+    config: Path | None
     weights: Path
     sha256: str
     source: str
 
 
-def find_checkpoint(
-    hub: str | None, folder: Path | None, weights_dir: Path | None, cache: Path | None
-) -> CheckpointFiles:
-    """Find a checkpoint: in ``folder`` if given, else ``weights_dir/<name>``, else on the hub.
+@dataclass(frozen=True)
+class Places:
+    """Where checkpoints may be: a folder of them by name, and where downloads are kept."""
 
-    ``hub`` is a repository such as ``allenai/OlmoEarth-v1-Nano``; its last part names the
-    folder under ``weights_dir``. Hashes are remembered in ``cache`` by path, size and time.
+    weights: Path | None
+    cache: Path | None
+
+
+# What a checkpoint of a user's own looks like when no publisher has laid it out otherwise.
+OWN = Official(None, None, WEIGHTS_FILE, CONFIG_FILE, licence="the user's own")
+
+
+def find_checkpoint(
+    name: str, official: Official | None, given: Path | None, places: Places
+) -> CheckpointFiles:
+    """Find a variant's checkpoint: ``given`` by the user, else by name under ``places.weights``,
+    else at its publisher's.
+
+    ``given`` is the weights file, or a folder that holds it as published. Under
+    ``places.weights`` a checkpoint's folder is called as its repository or as the variant.
+    Hashes are remembered in the cache by path, size and time.
 
     Raises:
         UserError: it is in none of these places; the sentence names what was tried.
     """
-    if folder is None and weights_dir is not None and hub is not None:
-        folder = weights_dir / hub.rpartition("/")[2]
-        if not weights_dir.is_dir():
-            raise UserError(
-                f"The weights directory {weights_dir} is not there; check --weights-dir or "
-                "TOKENRANK_WEIGHTS."
-            )
-    if folder is not None:
-        return _local(folder, cache)
-    if hub is None:
-        raise UserError("This variant has no published weights; give a folder with --weights.")
-    return _hub(hub, cache)
+    layout = official or OWN
+    if given is not None:
+        return _local(given, layout, places.cache)
+    if official is None:
+        raise UserError(f"{name} has no published weights; give a folder with --weights.")
+    if places.weights is not None:
+        return _local(_named_folder(name, official, places.weights), official, places.cache)
+    if official.hub is not None:
+        weights = hub_file(official.hub, official.file, None)
+        config = hub_file(official.hub, official.config, None) if official.config else None
+        return CheckpointFiles(
+            config, weights, _remembered_sha256(weights, places.cache), official.hub
+        )
+    return _downloaded(official, places.cache)
 
 
-def local_files(folder: Path) -> tuple[Path, Path]:
-    """``config.json`` and ``weights.pth`` of a folder; `UserError` when one is absent."""
-    config, weights = folder / CONFIG_FILE, folder / WEIGHTS_FILE
-    for path in (config, weights):
-        if not path.is_file():
+def _named_folder(name: str, official: Official, root: Path) -> Path:
+    if not root.is_dir():
+        raise UserError(
+            f"The weights directory {root} is not there; check --weights-dir or TOKENRANK_WEIGHTS."
+        )
+    names = [official.hub.rpartition("/")[2]] if official.hub else []
+    found = [root / each for each in (name, *names) if (root / each).is_dir()]
+    if not found:
+        wanted = " or ".join([*names, name])
+        raise UserError(
+            f"The weights directory {root} has no folder {wanted}, where the weights of {name} "
+            "are looked for; put them there, or give their place with --weights."
+        )
+    return found[0]
+
+
+def local_files(given: Path, layout: Official = OWN) -> tuple[Path | None, Path]:
+    """Configuration and weights of a folder or weights file; `UserError` when one is absent.
+
+    Files may lie as in the publisher's repository, or directly in the folder.
+    """
+    if given.is_file():
+        return None, given
+    return (
+        _in_folder(given, layout.config, layout) if layout.config else None,
+        _in_folder(given, layout.file, layout),
+    )
+
+
+def _in_folder(folder: Path, file: str, layout: Official) -> Path:
+    for path in (folder / file, folder / Path(file).name):
+        if path.is_file():
+            return path
+    holds = " and ".join(Path(f).name for f in (layout.config, layout.file) if f)
+    raise UserError(
+        f"{folder / Path(file).name} is not there; a checkpoint folder holds {holds}."
+    )
+
+
+def _downloaded(official: Official, cache: Path | None) -> CheckpointFiles:
+    """A weights file at an address of its own, kept in the cache once it is whole."""
+    address = official.url or ""
+    root = cache or Path.home() / ".cache" / "tokenrank"
+    folder = root / "downloads" / hashlib.sha256(address.encode()).hexdigest()[:16]
+    weights, part = folder / Path(official.file).name, folder / f".{Path(official.file).name}.part"
+    if not weights.is_file():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            download(address, part, head(address, follow=True).size)
+        except urllib.error.URLError as error:
             raise UserError(
-                f"{path} is not there; a checkpoint folder holds {CONFIG_FILE} and {WEIGHTS_FILE}."
-            )
-    return config, weights
+                f"Could not load {address}: nobody answers ({error.reason}); check the connection, "
+                f"or get {weights.name} yourself and give its place with --weights."
+            ) from None
+        part.replace(weights)
+    return CheckpointFiles(None, weights, _remembered_sha256(weights, cache), address)
 
 
 def hub_file(repo_id: str, name: str, cache_dir: Path | str | None) -> Path:
@@ -92,8 +157,8 @@ def hub_file(repo_id: str, name: str, cache_dir: Path | str | None) -> Path:
     except (errors.LocalEntryNotFoundError, _NoAnswerError) as error:
         raise UserError(
             f"Could not load {tried}: the hub does not answer and the cache has no copy; check the "
-            "connection or HF_ENDPOINT, or give a local folder (--weights-dir, --weights) with "
-            f"{CONFIG_FILE} and {WEIGHTS_FILE}."
+            "connection or HF_ENDPOINT, or give a local folder that holds it (--weights-dir, "
+            "--weights)."
         ) from error
     except errors.EntryNotFoundError as error:
         raise UserError(f"Could not load {tried}: the repository has no such file.") from error
@@ -105,7 +170,7 @@ def hub_file(repo_id: str, name: str, cache_dir: Path | str | None) -> Path:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"Could not load {tried}: {reason.rstrip('.')}; check the name and the connection, or "
-            f"give a local folder with {CONFIG_FILE} and {WEIGHTS_FILE}."
+            "give a local folder that holds it (--weights)."
         ) from error
     return Path(path)
 
@@ -135,15 +200,9 @@ def file_sha256(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _local(folder: Path, cache: Path | None) -> CheckpointFiles:
-    config, weights = local_files(folder)
-    return CheckpointFiles(config, weights, _remembered_sha256(weights, cache), str(folder))
-
-
-def _hub(repo_id: str, cache: Path | None) -> CheckpointFiles:
-    config = hub_file(repo_id, CONFIG_FILE, None)
-    weights = hub_file(repo_id, WEIGHTS_FILE, None)
-    return CheckpointFiles(config, weights, _remembered_sha256(weights, cache), repo_id)
+def _local(given: Path, layout: Official, cache: Path | None) -> CheckpointFiles:
+    config, weights = local_files(given, layout)
+    return CheckpointFiles(config, weights, _remembered_sha256(weights, cache), str(given))
 
 
 def _remembered_sha256(path: Path, cache: Path | None) -> str:

@@ -22,9 +22,6 @@ from models.errors import UserError, did_you_mean
 from models.sensors import modality
 from models.tokens import MAX_PATCH_SIZE, TokenScheme, token_scheme
 
-if TYPE_CHECKING:
-    from models.olmoearth.encoder import OlmoEarthConfig
-
 VARIANTS_FOLDER = Path(__file__).parent / "variants"
 Groups = Literal["all", "each"] | list[list[str]]
 

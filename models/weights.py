@@ -13,7 +13,7 @@ import os
 import pickle
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -56,7 +56,8 @@ def load_local(folder: Path | str) -> Checkpoint:
     Raises:
         UserError: a file is absent, damaged, or a pickle that holds more than tensors.
     """
-    return read_checkpoint(*local_files(Path(folder)), str(folder))
+    config, weights = local_files(Path(folder))
+    return read_checkpoint(config, weights, str(folder))
 
 
 def load_hub(repo_id: str, cache_dir: Path | str | None = None) -> Checkpoint:
@@ -72,14 +73,19 @@ def load_hub(repo_id: str, cache_dir: Path | str | None = None) -> Checkpoint:
     return read_checkpoint(config, hub_file(repo_id, WEIGHTS_FILE, cache_dir), repo_id)
 
 
-def read_checkpoint(config: Path, weights: Path, source: str) -> Checkpoint:
-    """Read a checkpoint's two files; ``source`` is the name that errors and results give it.
+def read_checkpoint(config: Path | None, weights: Path, source: str) -> Checkpoint:
+    """Read a checkpoint's files; ``source`` is the name that errors and results give it.
+
+    A file that nests state dicts (several encoders; a model beside its optimiser) gives its
+    tensors under dotted names, ``"s2_encoder.linear_input.weight"``; what is no tensor in it
+    is left out. A publisher without a configuration file gives an empty one.
 
     Raises:
         UserError: a file is damaged, or a pickle that holds more than tensors.
     """
-    state = _read_state_dict(weights)
-    return Checkpoint(state, _read_config(config), file_sha256(weights), source)
+    reader = _read_safetensors if weights.suffix == ".safetensors" else _read_state_dict
+    state = reader(weights)
+    return Checkpoint(state, _read_config(config) if config else {}, file_sha256(weights), source)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -92,11 +98,20 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
+class _Inert:
+    """Stands in for an argument parser's namespace that a training script saved beside its
+    weights: it takes whatever state it is given and does nothing with it.
+    """
+
+
+# The weights-only unpickler knows tensors and plain containers; beyond them, this one class.
+_ALLOWED = [(_Inert, "argparse.Namespace")]
+
+
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_ALLOWED):
             warnings.simplefilter("ignore")  # on pickles that are about to be refused
-            # weights_only: an unpickler that knows tensors and plain containers, nothing else.
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
@@ -107,11 +122,24 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
         raise UserError(
             f"{path} cannot be read as weights; it is damaged or incomplete, get it again."
         ) from error
-    if not isinstance(loaded, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in loaded.items()
-    ):
+    tensors = dict(_tensors(loaded, ""))
+    if not tensors:
         raise UserError(f"{path} holds no state dict; expected tensors by name.")
-    return loaded
+    return tensors
+
+
+def _tensors(loaded: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    """Tensors of nested mappings under dotted names."""
+    if isinstance(loaded, Tensor):
+        yield prefix, loaded
+    elif isinstance(loaded, Mapping):
+        for key, value in loaded.items():
+            if isinstance(key, str):
+                yield from _tensors(value, f"{prefix}.{key}" if prefix else key)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    return dict(load_encoder_file(path).state_dict)
 
 
 def load_state(encoder: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

@@ -40,8 +40,8 @@ def test_every_shipped_scheme_covers_every_band_once() -> None:
 def test_own_scheme_is_no_departure_and_keeps_its_official_weights() -> None:
     registry = load_registry()
     assert registry.variant("olmoearth-v1-nano:per-resolution").name == "olmoearth-v1-nano"
-    assert registry.variant("olmoearth-v1-nano").hub == "allenai/OlmoEarth-v1-Nano"
-    assert registry.variant("olmoearth-v1-nano:single").hub is None
+    assert registry.variant("olmoearth-v1-nano").official.hub == "allenai/OlmoEarth-v1-Nano"
+    assert registry.variant("olmoearth-v1-nano:single").official is None
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import UserError
-from suites.datasets import download
+from models import fetching
 from suites.datasets.download import get
 
 ROUTE = "/datasets/recursix/geo-bench-1.0/resolve/main/classification_v1.0/m-eurosat.zip"
@@ -265,6 +265,6 @@ def test_full_disk_and_unwritable_folder(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(download, "_copy", full)
+    monkeypatch.setattr(fetching, "_copy", full)
     with pytest.raises(UserError, match=r"No space left on device; make room"):
         get("m-eurosat", tmp_path / "data")
