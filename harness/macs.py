@@ -78,8 +78,7 @@ def count_macs(
     # product by another name (tests/harness/test_macs.py compares the two).
     wrapper = _Positional(module, [shape.modality for shape in shapes], patch_size)
     images = [
-        torch.empty(1, s.height, s.width, s.steps, len(modality(s.modality).bands), device="meta")
-        for s in shapes
+        torch.empty(1, s.height, s.width, s.steps, _channels(s), device="meta") for s in shapes
     ]
     timestamps = torch.empty(1, shapes[0].steps, 3, dtype=torch.int64, device="meta")
     with torch.no_grad():
@@ -90,6 +89,10 @@ def count_macs(
         by_module = analysis.by_module_and_operator()
         _refuse_unknown(analysis.unsupported_ops())
     return _split(by_module)
+
+
+def _channels(shape: InputShape) -> int:
+    return len(shape.bands if shape.bands is not None else modality(shape.modality).bands)
 
 
 def build_on_meta(build: Callable[[], nn.Module]) -> nn.Module:

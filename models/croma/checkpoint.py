@@ -49,7 +49,9 @@ def load(encoder: nn.Module, state: Mapping[str, Tensor]) -> None:
         raise UserError(
             f"The checkpoint is not {MODEL}'s: it has none of the parts {', '.join(_PARTS)}."
         )
-    wanted = {f"{_SHORT[part]}_{kind}" for part in encoder.encoders for kind in ("encoder", "GAP_FFN")}
+    wanted = {
+        f"{_SHORT[part]}_{kind}" for part in encoder.encoders for kind in ("encoder", "GAP_FFN")
+    }
     wanted |= {"joint_encoder"} if encoder.joint is not None else set()
     unwanted = set(_PARTS) - wanted
     load_renamed(encoder, state, _source, lambda name: name.partition(".")[0] in unwanted, MODEL)

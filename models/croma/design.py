@@ -77,6 +77,10 @@ class CromaDesign:
             kinds.append(TokenKind("radar with optical", None, (), rows, columns, 1, "joint"))
         return Layout(tuple(kinds))
 
+    def width(self, shapes: Sequence[InputShape]) -> int:
+        """The encoder's, whatever the input."""
+        return self.variant.dim
+
     def macs(self, shapes: Sequence[InputShape], patch_size: int) -> MacCount:
         """Each encoder's blocks over the N patches; the joint ones have a cross-attention more.
 

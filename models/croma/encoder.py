@@ -188,7 +188,9 @@ class CromaEncoder(nn.Module):
         grid = (image.shape[1] // patch_size, image.shape[2] // patch_size)
         return {name: encodings[last].view(image.shape[0], *grid, 1, 1, self.config.dim)}
 
-    def encode(self, images: Mapping[str, Tensor], patch_size: int = PATCH_SIZE) -> dict[str, Tensor]:
+    def encode(
+        self, images: Mapping[str, Tensor], patch_size: int = PATCH_SIZE
+    ) -> dict[str, Tensor]:
         """Encodings ``[B, N, dim]`` by encoder: ``optical``, ``radar``, ``joint``."""
         shapes = check_images(MODEL, self.needs, images, patch_size)
         check_same_grid(shapes)
