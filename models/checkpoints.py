@@ -110,7 +110,9 @@ def _in_folder(folder: Path, file: str, layout: Official) -> Path:
         if path.is_file():
             return path
     holds = " and ".join(Path(f).name for f in (layout.config, layout.file) if f)
-    raise UserError(f"{folder / Path(file).name} is not there; a checkpoint folder holds {holds}.")
+    raise UserError(
+        f"{folder / Path(file).name} is not there; a checkpoint folder holds {holds}."
+    )
 
 
 def _downloaded(official: Official, cache: Path | None) -> CheckpointFiles:

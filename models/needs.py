@@ -45,12 +45,8 @@ def check_shapes(
 def _check_shape(who: str, needs: InputNeeds, shape: InputShape, patch_size: int) -> None:
     if shape.steps > needs.max_steps:
         raise UserError(
-            f"{who} takes at most {needs.max_steps} time step{'s' * (needs.max_steps > 1)} "
-            f"and the {shape.modality} images have {shape.steps}; "
-            "choose one, or a composite, before it."
-            if needs.max_steps == 1
-            else f"{who} takes at most {needs.max_steps} time steps and the {shape.modality} "
-            f"images have {shape.steps}."
+            f"{who} takes at most {needs.max_steps} time step{'s' if needs.max_steps > 1 else ''} "
+            f"and the {shape.modality} images have {shape.steps}; give fewer."
         )
     if needs.square and shape.height != shape.width:
         raise UserError(
@@ -67,8 +63,11 @@ def _check_shape(who: str, needs: InputNeeds, shape: InputShape, patch_size: int
 def check_images(
     who: str, needs: InputNeeds, images: Mapping[str, Tensor], patch_size: int
 ) -> tuple[InputShape, ...]:
-    """Shapes of a batch ``[B, H, W, T, D]`` per modality; `UserError` as `check_shapes`, and
-    where the last axis does not hold the channels that the design asks for."""
+    """Shapes of a batch ``[B, H, W, T, D]`` per modality.
+
+    `UserError` as `check_shapes`, and where the last axis does not hold the channels that the
+    design asks for.
+    """
     shapes = []
     for name, image in images.items():
         wanted = needs.modalities[name].channels if name in needs.modalities else ()

@@ -20,6 +20,8 @@ def cut(images: Tensor, patch_size: int) -> Tensor:
 
 
 def kernel_as_matrix(kernel: Tensor) -> Tensor:
-    """A convolution's kernel ``[dim, D, p, p]`` as a matrix ``[dim, p * p * D]`` over `cut`'s
-    flattened patches."""
+    """A convolution's kernel ``[dim, D, p, p]`` as a matrix ``[dim, p * p * D]``.
+
+    It multiplies flattened patches of `cut`.
+    """
     return kernel.permute(0, 2, 3, 1).flatten(1)

@@ -79,4 +79,4 @@ def _source(own: str) -> Source:
 
 def _rows_first(weight: Tensor) -> Tensor:
     """From patches flattened as (channel, row, column) to ours: (row, column, channel)."""
-    return kernel_as_matrix(weight.unflatten(1, (-1, PATCH_SIZE, PATCH_SIZE)))
+    return kernel_as_matrix(weight.reshape(len(weight), -1, PATCH_SIZE, PATCH_SIZE))

@@ -28,6 +28,7 @@ _VECTORS = {
     "positions": "pos_embed",
     "channel_codes": "channel_embed",
 }
+_TABLES = ("positions", "channel_codes")
 _OWN = ("cls_token", "channel_embed", "patch_embed.0.proj.weight")
 
 
@@ -78,13 +79,16 @@ def _source(own: str, encoder: SatMaeEncoder) -> Source:
     """Where our tensor ``own`` comes from; the blocks' names are the same."""
     if own in _VECTORS:
         absent = torch.zeros_like(encoder.class_code) if own == "class_code" else None
-        layout = _without_batch if own in ("positions", "channel_codes") else Tensor.flatten
-        return Source((_VECTORS[own],), layout, absent)
+        return Source((_VECTORS[own],), _table if own in _TABLES else _vector, absent)
     if match := re.fullmatch(r"patch_embedding\.groups\.(\d+)\.(weight|bias)", own):
         layout = kernel_as_matrix if match[2] == "weight" else None
         return Source((f"patch_embed.{match[1]}.proj.{match[2]}",), layout)
     return Source((own.replace("after_pooling", "fc_norm"),))
 
 
-def _without_batch(table: Tensor) -> Tensor:
-    return table.squeeze(0)
+def _table(published: Tensor) -> Tensor:
+    return published.squeeze(0)
+
+
+def _vector(published: Tensor) -> Tensor:
+    return published.flatten()

@@ -7,15 +7,16 @@ own tokens over the grid of 8 x 8 patches, after a class token.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.cost import MacCount, transformer_macs
 from models.design import InputNeeds, Layout, ModalityNeeds, TokenKind
-from models.errors import UserError, did_you_mean
+from models.errors import UserError
 from models.needs import check_shapes
 from models.registry import Variant
 from models.tokens import InputShape, TokenScheme, patch_grid
@@ -25,24 +26,25 @@ MODEL = "SatMAE"
 MODALITY = "sentinel2_l2a"
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(BaseModel):
     """What shapes a SatMAE beside its size; see ``variants/satmae.yaml``."""
 
-    channel_code: int = 256
-    native_side: int = 96
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    channel_code: int = Field(default=256, gt=0, multiple_of=2)
+    native_side: int = Field(default=96, gt=0, multiple_of=PATCH_SIZE)
     global_pool: bool = False
 
 
 def options_of(variant: Variant) -> Options:
     """The variant's; `UserError` for an option that SatMAE has not."""
     try:
-        return Options(**dict(variant.options))  # type: ignore[arg-type]  (YAML's own types)
-    except TypeError:
-        allowed = [field.name for field in fields(Options)]
-        unknown = next(name for name in variant.options if name not in allowed)
+        return Options.model_validate(dict(variant.options))
+    except ValidationError as error:
+        first = error.errors()[0]
         raise UserError(
-            f'{variant.name}: unknown option "{unknown}": {did_you_mean(unknown, allowed)}.'
+            f'{variant.name}: option "{first["loc"][0]}": {first["msg"]}; {MODEL} has the options '
+            f"{', '.join(Options.model_fields)}."
         ) from None
 
 

@@ -7,7 +7,7 @@ and one for the band group. It must not know where weights come from, nor which 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -54,16 +54,16 @@ class SatMaeConfig:
     depth: int
     heads: int
     scheme: TokenScheme
-    options: Options = Options()
+    options: Options = field(default_factory=Options)
     mlp_ratio: float = 4.0
 
     def __post_init__(self) -> None:
         code = self.options.channel_code
         place = self.dim - code
-        if place <= 0 or place % 4 or code <= 0 or code % 2:
+        if place <= 0 or place % 4:
             raise UserError(
                 f"A channel code of {code} does not fit {MODEL} tokens {self.dim} "
-                "wide: it must be even, and leave a positive multiple of 4 for the position; "
+                "wide: it must leave a positive multiple of 4 for the position; "
                 "set channel_code among the options of the size."
             )
 
