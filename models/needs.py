@@ -76,6 +76,8 @@ def check_images(
                 f"{name} images have shape {list(image.shape)}; {who} expects "
                 f"[B, H, W, T, {len(wanted)}] with {' '.join(wanted)}."
             )
-        shapes.append(InputShape(*image.shape[1:4], modality=name))
+        # While an encoder is traced, sizes are tensors.
+        height, width, steps = (int(size) for size in image.shape[1:4])
+        shapes.append(InputShape(height, width, steps, name))
     check_shapes(who, needs, shapes, patch_size)
     return tuple(shapes)

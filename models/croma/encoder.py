@@ -184,9 +184,9 @@ class CromaEncoder(nn.Module):
         encodings = self.encode(images, patch_size)
         last = "joint" if self.joint is not None else next(iter(self.sensors.values()))
         name = "joint" if self.joint is not None else next(iter(self.sensors))
-        image = next(iter(images.values()))
-        grid = (image.shape[1] // patch_size, image.shape[2] // patch_size)
-        return {name: encodings[last].view(image.shape[0], *grid, 1, 1, self.config.dim)}
+        image, found = next(iter(images.values())), encodings[last]
+        rows = image.shape[1] // patch_size
+        return {name: found.view(len(found), rows, -1, 1, 1, self.config.dim)}
 
     def encode(
         self, images: Mapping[str, Tensor], patch_size: int = PATCH_SIZE

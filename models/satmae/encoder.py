@@ -162,9 +162,9 @@ class SatMaeEncoder(nn.Module):
 
         The class token, then all patches of the first group, of the second, and so on.
         """
-        batch, height, width = images.shape[:3]
+        rows, columns = (int(size) // PATCH_SIZE for size in images.shape[1:3])
         tokens = self.patch_embedding(images[:, :, :, 0])
-        place = resized(self.positions, height // PATCH_SIZE, width // PATCH_SIZE)
+        place = resized(self.positions, rows, columns)
         groups, patches = len(self.channel_codes), len(place)
         code = torch.cat(
             (
@@ -174,7 +174,7 @@ class SatMaeEncoder(nn.Module):
             dim=-1,
         )
         first = self.class_token + torch.cat((self.positions[0], self.class_code))
-        return torch.cat((first.expand(batch, 1, -1), (tokens + code).flatten(1, 2)), dim=1)
+        return torch.cat((first.expand(len(tokens), 1, -1), (tokens + code).flatten(1, 2)), dim=1)
 
     def _encode(
         self, images: Mapping[str, Tensor], patch_size: int

@@ -38,6 +38,6 @@ def resized(table: Tensor, rows: int, columns: int) -> Tensor:
     patches = table[1:]
     if (rows, columns) == (side, side):
         return patches
-    image = patches.T.reshape(1, -1, side, side)
+    image = patches.t().reshape(1, -1, side, side)
     found = F.interpolate(image, size=(rows, columns), mode="bicubic", align_corners=False)
-    return found.flatten(2)[0].T
+    return found.flatten(2)[0].t()
