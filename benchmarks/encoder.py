@@ -23,8 +23,8 @@ from olmoearth_pretrain_minimal.olmoearth_pretrain_v1.utils.datatypes import (
 from torch import Tensor
 
 from harness.cores import on_each_core
-from models.olmoearth.encoder import OlmoEarthEncoder, config_of
 from models.olmoearth.checkpoint import load_reference_state_dict
+from models.olmoearth.encoder import OlmoEarthEncoder, config_of
 from models.registry import load_registry
 
 S2 = "sentinel2_l2a"

@@ -21,13 +21,7 @@ from torch import Tensor
 from harness.content import EMBEDDING_CODE, code_version, content_key
 from harness.embed import batch_size, embed_into
 from harness.encoders import build_encoder
-from harness.inputs import (
-    InputRule,
-    dataset_rules,
-    pretraining_rules,
-    rules_from_json,
-    rules_to_json,
-)
+from harness.inputs import InputRule, make_rules, rules_from_json, rules_to_json
 from harness.metrics import sample_values, score
 from harness.pixels import Pixels, open_pixels
 from harness.plan import Cell, EmbeddingJob, split_identity
@@ -37,10 +31,11 @@ from harness.probes.linear import Training
 from harness.probes.tuning import LinearSettings, tune_linear
 from harness.store import CellResult, Embedding, Store, scratch_matrix
 from harness.suite import KnnProbe
-from models.tokens import InputShape, token_count
+from models.families import design_of
 from suites.datasets.base import SPLITS, Dataset
 
 GATHERED = 4096  # rows copied at a time
+NO_ROWS = np.zeros(0, dtype=np.int64)
 SKETCH_ROWS, SKETCH_NUMBERS = 8, 8
 Notify = Callable[[str, int, int], None]
 
@@ -67,7 +62,7 @@ def compute(
     }
     started = time.perf_counter()
     task = cell.task
-    inputs = probe_inputs(embeddings, dataset, task.split_seed, task.poolings, store.root)
+    inputs = probe_inputs(embeddings, dataset, task.split_seed, cell.poolings, store.root)
     found = _probe(cell, inputs, store, device, notify)
     result = _score(cell, dataset, found, sketch(inputs))
     seconds.probe = time.perf_counter() - started
@@ -89,20 +84,14 @@ def embedding_of(
     started = time.perf_counter()
     pixels = open_pixels(dataset, store, lambda done, all_: notify("decoding images", done, all_))
     rules = _rules(job, dataset, pixels, store)
-    encoder = build_encoder(job.variant, job.weights)
-    card = dataset.card
-    tokens = sum(
-        token_count(
-            job.variant.scheme,
-            [InputShape(card.height, card.width, card.steps, name)],
-            job.patch_size,
-        )
-        for name in card.bands
-    )
-    size = batch_size(tokens, job.variant.dim, device)
+    encoder = build_encoder(job.variant, job.weights, job.given.channels)
+    design = design_of(job.variant)
+    tokens = design.layout(job.given.shapes, job.patch_size).tokens
+    width = design.width(job.given.shapes)
+    size = batch_size(tokens, width, device)
     seconds.pixels += time.perf_counter() - started
     started = time.perf_counter()
-    with store.embedding_writer(job.key, len(pixels), job.variant.dim, ("mean", "max")) as arrays:
+    with store.embedding_writer(job.key, len(pixels), width, ("mean", "max")) as arrays:
         embed_into(
             arrays,
             encoder,
@@ -125,15 +114,20 @@ def _rules(
     job: EmbeddingJob, dataset: Dataset, pixels: Pixels, store: Store
 ) -> dict[str, InputRule]:
     if job.normalisation == "pretraining":
-        return pretraining_rules(dataset.card)
+        return make_rules(dataset.card, job.given, "pretraining", pixels, NO_ROWS)
     split = split_identity(dataset, job.split_seed)
     key = content_key(
-        {"data": dataset.fingerprint, "split": split, "code": code_version(EMBEDDING_CODE)}
+        {
+            "data": dataset.fingerprint,
+            "split": split,
+            "given": job.given.identity,
+            "code": code_version(EMBEDDING_CODE),
+        }
     )
     known = store.cached("statistics", key)
     if known is None:
         train = dataset.splits(job.split_seed)["train"]
-        known = rules_to_json(dataset_rules(dataset.card, pixels, train))
+        known = rules_to_json(make_rules(dataset.card, job.given, "dataset", pixels, train))
         store.cache("statistics", key, known)
     return rules_from_json(known)
 

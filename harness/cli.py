@@ -91,11 +91,34 @@ def models(
     published_axis: Annotated[
         bool, typer.Option("--published-axis", help="Mean MACs over the 13 published inputs.")
     ] = False,
+    inputs: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--inputs", help="Data set: show what each model will really see of it."),
+    ] = None,
+    data_dir: DataDir = None,
+    missing_bands: Annotated[
+        str, typer.Option(help="With --inputs, as in a protocol: refuse or nearest.")
+    ] = "refuse",
+    resize: Annotated[
+        str, typer.Option(help="With --inputs, as in a protocol: refuse, fit or native.")
+    ] = "refuse",
     registry: RegistryFiles = None,
 ) -> None:
-    """List variants: scheme, groups, tokens, parameters, MACs, weight tiers."""
+    """List variants: scheme, tokens, parameters, MACs, tiers, licences; or what they see."""
+    from harness.commands import model_inputs  # noqa: PLC0415
     from harness.commands import models as command  # noqa: PLC0415
 
+    if inputs is not None:
+        model_inputs.model_inputs_command(
+            dataset=inputs,
+            names=variant or [],
+            data_dir=data_dir,
+            patch_size=patch_size,
+            missing_bands=missing_bands,
+            resize=resize,
+            registry=registry or [],
+        )
+        return
     command.models_command(
         names=variant or [],
         height=height,

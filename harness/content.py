@@ -17,18 +17,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-# Modules whose code can change an embedding, and those which can change a probe's score.
-# A test compares both lists with what the modules really import.
+# Modules whose code can change an embedding, whichever family's (its own modules come on top,
+# `models.families.code_of`), and those which can change a probe's score. A test compares both
+# lists with what the modules really import.
 EMBEDDING_CODE = (
     "harness.cores",
     "harness.embed",
     "harness.encoders",
     "harness.inputs",
+    "harness.model_input",
     "harness.pixels",
     "models.encodings",
+    "models.initialisation",
     "models.normalisation",
-    "models.olmoearth",
-    "models.olmoearth.checkpoint",
     "models.sensors",
     "models.tokens",
     "models.transformer",

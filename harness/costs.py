@@ -13,16 +13,17 @@ from typing import Literal
 
 from harness.content import code_version, content_key, package_versions
 from harness.store import Store
-from models.cost import MacCount, closed_form_macs
+from models.cost import MacCount
+from models.design import Design
+from models.errors import UserError, did_you_mean
+from models.families import code_of, design_of, encoder_code
 from models.registry import Variant
-from models.tokens import InputShape, token_count
-from suites.datasets.base import DatasetCard
+from models.tokens import InputShape
 
 COUNTING_CODE = (
     "harness.macs",
     "models.cost",
     "models.encodings",
-    "models.olmoearth",
     "models.tokens",
     "models.transformer",
 )
@@ -44,9 +45,20 @@ class Cost:
         return self.patch_embedding + self.linear + self.attention
 
 
-def input_shapes(card: DatasetCard) -> tuple[InputShape, ...]:
-    """The input shapes that a data set gives an encoder, one per modality."""
-    return tuple(InputShape(card.height, card.width, card.steps, name) for name in card.bands)
+def with_channels(design: Design, shapes: Sequence[InputShape]) -> tuple[InputShape, ...]:
+    """Shapes with the channels that the design asks for, where they name none.
+
+    Raises `UserError` for a modality that it does not read.
+    """
+    needs = design.needs.modalities
+    for shape in shapes:
+        if shape.modality not in needs:
+            raise UserError(
+                f"It does not read {shape.modality}: {did_you_mean(shape.modality, needs)}."
+            )
+    return tuple(
+        replace(shape, bands=shape.bands or needs[shape.modality].channels) for shape in shapes
+    )
 
 
 def cost_of(
@@ -58,7 +70,7 @@ def cost_of(
             "architecture": variant.architecture,
             "shapes": [asdict(shape) for shape in shapes],
             "patch_size": patch_size,
-            "code": code_version(COUNTING_CODE),
+            "code": code_version((*COUNTING_CODE, *code_of(variant))),
             "packages": package_versions(["torch", "fvcore"]),
         }
     )
@@ -91,13 +103,13 @@ def cost_curve(
     """How a variant's cost grows with the image's side, and with time steps, by closed form.
 
     All modalities of ``shapes`` grow together; what does not vary stays as given. Sides are
-    rounded to a multiple of the patch size.
+    rounded to a multiple of the patch size; steps end where the model's do.
     """
     sides = [max(1, round(side / patch_size)) * patch_size for side in CURVE_SIDES]
     for side in dict.fromkeys(sides):
         grown = [replace(shape, height=side, width=side) for shape in shapes]
         yield _curve_point("side", side, variant, grown, patch_size)
-    for steps in CURVE_STEPS:
+    for steps in CURVE_STEPS[: design_of(variant).needs.max_steps]:
         grown = [replace(shape, steps=steps) for shape in shapes]
         yield _curve_point("steps", steps, variant, grown, patch_size)
 
@@ -109,19 +121,22 @@ def _curve_point(
     shapes: Sequence[InputShape],
     patch_size: int,
 ) -> CurvePoint:
-    tokens = token_count(variant.scheme, shapes, patch_size)
-    return CurvePoint(axis, value, tokens, closed_form_macs(variant, shapes, patch_size))
+    design = design_of(variant)
+    tokens = design.layout(shapes, patch_size).tokens
+    return CurvePoint(axis, value, tokens, design.macs(shapes, patch_size))
 
 
 def _count(variant: Variant, shapes: tuple[InputShape, ...], patch_size: int) -> Cost:
-    from harness.macs import count_macs  # noqa: PLC0415  (torch loads with it)
-    from models.olmoearth.encoder import OlmoEarthEncoder, parameter_count  # noqa: PLC0415
+    from harness.macs import build_on_meta, count_macs  # noqa: PLC0415  (torch loads with it)
 
-    config = variant.config()
-    found = count_macs(lambda: OlmoEarthEncoder(config), shapes, patch_size)
+    design = design_of(variant)
+    given = with_channels(design, shapes)
+    channels = {shape.modality: shape.bands or () for shape in given}
+    encoder = build_on_meta(lambda: encoder_code(variant).build(variant, channels))
+    found = count_macs(encoder, given, patch_size)
     return Cost(
-        tokens=token_count(variant.scheme, shapes, patch_size),
-        params=parameter_count(config),
+        tokens=design.layout(given, patch_size).tokens,
+        params=sum(parameter.numel() for parameter in encoder.parameters()),
         patch_embedding=found.patch_embedding,
         linear=found.linear,
         attention=found.attention,

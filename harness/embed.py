@@ -64,13 +64,15 @@ def embed_into(
     Raises `UserError` when an embedding is not finite: no score may rest on it.
     """
     encoder.to(device).eval()
+    # Some encoders normalise what they have pooled, instead of the tokens before.
+    after = getattr(encoder, "after_pooling", None) or nn.Identity()
     total = len(pixels)
 
     def embed(start: int) -> tuple[int, dict[str, Floats]]:
         stop = min(start + batch, total)
         with torch.inference_mode():
             tokens = _encode(encoder, pixels, rules, (start, stop), patch_size, device)
-            return start, {how: pool(tokens, how).float().cpu().numpy() for how in arrays}
+            return start, {how: after(pool(tokens, how)).float().cpu().numpy() for how in arrays}
 
     starts = range(0, total, batch)
     done = map(embed, starts) if device.type == "cuda" else on_each_core(embed, starts)

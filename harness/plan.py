@@ -19,9 +19,12 @@ from harness.content import (
     content_key,
     package_versions,
 )
-from harness.suite import Entrant, LinearProbe, Suite, Task
+from harness.model_input import ModelInput, normalisations, poolings, resolve
+from harness.suite import BASELINE, Entrant, LinearProbe, Suite, Task
+from models.checkpoints import Places as CheckpointPlaces
 from models.checkpoints import find_checkpoint
 from models.errors import UserError
+from models.families import code_of, design_of
 from models.registry import Variant
 from suites.datasets import catalogue
 from suites.datasets.base import SPLITS, Dataset
@@ -60,6 +63,7 @@ class EmbeddingJob:
     variant: Variant
     weights: Weights
     dataset: str
+    given: ModelInput
     normalisation: str
     patch_size: int
     split_seed: int
@@ -67,7 +71,10 @@ class EmbeddingJob:
 
 @dataclass(frozen=True)
 class Cell:
-    """One variant on one task with one seed. Equal key, equal result."""
+    """One variant on one task with one seed. Equal key, equal result.
+
+    ``given`` is what the encoder sees of the data, ``poolings`` are those worth telling apart.
+    """
 
     key: str
     variant: Variant
@@ -75,6 +82,8 @@ class Cell:
     task: Task
     seed: int
     dataset: str
+    given: ModelInput
+    poolings: tuple[str, ...]
     embeddings: tuple[EmbeddingJob, ...]
     inputs: Mapping[str, Any]
 
@@ -128,20 +137,33 @@ def make_plan(suite: Suite, places: Places, progress: Progress | None = None) ->
         for seed in suite.seeds:
             weights = _weights(entrant, seed, places)
             for task in suite.tasks:
-                if isinstance(weights, str):
-                    missing.append(Missing(entrant, task, seed, weights))
+                dataset = datasets[dataset_id(task)]
+                given = weights if isinstance(weights, str) else given_input(entrant, task, dataset)
+                if isinstance(given, str) or isinstance(weights, str):
+                    missing.append(Missing(entrant, task, seed, str(given)))
                 else:
-                    dataset = datasets[dataset_id(task)]
-                    cells.append(_cell(entrant.variant, weights, task, seed, dataset))
-    if not cells:
-        raise UserError(
-            f'Suite "{suite.name}" has nothing to run: {missing[0].reason} '
-            "Choose other variants or another tier."
-        )
+                    cells.append(_cell(entrant.variant, weights, task, seed, dataset, given))
+    if all(cell.weights.tier == BASELINE for cell in cells):
+        reason = _first_reason(missing) or "it names no variant."
+        raise UserError(f'Suite "{suite.name}" has nothing to run: {reason}')
     key = content_key(
         {"suite": suite.name, "cells": [c.key for c in cells], "missing": len(missing)}
     )
     return Plan(suite, key, tuple(cells), tuple(missing), datasets)
+
+
+def _first_reason(missing: list[Missing]) -> str | None:
+    return next((m.reason for m in missing if m.entrant.tier != BASELINE), None)
+
+
+def given_input(entrant: Entrant, task: Task, dataset: Dataset) -> ModelInput | str:
+    """What the entrant sees of the task's data, or the sentence that says why it cannot."""
+    variant = entrant.variant
+    try:
+        design = design_of(variant)
+        return resolve(variant.name, design, dataset.card, task.policy, task.patch_size)
+    except UserError as error:
+        return str(error)
 
 
 def dataset_id(task: Task) -> str:
@@ -177,17 +199,27 @@ def _weights(entrant: Entrant, seed: int, places: Places) -> Weights | str:
     variant = entrant.variant
     if entrant.tier == "random":
         return Weights("random", seed=seed, source=f"random initialisation, seed {seed}")
+    if entrant.tier == BASELINE:
+        drawn = seed if variant.options.get("seeded", True) else 0
+        return Weights(BASELINE, seed=drawn, source="no training of any kind")
     if entrant.tier == "study":
         raise UserError(
             f'No study weights are shipped for "{variant.name}" in this version; '
             "allowed tiers: official, random."
         )
-    if variant.hub is None and entrant.weights is None:
+    if variant.official is None and entrant.weights is None:
         return (
             f"no official weights exist for {variant.name}: nobody published any for token "
-            f'scheme "{variant.scheme.name}" on {variant.family} {variant.version} {variant.size}.'
+            f'scheme "{variant.scheme.name}" on {variant.family} {variant.version} {variant.size}; '
+            "choose other variants or another tier."
         )
-    found = find_checkpoint(variant.hub, entrant.weights, places.weights, places.cache)
+    homes = CheckpointPlaces(places.weights, places.cache)
+    try:
+        found = find_checkpoint(variant.name, variant.official, entrant.weights, homes)
+    except UserError as error:
+        if entrant.optional:
+            return f"{str(error).rstrip('.')}; it is optional in this suite."
+        raise
     return Weights(
         "official",
         sha256=found.sha256,
@@ -197,16 +229,21 @@ def _weights(entrant: Entrant, seed: int, places: Places) -> Weights | str:
     )
 
 
-def _cell(variant: Variant, weights: Weights, task: Task, seed: int, dataset: Dataset) -> Cell:
+def _cell(
+    variant: Variant, weights: Weights, task: Task, seed: int, dataset: Dataset, given: ModelInput
+) -> Cell:
     embeddings = tuple(
-        _embedding(variant, weights, task, dataset, normalisation)
-        for normalisation in task.normalisations
+        _embedding(variant, weights, task, dataset, given, normalisation)
+        for normalisation in normalisations(given, task.normalisations)
     )
+    tokens = design_of(variant).layout(given.shapes, task.patch_size).tokens
+    pooled = poolings(tokens, task.poolings)
     inputs: dict[str, Any] = {
         "embeddings": [job.key for job in embeddings],
-        "normalisations": list(task.normalisations),
-        "poolings": list(task.poolings),
+        "normalisations": [job.normalisation for job in embeddings],
+        "poolings": list(pooled),
         "data": _data_identity(dataset),
+        "given": given.identity,
         "split": split_identity(dataset, task.split_seed),
         "probe": task.probe.model_dump(),
         "metric": task.metric,
@@ -218,23 +255,38 @@ def _cell(variant: Variant, weights: Weights, task: Task, seed: int, dataset: Da
         # kNN draws nothing: with the same weights, every seed is the same cell.
         inputs |= {"seed": seed, "tuning": package_versions(["optuna"])}
     return Cell(
-        content_key(inputs), variant, weights, task, seed, dataset_id(task), embeddings, inputs
+        key=content_key(inputs),
+        variant=variant,
+        weights=weights,
+        task=task,
+        seed=seed,
+        dataset=dataset_id(task),
+        given=given,
+        poolings=pooled,
+        embeddings=embeddings,
+        inputs=inputs,
     )
 
 
 def _embedding(
-    variant: Variant, weights: Weights, task: Task, dataset: Dataset, normalisation: str
+    variant: Variant,
+    weights: Weights,
+    task: Task,
+    dataset: Dataset,
+    given: ModelInput,
+    normalisation: str,
 ) -> EmbeddingJob:
     inputs = {
         "architecture": variant.architecture,
         "weights": weights.identity,
         "data": _data_identity(dataset),
+        "given": given.identity,
         "normalisation": normalisation,
         # The data set's own statistics come from its training split.
         "split": split_identity(dataset, task.split_seed) if normalisation == "dataset" else None,
         "patch_size": task.patch_size,
         "precision": "float32",
-        "code": code_version(EMBEDDING_CODE),
+        "code": code_version((*EMBEDDING_CODE, *code_of(variant))),
         "packages": package_versions(["torch", "numpy"]),
     }
     return EmbeddingJob(
@@ -242,6 +294,7 @@ def _embedding(
         variant=variant,
         weights=weights,
         dataset=dataset_id(task),
+        given=given,
         normalisation=normalisation,
         patch_size=task.patch_size,
         split_seed=task.split_seed,

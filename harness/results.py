@@ -12,12 +12,14 @@ from dataclasses import asdict
 import polars as pl
 
 from harness.content import canonical_json, content_key
-from harness.costs import Cost, cost_curve, cost_of, input_shapes
+from harness.costs import Cost, cost_curve, cost_of
 from harness.metrics import metric
-from harness.plan import Cell, Plan, Weights
+from harness.model_input import level_mismatch
+from harness.plan import Cell, Plan, Weights, given_input
 from harness.provenance import Manifest
 from harness.store import CellResult, Store
-from harness.suite import Entrant, KnnProbe, LinearProbe, Task
+from harness.suite import BASELINE, Entrant, KnnProbe, LinearProbe, Task
+from models.families import design_of
 from models.registry import Variant
 from models.sensors import modality
 from reports.table import (
@@ -73,13 +75,15 @@ Costs = dict[tuple[str, str], Cost]
 
 
 def _costs(plan: Plan, store: Store) -> Costs:
-    return {
-        (entrant.variant.name, task.name): cost_of(
-            entrant.variant, input_shapes(plan.dataset_of(task).card), task.patch_size, store
-        )
-        for entrant in plan.suite.entrants
-        for task in plan.suite.tasks
-    }
+    """Costs of what each variant sees of each task; none where it cannot take part."""
+    found: Costs = {}
+    for entrant in plan.suite.entrants:
+        for task in plan.suite.tasks:
+            given = given_input(entrant, task, plan.dataset_of(task))
+            if not isinstance(given, str):
+                cost = cost_of(entrant.variant, given.shapes, task.patch_size, store)
+                found[entrant.variant.name, task.name] = cost
+    return found
 
 
 def _variants(plan: Plan, costs: Costs) -> pl.DataFrame:
@@ -89,12 +93,15 @@ def _variants(plan: Plan, costs: Costs) -> pl.DataFrame:
 
 def _variant_row(plan: Plan, entrant: Entrant, costs: Costs) -> dict[str, object]:
     variant = entrant.variant
-    own = [costs[variant.name, task.name] for task in plan.suite.tasks]
+    own = [
+        costs[variant.name, task.name]
+        for task in plan.suite.tasks
+        if (variant.name, task.name) in costs
+    ]
 
-    def mean(values: Iterable[int]) -> float:
-        return sum(values) / len(own)
+    def mean(values: Iterable[int]) -> float | None:
+        return sum(values) / len(own) if own else None
 
-    groups = {len(variant.scheme.of(m)) for m in _modalities(plan)}
     return {
         "variant": shown_name(plan, variant, entrant.tier),
         "family": variant.family,
@@ -102,9 +109,9 @@ def _variant_row(plan: Plan, entrant: Entrant, costs: Costs) -> dict[str, object
         "size": variant.size,
         "scheme": variant.scheme.name,
         "tier": entrant.tier,
-        "licence": variant.licence if entrant.tier == "official" else "none (untrained)",
-        "groups": max(groups),
-        "params": own[0].params,
+        "licence": _licence(entrant),
+        "groups": _groups(plan, entrant),
+        "params": own[0].params if own else None,
         "tokens": mean(c.tokens for c in own),
         "macs": mean(c.macs for c in own),
         "macs_patch_embedding": mean(c.patch_embedding for c in own),
@@ -115,8 +122,22 @@ def _variant_row(plan: Plan, entrant: Entrant, costs: Costs) -> dict[str, object
     }
 
 
-def _modalities(plan: Plan) -> list[str]:
-    return sorted({name for dataset in plan.datasets.values() for name in dataset.card.bands})
+def _licence(entrant: Entrant) -> str:
+    """What a user may do with the weights; what was never trained has no licence to mind."""
+    if entrant.tier == "official":
+        return entrant.variant.licence
+    return "none (nothing is trained)" if entrant.tier == BASELINE else "none (untrained)"
+
+
+def _groups(plan: Plan, entrant: Entrant) -> int:
+    """Tokens per patch and step, of the modality that has most of them."""
+    found = []
+    for task in plan.suite.tasks:
+        given = given_input(entrant, task, plan.dataset_of(task))
+        if not isinstance(given, str):
+            layout = design_of(entrant.variant).layout(given.shapes, task.patch_size)
+            found.append(layout.groups)
+    return max(found, default=1)
 
 
 def _weights_label(plan: Plan, entrant: Entrant) -> str:
@@ -124,8 +145,9 @@ def _weights_label(plan: Plan, entrant: Entrant) -> str:
     for cell in plan.cells:
         if cell.variant == entrant.variant and cell.weights.tier == entrant.tier:
             labels[cell.weights.label] = cell.weights
-    if entrant.tier == "random":
-        return "random, seeds " + ", ".join(str(seed) for seed in plan.suite.seeds)
+    if entrant.tier in ("random", BASELINE):
+        seeds = "random, seeds " + ", ".join(str(seed) for seed in plan.suite.seeds)
+        return seeds if entrant.variant.options.get("seeded", True) else "none"
     return ", ".join(labels) or "none"
 
 
@@ -204,7 +226,7 @@ def _trials(plan: Plan, found: dict[str, CellResult | None]) -> pl.DataFrame:
 def _curves(plan: Plan) -> pl.DataFrame:
     """Cost at other image sizes and time steps, around the input of the suite's first task."""
     task = plan.suite.tasks[0]
-    shapes = input_shapes(plan.dataset_of(task).card)
+    dataset = plan.dataset_of(task)
     rows = [
         {
             "variant": shown_name(plan, entrant.variant, entrant.tier),
@@ -216,7 +238,8 @@ def _curves(plan: Plan) -> pl.DataFrame:
             "macs_attention": float(point.macs.attention),
         }
         for entrant in plan.suite.entrants
-        for point in cost_curve(entrant.variant, shapes, task.patch_size)
+        if not isinstance(given := given_input(entrant, task, dataset), str)
+        for point in cost_curve(entrant.variant, given.shapes, task.patch_size)
     ]
     return pl.DataFrame(rows, schema=CURVE_SCHEMA, orient="row")
 
@@ -261,14 +284,35 @@ def _notes(plan: Plan) -> tuple[str, ...]:
             "Random weights: encoders are untrained, seeded initialisations. Their scores say what "
             "an architecture gives away for free, not what a trained model reaches."
         )
+    if any(entrant.tier == BASELINE for entrant in plan.suite.entrants):
+        notes.append(
+            "Baselines: image statistics, random projections and random convolutions, in which "
+            "nothing is trained. A trained variant that does not beat them has learned nothing "
+            "of use for the task."
+        )
     for dataset in plan.datasets.values():
-        card = dataset.card
-        if "sentinel2_l2a" in card.bands and card.level != "L2A":
-            notes.append(
-                f"{card.name} is {card.level} (top of atmosphere), while the encoders were made "
-                "for L2A (surface reflectance); published evaluations do the same."
-            )
+        notes += _level_notes(plan, dataset.card)
+    for cell in plan.cells:
+        notes += cell.given.notes
     return tuple(dict.fromkeys(notes))
+
+
+def _level_notes(plan: Plan, card: DatasetCard) -> list[str]:
+    """A sentence when encoders are fed another processing level than they were made for."""
+    made_for: dict[str, list[str]] = {}
+    for entrant in plan.suite.entrants:
+        needs = design_of(entrant.variant).needs
+        if level_mismatch(needs, card):
+            made_for.setdefault(needs.level, []).append(entrant.variant.family)
+    return [
+        f"{card.name} is {_LEVELS.get(card.level, card.level)}, while encoders of "
+        f"{' and '.join(dict.fromkeys(families))} were made for {_LEVELS[level]}; published "
+        "evaluations do the same."
+        for level, families in made_for.items()
+    ]
+
+
+_LEVELS = {"L1C": "L1C (top of atmosphere)", "L2A": "L2A (surface reflectance)"}
 
 
 def _task_info(plan: Plan, task: Task) -> TaskInfo:

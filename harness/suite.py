@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from harness.model_input import InputPolicy, MissingBands, Resize
 from models import config_file
 from models.errors import UserError, did_you_mean
 from models.registry import Registry, Variant, load_registry
@@ -22,6 +23,7 @@ from suites.datasets import catalogue
 SUITES_FOLDER = Path(__file__).parent.parent / "suites"
 
 Tier = Literal["official", "study", "random"]
+BASELINE = "baseline"  # the tier of what nobody trains; no suite file chooses it
 Normalisation = Literal["pretraining", "dataset"]
 Pooling = Literal["mean", "max"]
 
@@ -38,6 +40,13 @@ DatasetName = Annotated[
     Field(json_schema_extra={"enum": sorted(catalogue.ENTRIES)}),
 ]
 MetricName = Literal["accuracy", "macro_f1"]
+RANDOM = "random"
+DEFAULT_BASELINES = [
+    "baseline-statistics-mean_std",
+    "baseline-projection-512",
+    "baseline-convolutions-512",
+    RANDOM,
+]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -81,6 +90,16 @@ class Protocol(_Strict):
     metric: MetricName = "accuracy"
     split_seed: Seed = 0
     bootstrap: int = Field(default=1000, ge=100, le=100_000)
+    missing_bands: MissingBands = Field(
+        default="refuse",
+        description="a band that a model needs and the data lack: refuse the cell, or copy the "
+        "band nearest in wavelength (recorded)",
+    )
+    resize: Resize = Field(
+        default="refuse",
+        description="images that a patch size does not divide: refuse the cell, or enlarge them "
+        '("fit"); "native" brings them to the side that each model was pretrained with',
+    )
 
 
 class DataOptions(_Strict):
@@ -109,11 +128,15 @@ class TaskEntry(_Strict):
 
 
 class VariantEntry(_Strict):
-    """A variant in another tier than the suite's, or with weights from a folder."""
+    """A variant in another tier than the suite's, or with weights from a folder or file.
+
+    ``optional``: when its weights cannot be had it is listed as not run, and the rest goes on.
+    """
 
     variant: str
     tier: Tier | None = None
     weights: Path | None = None
+    optional: bool = False
 
 
 class SuiteFile(_Strict):
@@ -128,6 +151,11 @@ class SuiteFile(_Strict):
     mix_tiers: bool = False
     seeds: list[Seed] = Field(default=[0], min_length=1)
     variants: list[str | VariantEntry] = Field(min_length=1)
+    baselines: list[str] = Field(
+        default=DEFAULT_BASELINES,
+        description="what every variant has to beat; random: the smallest untrained encoder of "
+        "each family that takes part with trained weights",
+    )
     tasks: list[TaskEntry] = Field(min_length=1)
 
 
@@ -145,6 +173,7 @@ class Task:
     metric: str
     split_seed: int
     bootstrap: int
+    policy: InputPolicy
 
 
 @dataclass(frozen=True)
@@ -154,6 +183,7 @@ class Entrant:
     variant: Variant
     tier: str
     weights: Path | None = None
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -239,6 +269,7 @@ def _task(entry: TaskEntry, protocol: Protocol, patch_size: int | None) -> Task:
         metric=entry.metric or protocol.metric,
         split_seed=protocol.split_seed,
         bootstrap=protocol.bootstrap,
+        policy=InputPolicy(protocol.missing_bands, protocol.resize),
     )
 
 
@@ -270,13 +301,45 @@ def _entrants(
             weights = None
         elif variant.name in folders:
             used.add(variant.name)
-        entrant = Entrant(variant, tier, weights)
+        entrant = Entrant(variant, tier, weights, entry.optional)
         if any((e.variant.name, e.tier) == (variant.name, tier) for e in found):
             where = ("variants", i)
             raise document.error(where, f'"{variant.name}" stands twice in tier {tier}.')
         found.append(entrant)
     _refuse_unused(folders.keys() - used, {entrant.variant.name for entrant in found})
-    return tuple(found)
+    return (*found, *_baselines(file, document, registry, found))
+
+
+def _baselines(
+    file: SuiteFile, document: config_file.Document, registry: Registry, found: Sequence[Entrant]
+) -> list[Entrant]:
+    """What takes part without being asked: baselines, and untrained encoders for comparison."""
+    added: list[Entrant] = []
+    for i, name in enumerate(file.baselines):
+        if name == RANDOM:
+            added += _untrained(found)
+            continue
+        try:
+            added.append(Entrant(registry.variant(name), BASELINE))
+        except UserError as error:
+            raise document.error(("baselines", i), str(error)) from None
+    names = [e.variant.name for e in found]
+    return [e for e in added if e.tier != BASELINE or e.variant.name not in names]
+
+
+def _untrained(found: Sequence[Entrant]) -> list[Entrant]:
+    """The smallest variant of every family with trained weights, as it is before training."""
+    smallest: dict[str, Variant] = {}
+    for entrant in found:
+        old = smallest.get(entrant.variant.family)
+        if old is None or _work(entrant.variant) < _work(old):
+            smallest[entrant.variant.family] = entrant.variant
+    untrained = {e.variant.family for e in found if e.tier == "random"}
+    return [Entrant(v, "random") for family, v in smallest.items() if family not in untrained]
+
+
+def _work(variant: Variant) -> int:
+    return variant.depth * variant.dim**2
 
 
 def _refuse_unused(folders: Collection[str], names: Collection[str]) -> None:

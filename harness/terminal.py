@@ -25,6 +25,7 @@ from rich.table import Table
 
 from harness.plan import Cell, Plan
 from harness.run import Outcome
+from harness.suite import BASELINE
 from reports.ranking import RankingTable, Score, rank
 from reports.resampling import Interval
 from reports.table import SuiteResults, TaskInfo
@@ -95,7 +96,12 @@ def banner(plan: Plan) -> Panel:
         lines += [f"  {escape(note)}" for note in card.notes]
     tiers = sorted({entrant.tier for entrant in plan.suite.entrants})
     untrained = "random" in tiers
-    words = {"random": "RANDOM (untrained, seeded)", "official": "OFFICIAL", "study": "STUDY"}
+    words = {
+        "random": "RANDOM (untrained, seeded)",
+        "official": "OFFICIAL",
+        "study": "STUDY",
+        BASELINE: "baselines (nothing trained)",
+    }
     lines.append(f"Weights: [bold]{', '.join(words[tier] for tier in tiers)}[/]")
     sizes = sorted({str(task.patch_size) for task in plan.suite.tasks})
     seeds = ", ".join(str(seed) for seed in plan.suite.seeds)

@@ -50,8 +50,7 @@ OWN = Official(None, None, WEIGHTS_FILE, CONFIG_FILE, licence="the user's own")
 def find_checkpoint(
     name: str, official: Official | None, given: Path | None, places: Places
 ) -> CheckpointFiles:
-    """Find a variant's checkpoint: ``given`` by the user, else by name under ``places.weights``,
-    else at its publisher's.
+    """Find a variant's checkpoint: given by the user, else by name, else at its publisher's.
 
     ``given`` is the weights file, or a folder that holds it as published. Under
     ``places.weights`` a checkpoint's folder is called as its repository or as the variant.
@@ -110,9 +109,7 @@ def _in_folder(folder: Path, file: str, layout: Official) -> Path:
         if path.is_file():
             return path
     holds = " and ".join(Path(f).name for f in (layout.config, layout.file) if f)
-    raise UserError(
-        f"{folder / Path(file).name} is not there; a checkpoint folder holds {holds}."
-    )
+    raise UserError(f"{folder / Path(file).name} is not there; a checkpoint folder holds {holds}.")
 
 
 def _downloaded(official: Official, cache: Path | None) -> CheckpointFiles:

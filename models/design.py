@@ -122,6 +122,10 @@ class Design(Protocol):
         """Its tokens for one sample; `UserError` for a shape that it cannot cut."""
         ...
 
+    def width(self, shapes: Sequence[InputShape]) -> int:
+        """Numbers per token, and so per embedding."""
+        ...
+
     def macs(self, shapes: Sequence[InputShape], patch_size: int) -> MacCount:
         """MACs of one sample, in closed form."""
         ...

@@ -57,7 +57,9 @@ def head(url: str, follow: bool = False) -> Remote:
         raise _refused(url, status)
     size = headers.get("X-Linked-Size") or headers.get("Content-Length")
     if size is None or not size.isdigit():
-        raise UserError(f"{url} does not tell its size; check the address (HF_ENDPOINT for the hub).")
+        raise UserError(
+            f"{url} does not tell its size; check the address (HF_ENDPOINT for the hub)."
+        )
     tag = (headers.get("X-Linked-Etag") or headers.get("ETag") or "").strip('W/"')
     is_sha = len(tag) == 64 and all(c in "0123456789abcdef" for c in tag)
     return Remote(int(size), tag if is_sha else None)

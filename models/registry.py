@@ -147,21 +147,9 @@ class Variant:
             "heads": self.heads,
             "mlp_ratio": self.mlp_ratio,
             "pixel_hidden": self.pixel_hidden,
+            "options": dict(self.options),
             "groups": {m: [list(g) for g in gs] for m, gs in sorted(self.scheme.groups.items())},
         }
-
-    def config(self) -> OlmoEarthConfig:
-        """The encoder's configuration."""
-        from models.olmoearth.encoder import OlmoEarthConfig  # noqa: PLC0415  (torch loads with it)
-
-        return OlmoEarthConfig(
-            dim=self.dim,
-            depth=self.depth,
-            heads=self.heads,
-            scheme=self.scheme,
-            mlp_ratio=self.mlp_ratio,
-            pixel_hidden=self.pixel_hidden,
-        )
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def token_scheme(
     for modality_name in ignored:
         if modality_name not in groups:
             raise UserError(
-                f'Token scheme "{name}" ignores bands of {modality_name}, of which it has no groups.'
+                f'Token scheme "{name}" ignores bands of {modality_name}, which it does not cover.'
             )
     dropped = {key: tuple(bands) for key, bands in ignored.items() if bands}
     return TokenScheme(name, MappingProxyType(checked), MappingProxyType(dropped))

@@ -13,7 +13,7 @@ import os
 import pickle
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -99,13 +99,16 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 class _Inert:
-    """Stands in for an argument parser's namespace that a training script saved beside its
-    weights: it takes whatever state it is given and does nothing with it.
+    """Stands in for the argument parser's namespace that a training script saved.
+
+    It takes whatever state it is given and does nothing with it.
     """
 
 
 # The weights-only unpickler knows tensors and plain containers; beyond them, this one class.
-_ALLOWED = [(_Inert, "argparse.Namespace")]
+_ALLOWED: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    (_Inert, "argparse.Namespace")
+]
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:

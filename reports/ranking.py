@@ -30,7 +30,8 @@ from reports.resampling import (
 )
 from reports.table import SuiteResults, TaskInfo
 
-TIER_ORDER = ("official", "study", "published", "random")
+BASELINE = "baseline"  # the tier of what nobody trains: a mark to beat, never mixed with others
+TIER_ORDER = ("official", "study", "published", "random", BASELINE)
 ORIGIN_ORDER = ("real", "simulated")
 
 
@@ -133,7 +134,9 @@ def rank(
 def _rankings_of(results: SuiteResults) -> Iterator[tuple[tuple[str, ...], str]]:
     tiers = _ordered(results.variants["tier"].to_list(), TIER_ORDER)
     origins = _ordered([task.origin for task in results.run.tasks], ORIGIN_ORDER)
-    for group in [tiers] if results.run.mix_tiers else [(tier,) for tier in tiers]:
+    mixed = tuple(tier for tier in tiers if tier != BASELINE) if results.run.mix_tiers else ()
+    groups = [mixed] if mixed else []
+    for group in [*groups, *((tier,) for tier in tiers if tier not in mixed)]:
         for origin in origins:
             yield group, origin
 

@@ -13,6 +13,7 @@ TIER_WORDS = {
     "official": "official weights (published checkpoints)",
     "study": "study weights (trained small-scale by this project, not the published ones)",
     "random": "untrained (random) weights",
+    "baseline": "baselines (nothing trained)",
     "published": "published results (imported, not run here)",
 }
 ORIGIN_WORDS = {"real": "real data", "simulated": "SIMULATED DATA"}
@@ -28,7 +29,7 @@ def status(tiers: Sequence[str], origin: str) -> str:
 
 def tier_note(tier: str) -> str:
     """A tier in two words, beside a name."""
-    return "published results" if tier == "published" else f"{tier} weights"
+    return {"published": "published results", "baseline": "a baseline"}.get(tier, f"{tier} weights")
 
 
 def is_trustworthy(tiers: Sequence[str], origin: str) -> bool:

@@ -5,13 +5,17 @@ It shows what the registry and the counter say and adds nothing of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
-from harness.costs import Cost, cost_of
+from harness.costs import cost_of, with_channels
 from harness.terminal import plain_table, si
+from models.design import Design
+from models.errors import UserError
+from models.families import design_of
 from models.registry import Registry, Variant, load_registry
 from models.tokens import InputShape
 
@@ -34,36 +38,62 @@ def models_command(
     if all_schemes:
         variants = [each for variant in variants for each in _with_every_scheme(known, variant)]
     shapes = tuple(InputShape(height, width, steps, name) for name in modalities)
-    rows = []
+    rows: list[list[str]] = []
+    refused: list[str] = []
     for variant in variants:
-        cost = cost_of(variant, shapes, patch_size, None)
-        rows.append(_row(variant, modalities, cost, published_axis))
-    plural = "s" if steps > 1 else ""
+        try:
+            rows.append(_row(variant, shapes, patch_size, published_axis))
+        except UserError as error:
+            refused.append(f"{variant.name}: {error}")
+    if not rows:
+        raise UserError(refused[0])
     console = Console()
+    steps_said = f"{steps} time step{'s' * (steps > 1)}"
     families = ", ".join(dict.fromkeys(variant.family for variant in variants))
     console.print(
         f"{families}; one sample: {' + '.join(modalities)}, {height} x {width} pixels, "
-        f"{steps} time step{plural}, patch size {patch_size}",
+        f"{steps_said}, patch size p = {patch_size} unless the table says another",
         soft_wrap=True,
     )
-    headers = ["variant\n[dim]scheme\nweights[/]", "groups", "tokens", "params", "MACs"]
+    headers = ["variant\n[dim]scheme\nweights[/]", "G", "tokens", "params", "MACs"]
     headers += ["of it\nattn.", "attn.-\nblind"]
     headers += ["mean,\n13"] if published_axis else []
     console.print(plain_table(headers, rows, numeric=1))
+    _footnotes(console, published_axis)
+    _licences(console, variants)
+    for sentence in refused:
+        console.print(f"[yellow]Not shown: {escape(sentence)}[/]", soft_wrap=True)
+
+
+def _footnotes(console: Console, published_axis: bool) -> None:
     console.print(
-        "MACs include attention. Attention-blind is what counters report that never see its two "
-        "matrix products (attn.); the published v1 and v1.1 figures were counted so.",
+        "G: tokens per patch and time step. MACs include attention. Attention-blind is what "
+        "counters report that never see its two matrix products (attn.); the published v1 and v1.1 "
+        "figures were counted so.",
         style="dim",
     )
     if published_axis:
         console.print(
             "Mean of 13: MACs over the 13 inputs of the published cost axis (docs/protocols.md), "
-            "here with attention; it does not depend on the shape chosen above.",
+            "here with attention; it does not depend on the shape chosen above. A dash: the model "
+            "cannot take all 13.",
             style="dim",
         )
-    for family in sorted({variant.family for variant in variants}):
-        licence = known.families[family].licence
-        console.print(f"Licence of {family}'s official weights: {licence}.", style="dim")
+
+
+def _licences(console: Console, variants: Sequence[Variant]) -> None:
+    """Licences of published weights; they differ in what a user may do with them."""
+    by_licence: dict[str, list[str]] = {}
+    for variant in variants:
+        if variant.official is not None:
+            name = f"{variant.family} {variant.version}"
+            by_licence.setdefault(variant.official.licence, []).append(name)
+    for licence, who in by_licence.items():
+        console.print(
+            f"Licence of the official weights of {', '.join(dict.fromkeys(who))}: {licence}.",
+            style="dim",
+            soft_wrap=True,
+        )
 
 
 def _with_every_scheme(registry: Registry, variant: Variant) -> list[Variant]:
@@ -72,27 +102,57 @@ def _with_every_scheme(registry: Registry, variant: Variant) -> list[Variant]:
     return [registry.variant(f"{base}:{scheme}") for scheme in schemes]
 
 
-def _row(variant: Variant, modalities: list[str], cost: Cost, published: bool) -> list[str]:
-    groups = " + ".join(str(len(variant.scheme.of(name))) for name in modalities)
-    tiers = "official, random" if variant.hub else "random"
-    row = [
-        f"{escape(variant.name.partition('-')[2])}\n[dim]{escape(variant.scheme.name)}\n{tiers}[/]",
-        groups,
-        str(cost.tokens),
+Row = list[str]
+
+
+def _row(variant: Variant, shapes: tuple[InputShape, ...], patch_size: int, published: bool) -> Row:
+    design = design_of(variant)
+    cut = allowed_patch_size(design, patch_size)
+    given = with_channels(design, shapes)
+    _check_steps(design, given)
+    cost = cost_of(variant, given, cut, None)
+    row: Row = [
+        f"{escape(variant.name)}\n[dim]{escape(variant.scheme.name)}\n{_tiers(variant)}[/]",
+        str(design.layout(given, cut).groups),
+        str(cost.tokens) if cut == patch_size else f"{cost.tokens}\n[yellow]p = {cut}[/]",
         si(cost.params),
         si(cost.macs),
         f"{100 * cost.attention / cost.macs:.0f}%",
         si(cost.macs - cost.attention),
     ]
-    return row + ([si(_published(variant))] if published else [])
+    return row + ([_published(variant)] if published else [])
 
 
-def _published(variant: Variant) -> float:
+def _tiers(variant: Variant) -> str:
+    if variant.family == "baseline":
+        return "nothing trained"
+    return "official, random" if variant.official else "random"
+
+
+def allowed_patch_size(design: Design, wanted: int) -> int:
+    """The patch size that a model can cut which is nearest to the one wanted."""
+    return min(design.needs.patch_sizes, key=lambda size: (abs(size - wanted), size))
+
+
+def _check_steps(design: Design, shapes: Sequence[InputShape]) -> None:
+    most = design.needs.max_steps
+    if any(shape.steps > most for shape in shapes):
+        raise UserError(f"it takes at most {most} time step{'s' * (most > 1)}.")
+
+
+def _published(variant: Variant) -> str:
     """Mean MACs over the 13 published task inputs (`models.cost.PUBLISHED_TASK_SHAPES`)."""
     from models.cost import PUBLISHED_TASK_SHAPES  # noqa: PLC0415
 
-    total = sum(
-        task.weight * cost_of(variant, task.inputs(), task.patch_size, None).macs
-        for task in PUBLISHED_TASK_SHAPES
-    )
-    return total / sum(task.weight for task in PUBLISHED_TASK_SHAPES)
+    design = design_of(variant)
+    total = 0
+    for task in PUBLISHED_TASK_SHAPES:
+        try:
+            shapes = with_channels(design, task.inputs())
+            _check_steps(design, shapes)
+            if task.patch_size not in design.needs.patch_sizes:
+                return "-"
+            total += task.weight * cost_of(variant, shapes, task.patch_size, None).macs
+        except UserError:
+            return "-"
+    return si(total / sum(task.weight for task in PUBLISHED_TASK_SHAPES))

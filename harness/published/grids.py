@@ -13,8 +13,8 @@ from functools import lru_cache
 
 from harness.published.entrants import Entrant
 from harness.published.tasks import Task
-from models.cost import closed_form_macs
 from models.errors import UserError
+from models.families import design_of
 from models.registry import Variant, load_registry
 from models.tokens import InputShape
 
@@ -41,6 +41,8 @@ def _positions(name: str, flops: int) -> int | None:
     except UserError:
         return None
     for modalities in _MODALITY_SETS:
+        if not set(modalities) <= set(design_of(variant).needs.modalities):
+            continue
         found = _search(variant, modalities, flops)
         if found is not None:
             return found
@@ -62,7 +64,7 @@ def _search(variant: Variant, modalities: Sequence[str], flops: int) -> int | No
 def _flops(variant: Variant, modalities: Sequence[str], positions: int) -> int:
     side = variant.max_patch_size
     shapes = [InputShape(side, side * positions, 1, name) for name in modalities]
-    return _FLOPS_PER_MAC * closed_form_macs(variant, shapes, side).total
+    return _FLOPS_PER_MAC * design_of(variant).macs(shapes, side).total
 
 
 def uneven(entrants: Sequence[Entrant], task: Task) -> Mapping[int, list[str]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from models.cost import MacCount, closed_form_macs
 from models.design import InputNeeds, Layout, ModalityNeeds, TokenKind
-from models.normalisation import pretraining_statistics
+from models.normalisation import pretraining_statistics, two_sigma
 from models.registry import Variant
 from models.sensors import modality
 from models.tokens import InputShape, patch_grid
@@ -40,17 +40,21 @@ class OlmoEarthDesign:
             ]
         return Layout(tuple(kinds))
 
+    def width(self, shapes: Sequence[InputShape]) -> int:
+        """The encoder's width."""
+        return self.variant.dim
+
     def macs(self, shapes: Sequence[InputShape], patch_size: int) -> MacCount:
         """See `models.cost.closed_form_macs`."""
         return closed_form_macs(self.variant, shapes, patch_size)
 
 
 def _needs(name: str) -> ModalityNeeds:
-    mean, std = pretraining_statistics(name)
+    shift, divisor = two_sigma(*pretraining_statistics(name))
     return ModalityNeeds(
         channels=modality(name).band_names,
-        shift=tuple((mean - 2 * std).tolist()),
-        divisor=tuple((4 * std).tolist()),
+        shift=tuple(shift.tolist()),
+        divisor=tuple(divisor.tolist()),
     )
 
 

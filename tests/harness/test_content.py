@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.content import EMBEDDING_CODE, PROBE_CODE, code_version, content_key, module_file
+from models.families import code_of
+from models.registry import load_registry
 
 OURS = ("harness", "suites", "models", "reports")
 
@@ -20,7 +22,11 @@ CANNOT_CHANGE_A_RESULT = {
     "harness.suite",
     "models.checkpoints",
     "models.config_file",
+    "models.cost",
+    "models.design",
     "models.errors",
+    "models.families",
+    "models.fetching",
     "models.registry",
 }
 
@@ -53,14 +59,22 @@ def test_code_version_sees_constants_and_not_comments(
 
 def test_the_code_lists_hold_every_module_that_can_change_a_result() -> None:
     reached: set[str] = set()
-    todo = [*EMBEDDING_CODE, *PROBE_CODE]
+    families = {name for variant in load_registry().variants() for name in code_of(variant)}
+    todo = [*EMBEDDING_CODE, *PROBE_CODE, *families]
     while todo:
         name = todo.pop()
         if name in reached or name.startswith("suites."):  # data sets are keyed by plan.py
             continue
         reached.add(name)
         todo += [m for m in _imports(name) if m.split(".")[0] in OURS]
-    assert reached - CANNOT_CHANGE_A_RESULT == {*EMBEDDING_CODE, *PROBE_CODE}
+    assert reached - CANNOT_CHANGE_A_RESULT == {*EMBEDDING_CODE, *PROBE_CODE, *families}
+
+
+def test_a_familys_keys_hold_its_own_code_and_not_anothers() -> None:
+    registry = load_registry()
+    own = code_of(registry.variant("olmoearth-v1-nano"))
+    assert "models.olmoearth.encoder" in own
+    assert all(name.startswith("models.olmoearth.") for name in own)
 
 
 def _imports(name: str) -> set[str]:

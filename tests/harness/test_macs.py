@@ -81,7 +81,7 @@ def test_the_inference_path_performs_exactly_the_products_that_tracing_counts(
 ) -> None:
     # Inference may run linear layers in oneDNN, which the trace does not: count what really
     # reaches the two kernels, on real tensors.
-    from models import transformer
+    from models import transformer  # noqa: PLC0415
     from models.olmoearth import encoder as olmoearth  # noqa: PLC0415
 
     config = config_of(version, "nano")

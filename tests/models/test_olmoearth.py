@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from models.errors import UserError
-from models.olmoearth.encoder import OlmoEarthConfig, OlmoEarthEncoder, init_random, parameter_count
 from models.olmoearth.checkpoint import load_reference_state_dict
+from models.olmoearth.encoder import OlmoEarthConfig, OlmoEarthEncoder, init_random, parameter_count
 from models.sensors import LANDSAT, SENTINEL1, SENTINEL2_L2A, modality
 from models.tokens import TokenScheme, token_scheme
 

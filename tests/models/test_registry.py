@@ -105,3 +105,14 @@ def test_mistakes_in_a_registry_file_name_file_and_line(
     file.write_text(USER_FILE.replace(old, new, 1))
     with pytest.raises(UserError, match=f"mine.yaml:{line}: .*{sentence}"):
         load_registry([file])
+
+
+def test_all_that_shapes_an_encoder_is_in_its_architecture() -> None:
+    # The architecture stands for the encoder in every content key: equal ones share results.
+    variants = {v.name: v for v in load_registry().variants()}
+    projection = variants["baseline-projection-512"].architecture
+    assert projection != variants["baseline-convolutions-512"].architecture
+    v1, merged = (
+        load_registry().variant(f"olmoearth-v1-nano{scheme}") for scheme in ("", ":single")
+    )
+    assert v1.architecture != merged.architecture != variants["olmoearth-v1.1-nano"].architecture

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import UserError
 from models import fetching
+from models.errors import UserError
+from suites.datasets import download
 from suites.datasets.download import get
 
 ROUTE = "/datasets/recursix/geo-bench-1.0/resolve/main/classification_v1.0/m-eurosat.zip"
