@@ -200,6 +200,7 @@ class CromaEncoder(nn.Module):
         found: dict[str, Tensor] = {}
         for name, part in self.sensors.items():
             tokens = self.patch_embedding(name, images[name])
+            bias = bias.to(tokens.dtype)
             found[part] = self.encoders[part](tokens, bias)
         if self.joint is not None:
             found["joint"] = self.joint(found["radar"], found["optical"], bias)
