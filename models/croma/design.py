@@ -8,7 +8,7 @@ optical ones. The token scheme says which of them a variant has.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from models.cost import MacCount, transformer_macs
 from models.design import InputNeeds, Layout, ModalityNeeds, TokenKind
@@ -74,7 +74,9 @@ class CromaDesign:
             for bands in self.variant.scheme.of(name)
         ]
         if len(kinds) > 1:
-            kinds.append(TokenKind("radar with optical", None, (), rows, columns, 1, "joint"))
+            # The joint sequence starts as the radar's encodings.
+            radar = kinds[-1]
+            kinds.append(replace(radar, name=f"{radar.name} with optical", sequence="joint"))
         return Layout(tuple(kinds))
 
     def width(self, shapes: Sequence[InputShape]) -> int:

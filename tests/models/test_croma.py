@@ -191,6 +191,7 @@ def test_layout_tells_the_sequences_apart() -> None:
         ("radar", 180),
         ("joint", 180),
     ]
+    assert joint.groups == 1
     optical = design_of(variant("optical")).layout(shapes_of("optical", 120, 96), 8)
     assert (optical.tokens, optical.groups) == (180, 1)
     assert " ".join(optical.kinds[0].bands) == "B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B11 B12"
