@@ -27,6 +27,7 @@ CANNOT_CHANGE_A_RESULT = {
     "models.errors",
     "models.families",
     "models.fetching",
+    "models.needs",
     "models.registry",
 }
 
