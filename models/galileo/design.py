@@ -53,6 +53,10 @@ class GalileoDesign:
             ]
         return Layout(tuple(kinds))
 
+    def width(self, shapes: Sequence[InputShape]) -> int:
+        """The encoder's width."""
+        return self.variant.dim
+
     def macs(self, shapes: Sequence[InputShape], patch_size: int) -> MacCount:
         """MACs of one sample.
 
