@@ -81,7 +81,7 @@ def models(
     patch_size: Annotated[int, typer.Option(min=1, max=8, help="Patch size, pixels.")] = 4,
     modality: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="Modality; repeatable. Default: sentinel2_l2a."),
+        typer.Option(help="Modality; repeatable. Default: sentinel2_l2a, or what the model needs."),
     ] = None,
     variant: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -125,7 +125,7 @@ def models(
         width=width,
         steps=steps,
         patch_size=patch_size,
-        modalities=modality or ["sentinel2_l2a"],
+        modalities=modality or [],
         all_schemes=schemes,
         published_axis=published_axis,
         registry=registry or [],

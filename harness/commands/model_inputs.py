@@ -78,7 +78,10 @@ def model_inputs_command(
     )
     sample = _sample(found)
     refusals: dict[str, list[str]] = {}
-    for group in _same_inputs(variants, card, policy, patch_size, refusals):
+    groups = _same_inputs(variants, card, policy, patch_size, refusals)
+    if not groups:
+        raise UserError(f"None of the variants can take part: {next(iter(refusals))}")
+    for group in groups:
         _show(console, group, found, sample)
     for sentence, who in refusals.items():
         console.print(f"\n[yellow]Cannot take part: {', '.join(who)}.[/] {escape(sentence)}")
