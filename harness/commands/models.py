@@ -54,8 +54,8 @@ def models_command(
     steps_said = f"{steps} time step{'s' * (steps > 1)}"
     families = ", ".join(dict.fromkeys(variant.family for variant in variants))
     console.print(
-        f"{families}; one sample: {' + '.join(modalities or [SENTINEL2])}, {height} x {width} pixels, "
-        f"{steps_said}, patch size p = {patch_size}, unless a row says otherwise",
+        f"{families}; one sample: {' + '.join(modalities or [SENTINEL2])}, "
+        f"{height} x {width} pixels, {steps_said}, patch size p = {patch_size}, unless a row says otherwise",
         soft_wrap=True,
     )
     headers = ["variant\n[dim]scheme\nweights[/]", "G", "tokens", "params", "MACs"]
