@@ -55,7 +55,8 @@ def models_command(
     families = ", ".join(dict.fromkeys(variant.family for variant in variants))
     console.print(
         f"{families}; one sample: {' + '.join(modalities or [SENTINEL2])}, "
-        f"{height} x {width} pixels, {steps_said}, patch size p = {patch_size}, unless a row says otherwise",
+        f"{height} x {width} pixels, {steps_said}, patch size p = {patch_size}, "
+        "unless a row says otherwise",
         soft_wrap=True,
     )
     headers = ["variant\n[dim]scheme\nweights[/]", "G", "tokens", "params", "MACs"]
