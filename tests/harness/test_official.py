@@ -219,3 +219,24 @@ def test_the_bytes_of_the_weights_count_and_not_their_place(
     # The training configuration beside the weights is a note; it changes no tensor.
     (moved / "OlmoEarth-v1-Nano" / "config.json").write_text("{}")
     assert keys(suite, moved, tmp_path / "cache") == after
+
+
+def test_a_checkpoint_that_does_not_fit_ends_the_run_before_anything_is_computed(
+    tokenrank: Tokenrank, tmp_path: Path, weights: Path
+) -> None:
+    suite = tmp_path / "late.yaml"
+    suite.write_text(
+        """\
+name: late
+title: The second variant's weights are of another size
+variants:
+  - olmoearth-v1-nano
+  - {variant: olmoearth-v1-tiny, weights: weights/OlmoEarth-v1-Nano}
+tasks:
+  - {name: knn, dataset: simulated, data: {size: 100}, probe: {kind: knn, k: 5}}
+"""
+    )
+    ended = tokenrank("run", suite, "--store", tmp_path / "store")
+    assert ended.code == 2
+    assert "does not suit olmoearth-v1-tiny" in ended.err
+    assert cells(tmp_path / "store") == {}
