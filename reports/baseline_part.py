@@ -52,7 +52,7 @@ def marks_part(
     origins = {ranking.origin for ranking in marks}
     judged = {found.ranking.name: found for found in against}
     parts = []
-    for ranking in marks:
+    for ranking in sorted(marks, key=lambda r: BASELINE not in r.tiers):
         name = "Baselines" if BASELINE in ranking.tiers else "Untrained encoders"
         found = judged.get(ranking.name)
         parts.append(

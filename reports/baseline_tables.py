@@ -204,15 +204,15 @@ def _short(verdict: Verdict) -> str:
 
 
 def _total_cell(standing: Standing) -> Cell:
-    counts = [
-        f"{_short(verdict)} on {n}" for verdict in VERDICTS if (n := len(standing.on(verdict)))
-    ]
-    lacking = "" if standing.is_complete else "incomplete; "
+    counts = {v: n for v in VERDICTS if (n := len(standing.on(v)))}
+    told = ", ".join(f"{_short(verdict)} on {n}" for verdict, n in counts.items())
+    if list(counts) == [standing.verdict]:
+        told = f"on all {words.number(len(standing.margins), 'task')}"
     return Cell(
         _short(standing.verdict),
         VERDICTS.index(standing.verdict),
         _TONES.get(standing.verdict, ""),
-        lacking + ", ".join(counts),
+        told if standing.is_complete else f"incomplete; {told}",
     )
 
 

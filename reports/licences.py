@@ -25,7 +25,7 @@ _ALLOWS = {
 
 def licence_sentences(results: SuiteResults, ranking: RankingTable) -> list[str]:
     """One per licence of the ranking's trained weights: whose it is, and what it allows."""
-    names = {e.variant for e in ranking.entries}
+    names = {entry.variant for entry in ranking.entries if entry.scores}
     holders: dict[str, list[str]] = {}
     for row in results.variants.to_dicts():
         if row["variant"] in names and shows_licence(row):
@@ -42,7 +42,5 @@ def shows_licence(row: Mapping[str, object]) -> bool:
 
 
 def _allows(licence: str) -> str:
-    for name, text in _ALLOWS.items():
-        if licence == name or licence.startswith(f"{name} "):
-            return text
-    return "read its terms before use"
+    # A licence with a remark ("of the code repository") may not be that of the weights.
+    return _ALLOWS.get(licence, "read its terms before use")

@@ -55,16 +55,17 @@ def compare_command(
     """Compare two variants or versions of a finished run, or of saved results, and show it."""
     table = latest_results(Store(store), suite) if results is None else saved(results)
     comparison = compare(table, reference, candidate)
-    console = Console()
-    show(console, comparison)
-    _say(console, baselines_words(table, comparison))
+    show(Console(), comparison, baselines_words(table, comparison))
     if json_file is not None:
         with writing(json_file):
             write_whole(json_file, as_json(asdict(comparison)))
 
 
-def show(console: Console, comparison: Comparison) -> None:
-    """Everything, in the order of the questions: on what, at what cost, how good, so what."""
+def show(console: Console, comparison: Comparison, beaten: str = "") -> None:
+    """Everything, in the order of the questions: on what, at what cost, how good, so what.
+
+    ``beaten`` says who beats the baselines, where any took part.
+    """
     tasks = {task.name: task for task in comparison.tasks}
     for i, pair in enumerate(comparison.pairs):
         if i:
@@ -81,6 +82,8 @@ def show(console: Console, comparison: Comparison) -> None:
         _say(console, f"Without a partner of the same size: {listed(comparison.unpaired)}.")
     for line in _small_print(comparison):
         _say(console, line, "dim")
+    if beaten:
+        _say(console, beaten)
     _say(console, conclusion(comparison), "bold")
 
 
@@ -99,8 +102,7 @@ def baselines_words(results: SuiteResults, comparison: Comparison) -> str:
 
 
 def _say(console: Console, text: str, style: str = "") -> None:
-    if text:
-        console.print(log_line(text), style=style, highlight=False, markup=False)
+    console.print(log_line(text), style=style, highlight=False, markup=False)
 
 
 def _measured_on(pair: Compared, tasks: Mapping[str, TaskInfo]) -> list[str]:

@@ -116,8 +116,9 @@ def _marks(table: RankingTable) -> list[str]:
     lines = ["", f"### {words.status(table.tiers, table.origin)}", ""]
     lines += _head("baseline", *(task.name for task in tasks))
     for entry in table.entries:
-        scores = [entry.scores.get(task.name) for task in tasks]
-        lines.append(_cells(entry.variant, *(words.score(s and s.value) for s in scores)))
+        scores = {name: words.score(score.value) for name, score in entry.scores.items()}
+        shown = [scores.get(task.name, words.NO_VALUE) for task in tasks]
+        lines.append(_cells(entry.variant, *shown))
     return lines
 
 
