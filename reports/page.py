@@ -48,14 +48,15 @@ def page(
     pairs: Sequence[Pair],
     against: Sequence[AgainstBaselines] = (),
 ) -> Page:
-    """Put the whole page together; a ranking without variants is left out.
+    """Put the whole page together; of a ranking that nothing was run of, only the reasons.
 
     What is there only to be beaten gets a table and reference lines, no answer or figure of its
     own: nobody chooses between baselines.
     """
-    filled = [r for r in rankings if r.ranked or r.incomplete]
-    marks = [r for r in filled if is_mark_only(results, r)]
-    shown = [r for r in filled if r not in marks]
+    marks = [r for r in rankings if is_mark_only(results, r)]
+    asked = [r for r in rankings if r not in marks]
+    shown = [r for r in asked if any(entry.scores for entry in r.entries)]
+    absent = [a for r in asked if r not in shown for a in absences(results, r)]
     judged = {found.ranking.name: found for found in against}
 
     def label(ranking: RankingTable) -> str:
@@ -71,6 +72,7 @@ def page(
     if not shown:
         parts.append(Part("Answer", paragraphs=("There are no variants to report on.",)))
     parts.append(marks_part(results, marks, against))
+    parts.append(Part("Not run", bullets=tuple(absence.sentence for absence in absent)))
     parts.append(side_by_side(results, pairs, cost_growth(gallery, results, pairs)))
     for ranking in shown:
         parts += _stability(gallery, results, ranking, firm[ranking.name], label(ranking))

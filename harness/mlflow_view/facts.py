@@ -205,7 +205,7 @@ def _rank_text(run: SuiteRun, row: Row) -> str:
 
 
 def beats_words(run: SuiteRun, row: Row) -> str:
-    """On how many tasks the best baseline is beaten, e.g. "on all 2 tasks", "on 1 of 2 tasks"."""
+    """On how many tasks the best baseline is beaten, e.g. "on all of 2 tasks"."""
     if row["tier"] == BASELINE:
         return "is a baseline"
     found = standings(run, row["variant"])
@@ -214,7 +214,7 @@ def beats_words(run: SuiteRun, row: Row) -> str:
     of = sum(len(standing.margins) for standing in found)
     won = sum(len(standing.on("beats")) for standing in found)
     every = all(standing.beats_all for standing in found)
-    return f"on {'all' if every else f'{won} of'} {words.number(of, 'task')}"
+    return f"on {'all' if every else won} of {words.number(of, 'task')}"
 
 
 def rank_words(entry: RankedVariant) -> str:
