@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,6 @@ import models.transformer
 from harness.commands.check import Telling, check_command
 from harness.commands.measure import RunOptions
 from harness.regression import verdicts
-from models.normalisation import BandStatistics, StatisticsAccumulator
 
 SUITE = Path(__file__).parent.parent / "suites" / "regression.yaml"
 Patch = pytest.MonkeyPatch
@@ -48,25 +47,25 @@ Change = Callable[[Patch], None]
 
 def bands_rolled(patch: Patch) -> None:
     """Every band stands in its neighbour's place."""
-    true = harness.inputs.band_positions
-
-    def rolled(*arguments: Any) -> tuple[int, ...]:
-        places = true(*arguments)
-        return places[1:] + places[:1]
-
-    patch.setattr(harness.inputs, "band_positions", rolled)
+    _change_places(patch, lambda places: (*places[1:], places[0]))
 
 
 def two_bands_swapped(patch: Patch) -> None:
     """B8A and B11 are exchanged, as in a misread file."""
-    true = harness.inputs.band_positions
+    _change_places(patch, lambda p: (*p[:7], p[8], p[7], *p[9:]))
 
-    def swapped(*arguments: Any) -> tuple[int, ...]:
-        places = list(true(*arguments))
-        places[7], places[8] = places[8], places[7]
-        return tuple(places)
 
-    patch.setattr(harness.inputs, "band_positions", swapped)
+Places = tuple[tuple[int, ...], ...]
+
+
+def _change_places(patch: Patch, change: Callable[[Places], Places]) -> None:
+    true = harness.inputs._rule
+
+    def misread(*arguments: Any) -> harness.inputs.InputRule:
+        rule = true(*arguments)
+        return replace(rule, positions=change(rule.positions))
+
+    patch.setattr(harness.inputs, "_rule", misread)
 
 
 def statistics_of_another_band(patch: Patch) -> None:
@@ -80,14 +79,15 @@ def mean_and_std_swapped(patch: Patch) -> None:
 
 
 def _change_statistics(patch: Patch, change: Callable[[Any, Any], tuple[Any, Any]]) -> None:
-    known, measured = harness.inputs.pretraining_statistics, StatisticsAccumulator.result
+    true = harness.inputs._statistics
 
-    def result(self: StatisticsAccumulator) -> BandStatistics:
-        found = measured(self)
-        return BandStatistics(*change(found.mean, found.std))
+    def other(*arguments: Any) -> tuple[Any, Any]:
+        # Two deviations on either side of the mean become 0 and 1.
+        shift, divisor = true(*arguments)
+        mean, std = change(shift + divisor / 2, divisor / 4)
+        return mean - 2 * std, 4 * std
 
-    patch.setattr(harness.inputs, "pretraining_statistics", lambda name: change(*known(name)))
-    patch.setattr(StatisticsAccumulator, "result", result)
+    patch.setattr(harness.inputs, "_statistics", other)
 
 
 # --- what is wrong with the encoder -----------------------------------------------------
