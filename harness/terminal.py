@@ -172,7 +172,7 @@ def _named_table(
     start = f"{families.pop()}-" if len(families) == 1 else ""
     end = f"@{table.tiers[0]}" if len(table.tiers) == 1 else ""
     names = [escape(e.variant.removeprefix(start).removesuffix(end)) for e in entries]
-    shown = Table(title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = Table(title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     # A name too long for its column goes on in the next line: half a name is none.
     shown.add_column(start.removesuffix("-") or "variant", overflow="fold", min_width=14)
     return names, shown

@@ -84,7 +84,7 @@ def shown(results: SuiteResults) -> str:
     return console.file.getvalue()
 
 
-@pytest.mark.parametrize("n_tasks", [2, 7])
+@pytest.mark.parametrize("n_tasks", [2, 3, 7])
 def test_tables_of_eighty_columns_lose_nothing(synthetic: Any, n_tasks: int) -> None:
     """Long names of several families, a variant without costs: no letter or digit is cut."""
     tasks = [synthetic.make_task(f"m-eurosat-linear{i}") for i in range(n_tasks)]
