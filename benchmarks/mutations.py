@@ -31,6 +31,7 @@ import harness.cell
 import harness.embed
 import harness.inputs
 import models.olmoearth.encoder
+import models.olmoearth.patches
 import models.transformer
 from harness.commands.check import Telling, check_command
 from harness.commands.measure import RunOptions
@@ -146,7 +147,7 @@ def activations_float16(patch: Patch) -> None:
 
 def _changed_linear(patch: Patch, change: Callable[[Tensor], Tensor]) -> None:
     true = models.transformer.linear
-    for module in (models.transformer, models.olmoearth.encoder):
+    for module in (models.transformer, models.olmoearth.patches):
         patch.setattr(module, "linear", lambda *a, **k: change(true(*a, **k)))
 
 
@@ -165,9 +166,9 @@ def gelu_by_tanh(patch: Patch) -> None:
 def last_block_skipped(patch: Patch) -> None:
     """The last transformer block is left out."""
 
-    def transform(self: Any, x: Tensor, attention_bias: Tensor | None = None) -> Tensor:
-        for block in self.blocks[:-1]:
-            x = block(x, attention_bias)
+    def transform(self: Any, x: Tensor, attention_bias: Tensor | None, rotations: Any) -> Tensor:
+        for block, rotate in zip(self.blocks[:-1], rotations, strict=False):
+            x = block(x, attention_bias, rotate)
         normed: Tensor = self.norm(x)
         return normed
 

@@ -39,7 +39,7 @@ _NO_MACS_BY_KIND = {
         "unsqueeze squeeze unbind split chunk slice select index gather scatter cat stack to size "
         "alias detach arange zeros zeros_like ones ones_like full full_like empty new_zeros "
         "new_ones repeat repeat_interleave roll flip movedim embedding index_select masked_fill "
-        "where copy_ meshgrid pad"
+        "where copy_ meshgrid complex view_as_complex view_as_real take_along_dim pad"
     ),
     "element by element": (
         "add add_ sub sub_ rsub mul mul_ div div_ neg reciprocal pow sqrt rsqrt exp log sin cos "

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 Activation = Literal["none", "gelu", "relu"]
 Rotation = Callable[[Tensor], Tensor]
+"""Queries and keys together, ``[B, N, 2, heads, dim / heads]``, to the same shape. What it is
+given is nobody else's: while autograd does not record, it may work in place."""
 
 # oneDNN's matrix product is ahead of the BLAS call behind `F.linear` (and applies the
 # activation while the result is still in cache). Torch offers it for inference only and
@@ -77,12 +79,14 @@ class Attention(nn.Module):
             x: tokens.
             attention_bias: boolean (True = may be attended) or additive, broadcastable to
                 ``[B, heads, N, N]``.
-            rotate: applied to queries and keys, each ``[B, heads, N, dim / heads]``
-                (rotary position encodings).
+            rotate: applied to queries and keys (rotary position encodings).
         """
-        q, k, v = _by_head(linear(x, self.qkv), 3, self.heads)
+        fused = linear(x, self.qkv)
+        q, k, v = _by_head(fused, 3, self.heads)
         if rotate is not None:
-            q, k = rotate(q), rotate(k)
+            # As the fused product lays them out, so that neither is copied to be turned.
+            qkv = fused.view(*x.shape[:2], 3, self.heads, -1)
+            q, k = rotate(qkv[:, :, :2]).permute(2, 0, 3, 1, 4).unbind(0)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=attention_bias)
         return linear(y.transpose(1, 2).reshape(x.shape), self.proj)
 

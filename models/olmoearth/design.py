@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from models.cost import MacCount, closed_form_macs
 from models.design import InputNeeds, Layout, ModalityNeeds, TokenKind
 from models.normalisation import pretraining_statistics
+from models.olmoearth.config import config_of
 from models.registry import Variant
 from models.sensors import modality
 from models.tokens import InputShape, patch_grid
@@ -59,5 +60,6 @@ def _needs(name: str) -> ModalityNeeds:
 
 
 def design(variant: Variant) -> OlmoEarthDesign:
-    """The variant's design."""
+    """The variant's design; `UserError` for options that make no encoder."""
+    config_of(variant)
     return OlmoEarthDesign(variant)

@@ -90,7 +90,7 @@ def test_rotation_reaches_queries_and_keys_but_not_values() -> None:
     torch.testing.assert_close(block(x, rotate=lambda t: t @ turn), block(x), rtol=0, atol=1e-5)
     seen: list[tuple[int, ...]] = []
     block(x, rotate=lambda t: (seen.append(tuple(t.shape)), t)[1])
-    assert seen == [(1, 2, 5, 16), (1, 2, 5, 16)]
+    assert seen == [(1, 5, 2, 2, 16)]  # tokens, queries and keys, heads, features
 
 
 @pytest.mark.parametrize("activation", ["none", "gelu", "relu"])
