@@ -26,15 +26,15 @@ TITLE = "Token-design atlas"
 PAGE = "atlas.html"
 
 
-def write_atlas(atlas: Atlas, folder: Path, back: str = "") -> tuple[Path, ...]:
+def write_atlas(atlas: Atlas, folder: Path, suite: str = "") -> tuple[Path, ...]:
     """Write ``atlas.html``, its figures (SVG and PNG), ``atlas.json`` and ``atlas.csv``.
 
-    The page comes last; each file appears whole or not at all. ``back`` is said on the page of
-    what it belongs to.
+    The page comes last; each file appears whole or not at all. ``suite`` is the title of the
+    report beside it, if there is one.
     """
     with Studio() as studio:
         gallery = Gallery(studio)
-        page, plates = atlas_page(gallery, atlas, back)
+        page, plates = atlas_page(gallery, atlas, suite)
         plates |= gallery.plates()
     folder.mkdir(parents=True, exist_ok=True)
     written = [write_whole(folder / name, raw) for name, raw in image_files(plates)]
@@ -44,7 +44,7 @@ def write_atlas(atlas: Atlas, folder: Path, back: str = "") -> tuple[Path, ...]:
     return tuple(written)
 
 
-def atlas_page(gallery: Gallery, atlas: Atlas, back: str = "") -> tuple[Page, dict[str, Plate]]:
+def atlas_page(gallery: Gallery, atlas: Atlas, suite: str = "") -> tuple[Page, dict[str, Plate]]:
     """The page, and the diagrams on it; its charts are the gallery's."""
     plates: dict[str, Plate] = {}
     parts = [_side_by_side(atlas, plates)]
@@ -64,11 +64,14 @@ def atlas_page(gallery: Gallery, atlas: Atlas, back: str = "") -> tuple[Page, di
         }
         for e in atlas.entries
     )
-    return Page(TITLE, _lead(atlas, back), anchored(parts), facets), plates
+    links = ((f"Report: {suite}", "report.html"),) if suite else ()
+    return Page(TITLE, _lead(atlas, suite), anchored(parts), facets, links), plates
 
 
-def _lead(atlas: Atlas, back: str) -> str:
-    where = f" {back}" if back else ""
+def _lead(atlas: Atlas, suite: str) -> str:
+    where = (
+        f' The variants are those of "{suite}", at the input of its first task.' if suite else ""
+    )
     return (
         f"How a sample of {atlas.height} x {atlas.width} pixels and "
         f"{words.number(atlas.steps, 'time step')} becomes tokens, at patch size "
@@ -145,34 +148,35 @@ def _plate(wide: str, narrow: str) -> Plate:
 
 
 def _how_to_read(atlas: Atlas) -> Part:
-    measured = (
+    terms = _TERMS if atlas.is_measured else _TERMS[:-1]
+    return Part("How to read this page", terms=terms)
+
+
+_TERMS = (
+    (
+        "Tokens",
+        "N = H/p x W/p x T x G for each modality, G its band groups; class tokens and further "
+        "sequences are added as the design says.",
+    ),
+    (
+        "MACs",
+        "Multiply-accumulates of one sample's forward pass, attention included, in closed form; "
+        "a test holds them equal to a trace of the real module. Attention's part grows with "
+        "N x N, the rest with N.",
+    ),
+    (
+        "Peak activations",
+        "Closed form for one sample in float32: N (5 d + h) numbers at the widest moment of a "
+        "block (width d, hidden width h), or the pixels while patches are embedded if these are "
+        "more, and tables that are held beside (a penalty on attention, N x N per head; "
+        "rotations). The N x N scores are never held. Scratch memory of kernels, below a "
+        "megabyte, is not counted.",
+    ),
+    ("Weights", "Parameters in float32."),
+    (
+        "Measured",
         "Samples per second are taken in batches, as a suite embeds them, on every core; peak "
         "memory is what one pass of one sample holds at once beyond weights and images, by the "
-        "allocations that torch records. Weights are random: they change neither."
-    )
-    return Part(
-        "How to read this page",
-        terms=(
-            (
-                "Tokens",
-                "N = H/p x W/p x T x G for each modality, G its band groups; class tokens "
-                "and further sequences are added as the design says.",
-            ),
-            (
-                "MACs",
-                "Multiply-accumulates of one sample's forward pass, attention included, in "
-                "closed form; a test holds them equal to a trace of the real module. Attention's "
-                "part grows with N x N, the rest with N.",
-            ),
-            (
-                "Peak activations",
-                "Closed form for one sample in float32: N (5 d + h) numbers at "
-                "the widest moment of a block (width d, hidden width h), or the pixels while patches "
-                "are embedded if these are more, and tables that are held beside (a penalty on "
-                "attention, N x N per head; rotations). The N x N scores are never held. Scratch "
-                "memory of kernels, below a megabyte, is not counted.",
-            ),
-            ("Weights", "Parameters in float32."),
-            *((("Measured", measured),) if atlas.is_measured else ()),
-        ),
-    )
+        "allocations that torch records. Weights are random: they change neither.",
+    ),
+)

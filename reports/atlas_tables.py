@@ -62,7 +62,9 @@ def _shape(entry: Entry) -> str:
 
 
 def _bytes(value: int | None) -> Cell:
-    return Cell(words.NO_VALUE) if value is None else Cell(f"{words.quantity(value)}B", value)
+    if value is None:
+        return Cell(words.NO_VALUE)
+    return Cell(f"{words.quantity(value)}B" if value >= 1000 else f"{value} B", value)
 
 
 def measured_here(entry: Entry) -> Measurement | None:

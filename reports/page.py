@@ -19,6 +19,8 @@ from reports.analysis_parts import (
     tuning_part,
 )
 from reports.answer import answer
+from reports.atlas_page import PAGE as ATLAS_PAGE
+from reports.atlas_page import TITLE as ATLAS_TITLE
 from reports.cost_points import cost_axis, points_of
 from reports.document import FACETS, Banner, Figure, Page, Part, anchored
 from reports.gallery import Gallery
@@ -67,7 +69,8 @@ def page(
         parts.append(tuning_part(gallery, results, ranking, label(ranking)))
     parts += [how_it_was_computed(results, shown, pairs), provenance(results)]
     run = results.run
-    return Page(run.title or run.suite, run.description, anchored(parts), _facets(results))
+    links = ((ATLAS_TITLE, ATLAS_PAGE),) if results.atlas else ()
+    return Page(run.title or run.suite, run.description, anchored(parts), _facets(results), links)
 
 
 def _facets(results: SuiteResults) -> tuple[Mapping[str, str], ...]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from reports import words
 from reports.atlas import Channel, Design, Entry, Kind, Region, Strip
 from reports.labels import text_width
+from reports.look import GRID, INK, MUTED
 from reports.token_diagram_parts import (
     HEADER,
     Scale,
@@ -25,7 +26,6 @@ from reports.token_diagram_parts import (
     raster_lines,
     scale_of,
 )
-from reports.look import GRID, INK, MUTED
 from reports.token_diagram_svg import (
     REGION_COLOURS,
     Canvas,

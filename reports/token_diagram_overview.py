@@ -15,7 +15,7 @@ from reports.labels import cut_to_width
 from reports.look import GRID, INK, MUTED
 from reports.token_diagram import legend
 from reports.token_diagram_parts import Scale, attention, colours_of, raster, scale_of
-from reports.token_diagram_svg import REGION_COLOURS, Canvas, hatch
+from reports.token_diagram_svg import REGION_COLOURS, Canvas, hatch, wrapped
 from reports.token_diagram_words import TIMES, spoken
 
 _CELL, _GAP = 10.0, 6.0  # of bands; between groups
@@ -75,7 +75,7 @@ def _heading(canvas: Canvas, plan: _Plan, scale: Scale) -> float:
 
 def _row(canvas: Canvas, design: Design, plan: _Plan, scale: Scale, y: float, ids: str) -> float:
     entry = design.first
-    _name(canvas, design, y + 12, plan.bands - 10)
+    name = 12 + _name(canvas, design, y + 12, plan.bands - 10)
     bands = _bands(canvas, entry, plan.bands, y + 3, plan.tokens - plan.bands - 16)
     tokens = _tokens(canvas, entry, plan, scale, y + 3, ids)
     side = attention(canvas, entry, scale, plan.attention, y + 3)
@@ -83,15 +83,14 @@ def _row(canvas: Canvas, design: Design, plan: _Plan, scale: Scale, y: float, id
     if entry.macs.attention:
         share = words.percent(_least(design).macs.attention_share)
         canvas.text(plan.cost, y + 26, f"attention {share}", 10.5, MUTED)
-    return y + max(30, bands, tokens, side + 6)
+    return y + max(30, name, bands, tokens, side + 6)
 
 
 def _narrow_row(
     canvas: Canvas, design: Design, plan: _Plan, scale: Scale, y: float, ids: str
 ) -> float:
     entry = design.first
-    _name(canvas, design, y + 12, plan.width)
-    y += 34
+    y += 14 + _name(canvas, design, y + 12, plan.width)
     y += _bands(canvas, entry, 0, y, plan.attention - 12) + 3
     tokens = _tokens(canvas, entry, plan, scale, y, ids)
     side = attention(canvas, entry, scale, plan.attention, y)
@@ -101,10 +100,15 @@ def _narrow_row(
     return y
 
 
-def _name(canvas: Canvas, design: Design, y: float, room: float) -> None:
+def _name(canvas: Canvas, design: Design, y: float, room: float) -> float:
+    """Family and versions, then the scheme; the height that was drawn."""
     family, _, scheme = design.name.partition(" · ")
-    canvas.text(0, y, cut_to_width(family, room / 1.09, 12), 12, bold=True)
-    canvas.text(0, y + 14, cut_to_width(scheme, room, 11), 11, MUTED)
+    top = y
+    for line in wrapped(family, room / 1.09, 12):
+        canvas.text(0, y, cut_to_width(line, room / 1.09, 12), 12, bold=True)
+        y += 14
+    canvas.text(0, y, cut_to_width(scheme, room, 11), 11, MUTED)
+    return y + 6 - top
 
 
 def _least(design: Design) -> Entry:

@@ -200,8 +200,7 @@ def changed(
 def values_of(
     design: Design, shapes: Sequence[InputShape], patch_size: int, axis: Axis
 ) -> list[int]:
-    """Values at which an axis is drawn: those that the design can be asked for, the input's own
-    among them."""
+    """Values at which an axis is drawn, that the design can be asked for; the input's own too."""
     needs = design.needs
     if axis == "patch_size":
         sides = {side for shape in shapes for side in (shape.height, shape.width)}
