@@ -16,7 +16,7 @@ import altair as alt
 
 from reports import words
 from reports.atlas import Axis, CurvePoint, Entry, Measurement
-from reports.look import MUTED, PAPER, VERSION_COLOURS, WIDE, Frame, Spec, finished
+from reports.look import MUTED, VERSION_COLOURS, WIDE, Frame, Spec, finished
 from reports.marks import Layer, marks
 from reports.token_diagram_svg import wrapped
 
@@ -25,7 +25,6 @@ AXES: dict[Axis, str] = {
     "steps": "Time steps T",
     "patch_size": "Patch size p, pixels",
 }
-_TICKS = (1, 2, 4, 8, 12, 24, 16, 32, 64, 128, 256)
 DASHES = ([1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [4, 4], [1, 3], [10, 3])
 
 
@@ -90,15 +89,15 @@ def curves_chart(entries: Sequence[Entry], machine: str, frame: Frame = WIDE) ->
         return None
     rows = [(q, _rows(q, series)) for q in QUANTITIES]
     rows = [(q, found) for q, found in rows if found]
-    width = frame.width if frame.is_narrow else (frame.width - 70 * (len(axes) - 1)) / len(axes)
-    width = min(width - (0 if frame.is_narrow else 10), 330)
+    across = len(axes) if len(axes) > 1 else min(len(rows), 3)
+    columns = 1 if frame.is_narrow else across
+    width = (frame.width - 80 * (columns - 1)) / columns
     panels = [
-        _panel(quantity, axis, found, series, (width, 112), entries)
+        _panel(quantity, axis, found, series, (min(width, 330), 112))
         for quantity, found in rows
         for axis in axes
         if any(row["axis"] == axis for row in found)
     ]
-    columns = 1 if frame.is_narrow else len(axes)
     return _assembled(panels, columns, _title(entries, machine, frame), frame)
 
 
@@ -145,65 +144,66 @@ def _panel(
     found: Sequence[dict[str, Any]],
     series: Sequence[Series],
     size: tuple[float, float],
-    entries: Sequence[Entry],
 ) -> Layer:
     mine = [row for row in found if row["axis"] == axis]
-    x, y = _x(axis, mine), _y(quantity, found)
-    names = [one.label for one in series]
-    colours = [VERSION_COLOURS[i % len(VERSION_COLOURS)] for i in range(len(names))]
-    colour = alt.Color(
-        "line:N",
-        title=None,
-        scale=alt.Scale(domain=names, range=colours),
-        legend=alt.Legend(
-            orient="bottom", symbolType="stroke", symbolStrokeWidth=3, labelLimit=300
-        ),
-    )
-    dashes = [DASHES[i % len(DASHES)] for i in range(len(names))]
-    dash = alt.StrokeDash("line:N", scale=alt.Scale(domain=names, range=dashes), legend=None)
+    entries = [entry for one in series for entry in one.entries]
+    x, y = _x(axis, entries), _y(quantity, found)
+    colour, dash = _by_line([one.label for one in series])
+    layers = [_own_value(axis, entries).encode(x=x)]
     lines = [row for row in mine if not row["measured"]]
     dots = [row for row in mine if row["measured"]]
-    layers = [_own_value(axis, entries).encode(x=x)]
-    if lines:
-        stroke = marks(lines).mark_line(strokeWidth=1.8, aria=False, opacity=0.9)
-        layers.append(stroke.encode(x=x, y=y, color=colour, strokeDash=dash))
-        spots = marks(lines).mark_point(filled=True, size=30, opacity=0)
-        layers.append(spots.encode(x=x, y=y, description="about:N"))
-    if dots:
-        point = marks(dots).mark_point(
-            filled=True, size=62, opacity=1, stroke=PAPER, strokeWidth=1.2
-        )
-        layers.append(point.encode(x=x, y=y, color=colour, description="about:N"))
+    # Measured points alone are joined, thinly: each variant's can then be followed.
+    stroke = marks(lines or dots).mark_line(strokeWidth=1.8 if lines else 0.8, aria=False)
+    layers.append(stroke.encode(x=x, y=y, color=colour, strokeDash=dash))
+    spots = marks(lines).mark_point(filled=True, size=30, opacity=0)
+    layers.append(spots.encode(x=x, y=y, description="about:N"))
+    # Hollow, so that one does not hide another.
+    points = marks(dots).mark_point(filled=False, size=44, opacity=1, strokeWidth=1.8)
+    layers.append(points.encode(x=x, y=y, color=colour, description="about:N"))
     return alt.LayerChart(layer=layers, width=size[0], height=size[1])
+
+
+def _by_line(names: Sequence[str]) -> tuple[alt.Color, alt.StrokeDash]:
+    """A colour and a dash for each line, the same in every panel."""
+    colours = [VERSION_COLOURS[i % len(VERSION_COLOURS)] for i in range(len(names))]
+    legend = alt.Legend(orient="bottom", symbolType="stroke", symbolStrokeWidth=3, labelLimit=300)
+    dashes = [DASHES[i % len(DASHES)] for i in range(len(names))]
+    return (
+        alt.Color(
+            "line:N", title=None, scale=alt.Scale(domain=names, range=colours), legend=legend
+        ),
+        alt.StrokeDash("line:N", scale=alt.Scale(domain=names, range=dashes), legend=None),
+    )
 
 
 def _own_value(axis: Axis, entries: Sequence[Entry]) -> Layer:
     """A thin upright line where the atlas's own input stands."""
     strip = entries[0].strips[0]
     own = {"side": strip.height, "steps": strip.steps, "patch_size": entries[0].patch_size}
-    if axis == "side" and strip.height != strip.width:
-        return marks([]).mark_rule()
-    return marks([{"x": own[axis]}]).mark_rule(
+    is_drawn = axis != "side" or strip.height == strip.width
+    return marks([{"x": own[axis]}] if is_drawn else []).mark_rule(
         color=MUTED, strokeDash=[2, 3], strokeWidth=1, aria=False
     )
 
 
-def _x(axis: Axis, rows: Sequence[dict[str, Any]]) -> alt.X:
-    values = sorted({row["x"] for row in rows})
+_TICKS: dict[Axis, tuple[int, ...]] = {
+    "side": (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+    "steps": (1, 2, 4, 8, 12, 24),
+    "patch_size": (1, 2, 4, 8),
+}
+
+
+def _x(axis: Axis, entries: Sequence[Entry]) -> alt.X:
+    """One domain for all rows of panels."""
+    values = sorted({point.value for entry in entries for point in entry.curve(axis)})
     low, high = values[0], values[-1]
-    ticks = [tick for tick in _TICKS if low <= tick <= high]
-    # Neighbours among the steps (12, 16, 24) would stand on one another.
-    kept = (
-        [t for t in ticks if t in (1, 2, 4, 8, 16, 32, 64, 128, 256)]
-        if axis != "steps"
-        else [t for t in ticks if t in (1, 2, 4, 8, 12, 24)]
-    )
+    ticks = [tick for tick in _TICKS[axis] if low <= tick <= high] or [low]
     domain = [low, high] if low < high else [low / 2, high * 2]
     return alt.X(
         "x:Q",
         title=AXES[axis],
         scale=alt.Scale(type="log", domain=domain, nice=False, padding=8),
-        axis=alt.Axis(values=kept or [low], format="d", grid=False, titleFontSize=11),
+        axis=alt.Axis(values=ticks, format="d", grid=False, titleFontSize=11),
     )
 
 
@@ -229,7 +229,7 @@ def _y(quantity: Quantity, rows: Sequence[dict[str, Any]]) -> alt.Y:
 def _title(entries: Sequence[Entry], machine: str, frame: Frame) -> alt.TitleParams:
     is_measured = any(entry.measured for entry in entries)
     said = "Lines: closed form, batch 1, float32. Dotted upright: the input of the diagrams. "
-    said += f"Dots: measured on {machine}, random weights." if is_measured else "Not measured."
+    said += f"Circles: measured on {machine}, random weights." if is_measured else "Not measured."
     width = 300 if frame.is_narrow else 780
     return alt.TitleParams(
         f"{entries[0].family}: cost as the input changes",

@@ -106,8 +106,8 @@ NOT_MEASURED = "Throughput and peak memory: not measured here; tokenrank tokens 
 
 def machine_words(atlas: Atlas) -> str:
     """The machine in a few words."""
-    facts = atlas.machine
-    return ", ".join(filter(None, (facts.get("device"), facts.get("cores"), facts.get("torch"))))
+    names = ("device", "cores", "load", "torch")
+    return ", ".join(filter(None, (atlas.machine.get(name) for name in names)))
 
 
 def _family(

@@ -68,10 +68,16 @@ WIDE = Plan(880, 18, 352, 27, 396, 88, 512, 6.5, 32, 790, 76)
 NARROW = Plan(330, 16, 314, 25, 16, 76, 16, 8, 32, 16, 84, is_narrow=True)
 
 
+MOST_LINES = 4
+"""Lines of squares for one group of tokens."""
+
+
 def family_diagram(designs: tuple[Design, ...], plan: Plan, ids: str) -> str:
     """The figure of some designs, an SVG; ``ids`` must be another for each figure of a page."""
     canvas = Canvas(plan.width, ids)
-    scale = scale_of([d.first for d in designs], plan.columns, plan.attention_side)
+    shown = [d.first for d in designs]
+    most = MOST_LINES * plan.columns
+    scale = scale_of(shown, plan.attention_side, most, by_group=True)
     family = designs[0].first.family
     y = _heading(canvas, plan, f"{family}: from [H, W, T, D] to N tokens", scale)
     for i, design in enumerate(designs):
@@ -154,7 +160,8 @@ def _wide_block(
     canvas.text(plan.attention, top + side + 13, f"N = {words.count(entry.tokens)}", 11)
     if entry.macs.attention:
         canvas.text(plan.attention, top + side + 26, share_of_attention(design), 9.5, MUTED)
-    for line in arithmetic(entry):
+    room = plan.grid - plan.bands - 8
+    for line in (part for text in arithmetic(entry) for part in wrapped(text, room, 12.4)):
         y += 15
         canvas.text(plan.bands, y, line, 11.5, bold=True)
     return max(y + 2, bottom, top + side + 28)

@@ -16,7 +16,7 @@ from reports.look import GRID, INK, MUTED
 from reports.token_diagram import legend
 from reports.token_diagram_parts import Scale, attention, colours_of, raster, scale_of
 from reports.token_diagram_svg import REGION_COLOURS, Canvas, hatch, wrapped
-from reports.token_diagram_words import TIMES, spoken
+from reports.token_diagram_words import TIMES, spoken, tokens_text
 
 _CELL, _GAP = 10.0, 6.0  # of bands; between groups
 _LINES = 16
@@ -44,7 +44,7 @@ def overview(designs: tuple[Design, ...], ids: str, *, is_narrow: bool = False) 
     plan = _NARROW if is_narrow else _WIDE
     canvas = Canvas(plan.width, ids)
     entries = [design.first for design in designs]
-    scale = scale_of(entries, plan.columns, plan.attention_side, lines=_LINES)
+    scale = scale_of(entries, plan.attention_side, _LINES * plan.columns, by_group=False)
     y = _heading(canvas, plan, scale)
     for i, design in enumerate(designs):
         if i:
@@ -128,7 +128,7 @@ def _bands(canvas: Canvas, entry: Entry, x: float, y: float, room: float) -> flo
         width = max(1, len(kind.bands)) * _CELL
         if at > x and at + width > x + room:
             at, y = x, y + 20
-        about = f"{' '.join(kind.bands) or kind.name}: {words.number(kind.count, 'token')}"
+        about = f"{' '.join(kind.bands) or kind.name}: {tokens_text(kind.count)}"
         own = [r for (m, name), r in regions.items() if m == kind.modality and name in kind.bands]
         for i, region in enumerate(own):
             canvas.rect(at + i * _CELL, y, _CELL, 14, REGION_COLOURS[region])

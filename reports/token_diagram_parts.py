@@ -13,7 +13,7 @@ from math import ceil
 from reports import words
 from reports.atlas import Channel, Entry, Kind, Strip
 from reports.labels import cut_to_width, text_width
-from reports.look import GRID, INK, MUTED, PAPER
+from reports.look import INK, MUTED
 from reports.token_diagram_svg import (
     ON_COLOUR,
     REGION_COLOURS,
@@ -21,9 +21,9 @@ from reports.token_diagram_svg import (
     hatch,
     tiles,
 )
+from reports.token_diagram_words import tokens_text
 
 HEADER = 33.0  # height of a strip's row of bands, resolutions beneath
-MOST_LINES = 4  # of squares for one group of tokens; more of them and a square stands for more
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,17 @@ class Scale:
         return max(1.0, tokens / self.longest * self.room)
 
 
-def scale_of(entries: Sequence[Entry], columns: int, room: float, lines: int = MOST_LINES) -> Scale:
-    """A scale for these; a square stands for 1, 2, 4, ... tokens."""
-    most = max(kind.count for entry in entries for kind in entry.kinds)
+def scale_of(entries: Sequence[Entry], room: float, squares: int, *, by_group: bool) -> Scale:
+    """A scale for these: a square stands for 1, 2, 4, ... tokens.
+
+    Of one group, or of one whole design, at most so many ``squares`` are drawn.
+    """
+    longest = max(entry.tokens for entry in entries)
+    most = max(k.count for e in entries for k in e.kinds) if by_group else longest
     per_square = 1
-    while most > per_square * columns * lines:
+    while most > per_square * squares:
         per_square *= 2
-    return Scale(per_square, max(entry.tokens for entry in entries), room)
+    return Scale(per_square, longest, room)
 
 
 def lettered(entry: Entry) -> dict[Kind, str]:
@@ -104,7 +108,6 @@ def _cell(canvas: Canvas, channel: Channel, x: float, y: float, pitch: float, si
         )
     else:
         canvas.rect(*box, hatch(canvas), MUTED, radius=2, thick=0.75, about=about)
-        canvas.rect(x + 3, y + 4.5, pitch - 6, 10.5, PAPER, radius=1.5)
         canvas.text(middle, y + 13.3, name, min(size, 9), MUTED, anchor="middle")
     if channel.resolution is not None:
         canvas.text(middle, y + 29, f"{channel.resolution:g}", 8.8, MUTED, anchor="middle")
@@ -118,7 +121,7 @@ def group_row(
     middle = y + height / 2
     for i, channel in enumerate(strip.channels):
         if channel.read and i not in places:
-            canvas.rect(x + (i + 0.5) * pitch - 1.5, middle - 1.5, 3, 3, GRID, radius=1.5)
+            canvas.rect(x + (i + 0.5) * pitch - 1, middle - 1, 2, 2, MUTED, radius=1)
     if len(places) > 1:
         ends = (x + (place + 0.5) * pitch for place in (places[0], places[-1]))
         canvas.line(next(ends), middle, next(ends), middle, INK, 1.2)
@@ -126,7 +129,7 @@ def group_row(
         if i in places:
             box = (x + i * pitch + 2.5, middle - 6, pitch - 5, 12.0)
             canvas.rect(*box, REGION_COLOURS[channel.region], INK, radius=3, thick=0.9)
-    about = f"{' '.join(kind.bands)}: {words.number(kind.count, 'token')}"
+    about = f"{' '.join(kind.bands)}: {tokens_text(kind.count)}"
     width = len(strip.channels) * pitch
     canvas.rect(x, y, width, height, about=about)
 
@@ -145,10 +148,11 @@ def grid_of_patches(
     shift = 4.0 * (sheets - 1)
     unit = (side - shift) / max(strip.height, strip.width)
     width, height = strip.width * unit, strip.height * unit
-    for back in range(sheets - 1, 0, -1):
-        canvas.rect(x + 4 * back, y + shift - 4 * back, width, height, PAPER, MUTED)
     top = y + shift
-    canvas.rect(x, top, width, height, PAPER, INK)
+    for back in range(sheets - 1, 0, -1):  # what is seen of a sheet behind another
+        left, above = x + 4 * back, top - 4 * back
+        canvas.lines(f"M{left:.2f} {above + 4:.2f}v-4h{width:.2f}v{height:.2f}h-4", MUTED)
+    canvas.rect(x, top, width, height, "none", INK)
     canvas.rect(x, top, width / kind.columns, height / kind.rows, INK)
     # More lines than this would be a black square.
     every = ceil(max(kind.columns, kind.rows) / 64)
@@ -194,7 +198,7 @@ def raster(
         canvas.rect(x, y, columns * pitch[0], full * pitch[1], fill)
     if rest:
         canvas.rect(x, y + full * pitch[1], rest * pitch[0], pitch[1], fill)
-    about = f"{' '.join(kind.bands) or kind.name}: {words.number(kind.count, 'token')}"
+    about = f"{' '.join(kind.bands) or kind.name}: {tokens_text(kind.count)}"
     height = (full + bool(rest)) * pitch[1]
     canvas.rect(x, y, min(columns, squares) * pitch[0], height, about=about)
 

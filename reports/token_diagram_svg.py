@@ -14,7 +14,7 @@ from html import escape
 
 from reports.atlas import Region
 from reports.labels import text_width
-from reports.look import FONT, INK, MUTED, PAPER
+from reports.look import FONT, GRID, INK, PAPER
 
 MARGIN = 10
 ON_COLOUR = "#101418"
@@ -124,8 +124,8 @@ class Canvas:
 
 _HATCH = (
     '<pattern id="ID" width="4" height="4" patternUnits="userSpaceOnUse" '
-    f'patternTransform="rotate(45)"><line x1="0" y1="0" x2="0" y2="4" stroke="{MUTED}" '
-    'stroke-width="1"/></pattern>'
+    f'patternTransform="rotate(45)"><line x1="0" y1="0" x2="0" y2="4" stroke="{GRID}" '
+    'stroke-width="2.4"/></pattern>'
 )
 
 

@@ -78,7 +78,7 @@ def arithmetic(entry: Entry) -> tuple[str, ...]:
 
 
 def _line(found: list[Term]) -> str:
-    total = words.number(sum(term.count for term in found), "token")
+    total = tokens_text(sum(term.count for term in found))
     pixels = [term for term in found if TIMES in term.text]
     lone = [term for term in found if TIMES not in term.text]
     if not pixels:
@@ -89,6 +89,11 @@ def _line(found: list[Term]) -> str:
     made = words.count(sum(term.count for term in pixels))
     extra = " + ".join(f"1 {term.text}" for term in lone)
     return f"{products} = {made}, + {extra} = {total}"
+
+
+def tokens_text(count: int) -> str:
+    """``"1,536 tokens"``."""
+    return f"{words.count(count)} token{'s' * (count != 1)}"
 
 
 def shape_text(strip: Strip) -> str:
@@ -111,8 +116,7 @@ def spoken(designs: tuple[Design, ...]) -> str:
 def _spoken(design: Design) -> str:
     entry = design.first
     groups = "; ".join(
-        f"{', '.join(kind.bands) or kind.name}: {words.number(kind.count, 'token')}"
-        for kind in entry.kinds
+        f"{', '.join(kind.bands) or kind.name}: {tokens_text(kind.count)}" for kind in entry.kinds
     )
     ignored = [c.name for s in entry.strips for c in s.channels if not c.read]
     left_out = f" Not read: {', '.join(ignored)}." if ignored else ""

@@ -77,7 +77,7 @@ SECONDS = 0.3  # of throughput, per input
 
 
 def machine() -> dict[str, str]:
-    """Where it is measured, in words."""
+    """Where it is measured, in words; other work on a machine slows what is measured on it."""
     device = device_to_measure()
     if device.type == "cuda":
         return {"device": torch.cuda.get_device_name(), "torch": f"torch {torch.__version__}"}
@@ -85,6 +85,9 @@ def machine() -> dict[str, str]:
     return {
         "device": hardware()["processor"],
         "cores": f"{threads} thread{'s' * (threads > 1)}",
+        "load": f"load average {os.getloadavg()[0]:.1f} before"
+        if hasattr(os, "getloadavg")
+        else "",
         "torch": f"torch {torch.__version__}",
     }
 

@@ -83,12 +83,13 @@ def _collected(known: Registry, variants: Sequence[Variant], asked: Asked) -> tu
 def _measured(console: Console, atlas: Atlas, known: Registry, shapes: Shapes) -> Atlas:
     from harness.atlas.measure import machine, measured_entry  # noqa: PLC0415  (torch)
 
+    where = machine()  # before this command is what keeps it busy
     entries = []
     for entry in atlas.entries:
         with console.status(f"Measuring {escape(entry.variant)} (random weights)"):
             variant = known.variant(entry.variant)
             entries.append(measured_entry(entry, variant, shapes[entry.variant]))
-    return replace(atlas, entries=tuple(entries), machine=machine())
+    return replace(atlas, entries=tuple(entries), machine=where)
 
 
 # --- the terminal -----------------------------------------------------------------------------
@@ -98,18 +99,18 @@ def _show(console: Console, atlas: Atlas) -> None:
     for design in layouts(atlas.entries):
         for line in strip_lines(design):
             console.print(line, highlight=False, soft_wrap=True)
-    headers = ["variant", "N", "MACs", "attn.", "activa-\ntions", "weights"]
-    if atlas.is_measured:
-        headers += ["samples\nper s", "peak\nmeas."]
-    rows = [_row(entry, atlas.is_measured) for entry in atlas.entries]
-    console.print(plain_table(headers, rows, numeric=1))
+    headers = ["variant", "N", "MACs", "attn.", "activations", "weights"]
+    console.print(plain_table(headers, [_row(entry) for entry in atlas.entries], numeric=1))
     console.print(
         "MACs, attention's share of them and peak activations (bytes, one sample, float32) are "
         "closed forms; weights: parameters in float32.",
         style="dim",
     )
     if atlas.is_measured:
-        told = ", ".join(atlas.machine.values())
+        headers = ["variant", "samples per s", "batch", "peak measured", "closed form"]
+        rows = [_measured_row(entry) for entry in atlas.entries]
+        console.print(plain_table(headers, rows, numeric=1))
+        told = ", ".join(filter(None, atlas.machine.values()))
         console.print(f"Measured on {told}; random weights.", style="dim", markup=False)
     for one in atlas.refused:
         console.print(
@@ -117,8 +118,8 @@ def _show(console: Console, atlas: Atlas) -> None:
         )
 
 
-def _row(entry: Entry, is_measured: bool) -> list[str]:
-    row = [
+def _row(entry: Entry) -> list[str]:
+    return [
         escape(entry.variant),
         f"{entry.tokens:,}",
         si(entry.macs.total),
@@ -126,14 +127,25 @@ def _row(entry: Entry, is_measured: bool) -> list[str]:
         _bytes(entry.activation_bytes),
         _bytes(entry.weights_bytes),
     ]
-    if not is_measured:
-        return row
+
+
+def _measured_row(entry: Entry) -> list[str]:
     found = measured_here(entry)
-    return row + ([si(found.samples_per_second), _bytes(found.peak_bytes)] if found else ["-", "-"])
+    if found is None:
+        return [escape(entry.variant), "-", "-", "-", _bytes(entry.activation_bytes)]
+    return [
+        escape(entry.variant),
+        si(found.samples_per_second),
+        str(found.batch),
+        _bytes(found.peak_bytes),
+        _bytes(entry.activation_bytes),
+    ]
 
 
 def _bytes(value: int | None) -> str:
-    return "-" if value is None else f"{si(value)}B"
+    if value is None:
+        return "-"
+    return f"{si(value)}B" if value >= 1000 else f"{value} B"
 
 
 def _write(console: Console, atlas: Atlas, out: Path) -> None:

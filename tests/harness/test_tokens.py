@@ -1,4 +1,4 @@
-"""`tokenrank tokens`: designs of the registry, drawn; closed forms of memory against allocations."""
+"""`tokenrank tokens`: the registry's designs, drawn; memory's closed form against allocations."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ def test_the_arithmetic_comes_to_the_number_of_tokens() -> None:
     for term in terms(whole):
         if TIMES in term.text:
             product = re.sub(r"[a-z ]", "", term.text).replace(TIMES, "*")
-            assert eval(product) == term.count  # noqa: S307  (digits, / and * alone)
+            assert eval(product) == term.count  # digits, / and * alone
     assert sum(term.count for term in terms(whole)) == whole.tokens == 129
 
 
@@ -215,3 +215,16 @@ def test_results_carry_their_atlas_and_the_report_links_it(
     save_results(results, tmp_path)
     assert load_results(tmp_path).atlas is None
     assert 'href="atlas.html"' not in build_report(results, tmp_path / "x").html.read_text()
+
+
+def test_arithmetic_of_many_modalities_keeps_to_its_column() -> None:
+    one = entry("many", (BANDS,), strip=strip(256, 12))
+    others = [f"another sensor {i}" for i in range(3)]
+    strips = tuple(replace(one.strips[0], modality=name) for name in others)
+    kinds = tuple(replace(one.kinds[0], modality=name) for name in others)
+    whole = replace(one, strips=(*one.strips, *strips), kinds=(*one.kinds, *kinds))
+    texts = [t for t in drawn((whole,)).iter(f"{SVG}text") if "256/8" in "".join(t.itertext())]
+    assert len(texts) > 1
+    for each in texts:
+        end = float(each.get("x", "0")) + text_width("".join(each.itertext()), 11.5)
+        assert end < WIDE.grid
