@@ -133,6 +133,36 @@ def models(
 
 
 @app.command()
+def tokens(
+    variant: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(
+            help="Variants to draw; default: the smallest of every version and token scheme."
+        ),
+    ] = None,
+    height: Annotated[int, typer.Option(min=1, help="Rows, pixels.")] = 64,
+    width: Annotated[int, typer.Option(min=1, help="Columns, pixels.")] = 64,
+    steps: Annotated[int, typer.Option(min=1, help="Time steps.")] = 1,
+    patch_size: Annotated[int, typer.Option(min=1, max=8, help="Patch size, pixels.")] = 8,
+    modality: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Modality; repeatable. Default: sentinel2_l2a, or what it needs."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("atlas"),
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Measure throughput and memory here (random weights)."),
+    ] = False,
+    registry: RegistryFiles = None,
+) -> None:
+    """Draw token designs: how a sample becomes tokens, and what that costs (atlas.html)."""
+    from harness.commands import tokens as command  # noqa: PLC0415
+
+    asked = command.Asked(height, width, steps, patch_size, tuple(modality or ()))
+    command.tokens_command(variant or [], asked, out, measure=measure, registry=registry or [])
+
+
+@app.command()
 def report(
     suite: Annotated[
         Optional[str],  # noqa: UP045

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reports.against_baselines import against_baselines
+from reports.atlas_page import write_atlas
 from reports.gallery import Gallery, image_files
 from reports.io import as_json, as_parquet, write_whole
 from reports.page import page
@@ -32,6 +33,7 @@ class ReportFiles:
     parquet: Path
     json: Path
     figures: tuple[Path, ...]
+    atlas: tuple[Path, ...] = ()
 
 
 def build_report(results: SuiteResults, folder: Path, resamples: int = RESAMPLES) -> ReportFiles:
@@ -49,6 +51,7 @@ def build_report(results: SuiteResults, folder: Path, resamples: int = RESAMPLES
         plates = gallery.plates()
 
     folder.mkdir(parents=True, exist_ok=True)
+    atlas = write_atlas(results.atlas, folder, suite=content.title) if results.atlas else ()
     paths = tuple(write_whole(folder / name, raw) for name, raw in image_files(plates))
     table = flat_table(results, rankings, against)
     whole = record(results, rankings, pairs, table, against)
@@ -58,4 +61,5 @@ def build_report(results: SuiteResults, folder: Path, resamples: int = RESAMPLES
         markdown=write_whole(folder / "report.md", render_markdown(content)),
         html=write_whole(folder / "report.html", render_html(content, plates)),
         figures=paths,
+        atlas=atlas,
     )

@@ -23,6 +23,8 @@ from reports.analysis_parts import (
     tuning_part,
 )
 from reports.answer import answer
+from reports.atlas_page import PAGE as ATLAS_PAGE
+from reports.atlas_page import TITLE as ATLAS_TITLE
 from reports.baseline_part import against_baselines_part, marks_part
 from reports.baseline_tables import baseline_sentences
 from reports.cost_points import cost_axis, points_of
@@ -83,7 +85,8 @@ def page(
         parts.append(tuning_part(gallery, results, ranking, label(ranking)))
     parts += [how_it_was_computed(results, shown, pairs, against), provenance(results)]
     run = results.run
-    return Page(run.title or run.suite, run.description, anchored(parts), _facets(results))
+    links = ((ATLAS_TITLE, ATLAS_PAGE),) if results.atlas else ()
+    return Page(run.title or run.suite, run.description, anchored(parts), _facets(results), links)
 
 
 def _facets(results: SuiteResults) -> tuple[Mapping[str, str], ...]:

@@ -106,6 +106,11 @@ class CromaDesign:
                 total += transformer_macs(patches, v.dim, depth, mlp_ratio=0)
         return total
 
+    def tables(self, shapes: Sequence[InputShape], patch_size: int) -> int:
+        """Numbers held beside the tokens: the distance penalty, N x N for each head."""
+        rows, columns = self._grid(shapes, patch_size)
+        return self.variant.heads * (rows * columns) ** 2
+
     def _grid(self, shapes: Sequence[InputShape], patch_size: int) -> tuple[int, int]:
         check_shapes(MODEL, self.needs, shapes, patch_size)
         check_same_grid(shapes)

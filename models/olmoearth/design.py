@@ -49,6 +49,12 @@ class OlmoEarthDesign:
         """See `models.cost.closed_form_macs`."""
         return closed_form_macs(self.variant, shapes, patch_size)
 
+    def tables(self, shapes: Sequence[InputShape], patch_size: int) -> int:
+        """Numbers held beside the tokens: rotary positions keep every block's rotations."""
+        if config_of(self.variant).positions != "rotary":
+            return 0
+        return self.variant.depth * self.layout(shapes, patch_size).tokens * self.variant.dim
+
 
 def _needs(name: str) -> ModalityNeeds:
     shift, divisor = two_sigma(*pretraining_statistics(name))
