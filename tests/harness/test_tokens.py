@@ -57,7 +57,9 @@ def test_peak_memory_is_counted_to_the_byte() -> None:
 
     def forward() -> torch.Tensor:
         if not kept:
-            kept.append(torch.empty(1000))  # a table for all passes
+            scratch = torch.empty(500_000)  # to make a table, once
+            kept.append(scratch[:1000].clone())  # for all passes
+            del scratch
         first = torch.empty(50_000)
         second = torch.empty(20_000)
         del first
