@@ -16,8 +16,8 @@ kernels never hold the N x N scores. What they do not avoid is an additive bias,
 head; it and whatever else lies beside the tokens for the whole pass are ``tables``.
 
 Left out: weights, input images, scratch memory of kernels (some hundred kilobytes a thread), and
-what an allocator reserves beyond what is asked of it. A GPU holds the hidden layer twice, before and
-after its activation; there the blocks take ``N (5 d + 2 h)``.
+what an allocator reserves beyond what is asked of it. A GPU holds the hidden layer twice, before
+and after its activation; there the blocks take ``N (5 d + 2 h)``.
 """
 
 from __future__ import annotations
