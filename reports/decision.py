@@ -87,8 +87,10 @@ def schemes(pairs: Sequence[Pair], ranking: RankingTable) -> Statement | None:
     cheapest = max(mine, key=lambda p: p.macs_ratio or 0.0)
     cost = ""
     if cheapest.macs_ratio:
-        most = "" if len(mine) == 1 else "the most, "
-        cost = f" {cheapest.candidate} saves {most}{words.cost_change(cheapest.macs_ratio)}."
+        change = words.cost_change(cheapest.macs_ratio)
+        cost = f" {cheapest.candidate} needs {change}."
+        if len(mine) > 1:
+            cost = f" The cheapest of them, {cheapest.candidate}, needs {change}."
     return Statement("Other token schemes", outcome(mine, ranking, named=1) + cost)
 
 
