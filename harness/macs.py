@@ -10,7 +10,8 @@ timestamps, patch_size)`` and a submodule called ``patch_embedding``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -71,15 +72,18 @@ def count_macs(
         patch_size: side of a patch in pixels.
 
     Raises:
-        RuntimeError: the module uses an operator that might hold MACs and has no handler.
+        UnknownOperatorError: the module uses an operator that might hold MACs and has no handler.
     """
     module = encoder if isinstance(encoder, nn.Module) else build_on_meta(encoder)
+    tensors = (*module.parameters(), *module.buffers())
     # Inference on a CPU may take oneDNN's linear layer; traced it is `F.linear`, the same
     # product by another name (tests/harness/test_macs.py compares the two).
     wrapper = _Positional(module, [shape.modality for shape in shapes], patch_size)
     try:
-        by_module = _trace(wrapper, shapes, "meta")
+        by_module = _trace(wrapper, shapes, "cpu" if any(x.is_cpu for x in tensors) else "meta")
     except TypeError:
+        if any(x.is_cpu for x in tensors):
+            raise
         # Torch's meta kernel of a convolution refuses the shapes of a trace. Such models are
         # traced on the CPU, on memory that nobody has filled: only shapes matter.
         by_module = _trace(wrapper.to_empty(device="cpu"), shapes, "cpu")
@@ -91,7 +95,7 @@ def _trace(wrapper: nn.Module, shapes: CountedShape, device: str) -> dict[str, C
         torch.empty(1, s.height, s.width, s.steps, _channels(s), device=device) for s in shapes
     ]
     timestamps = torch.zeros(1, shapes[0].steps, 3, dtype=torch.int64, device=device)
-    with torch.no_grad():
+    with torch.no_grad(), _attention_in_parts():
         analysis = FlopCountAnalysis(wrapper.eval(), (timestamps, *images))
         analysis.set_op_handle(**_HANDLERS)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
@@ -99,6 +103,21 @@ def _trace(wrapper: nn.Module, shapes: CountedShape, device: str) -> dict[str, C
         by_module: dict[str, Counter[str]] = analysis.by_module_and_operator()
         _refuse_unknown(analysis.unsupported_ops())
     return by_module
+
+
+@contextmanager
+def _attention_in_parts() -> Iterator[None]:
+    """Torch's own transformer layers as the operators they stand for, not as one fused call.
+
+    In evaluation mode `nn.MultiheadAttention` and `nn.TransformerEncoderLayer` may take a fast
+    path, the same products in a single operator that the trace cannot see into.
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _channels(shape: InputShape) -> int:
@@ -181,10 +200,13 @@ _HANDLERS: dict[str, Callable[[list[Any], list[Any]], Counter[str]]] = {
 def _refuse_unknown(operators: Iterable[str]) -> None:
     unknown = sorted(set(operators))
     if unknown:
-        raise RuntimeError(
-            f"MACs cannot be counted: no handler for {', '.join(unknown)}; say in harness/macs.py "
-            "what these operators cost"
+        raise UnknownOperatorError(
+            f"MACs cannot be counted: no handler for {', '.join(unknown)} in harness/macs.py"
         )
+
+
+class UnknownOperatorError(RuntimeError):
+    """An operator that might hold MACs and has no handler."""
 
 
 @dataclass
@@ -199,7 +221,7 @@ def _split(by_module: dict[str, Counter[str]]) -> MacCount:
     everything, embedding = by_module[""], by_module.get("encoder.patch_embedding", Counter())
     for operator, macs in everything.items():
         if macs and operator not in _LINEAR and operator != _ATTENTION:
-            raise RuntimeError(f"MACs of operator {operator} belong to no category; add it to one")
+            raise UnknownOperatorError(f"MACs of operator {operator} belong to no category")
     tally = _Tally(patch_embedding=round(sum(embedding.values())))
     for operator, macs in everything.items():
         outside = round(macs - embedding.get(operator, 0))

@@ -117,7 +117,7 @@ def _row(variant: Variant, shapes: tuple[InputShape, ...], patch_size: int, publ
         str(cost.tokens) if cut == patch_size else f"{cost.tokens}\n[yellow]p = {cut}[/]",
         si(cost.params),
         si(cost.macs),
-        f"{100 * cost.attention / cost.macs:.0f}%",
+        f"{100 * cost.attention / max(1, cost.macs):.0f}%",
         si(cost.macs - cost.attention),
     ]
     return row + ([_published(variant)] if published else [])
@@ -126,6 +126,8 @@ def _row(variant: Variant, shapes: tuple[InputShape, ...], patch_size: int, publ
 def _tiers(variant: Variant) -> str:
     if variant.family == "baseline":
         return "nothing trained"
+    if variant.brought is not None:
+        return "its own"
     return "official, random" if variant.official else "random"
 
 
