@@ -137,9 +137,7 @@ def _curve_point(
         return
 
 
-def _count_users_own(
-    encoder: nn.Module, shapes: Sequence[InputShape], patch_size: int
-) -> MacCount:
+def _count_users_own(encoder: nn.Module, shapes: Sequence[InputShape], patch_size: int) -> MacCount:
     """Trace a user's own class. Raises `UncountableError`, with a way out."""
     from harness.macs import UnknownOperatorError, count_macs  # noqa: PLC0415
 

@@ -30,7 +30,7 @@ CountedShape = Sequence[InputShape]
 
 # Operators whose MACs are counted, by the category that they belong to outside the patch
 # embedding. fvcore's own handlers do all but attention and baddbmm.
-_LINEAR = frozenset({"linear", "addmm", "mm", "matmul", "bmm", "baddbmm", "einsum", "conv"})
+_LINEAR = frozenset({"linear", "addmm", "mm", "matmul", "bmm", "baddbmm", "mv", "einsum", "conv"})
 _ATTENTION = "scaled_dot_product_attention"
 
 # Operators that hold no product of two tensors' inner dimensions. Everything else raises.
@@ -40,15 +40,30 @@ _NO_MACS_BY_KIND = {
         "unsqueeze squeeze unbind split chunk slice select index gather scatter cat stack to size "
         "alias detach arange zeros zeros_like ones ones_like full full_like empty new_zeros "
         "new_ones repeat repeat_interleave roll flip movedim embedding index_select masked_fill "
-        "where copy_ meshgrid pad"
+        "where copy_ meshgrid pad type_as narrow tile tril triu one_hot im2col col2im "
+        "pixel_shuffle pixel_unshuffle channel_shuffle linspace scalar_tensor lift_fresh "
+        "numpy_T moveaxis swapaxes hstack vstack dstack broadcast_to take_along_dim"
     ),
     "element by element": (
         "add add_ sub sub_ rsub mul mul_ div div_ neg reciprocal pow sqrt rsqrt exp log sin cos "
         "tanh sigmoid relu relu_ gelu silu softmax _softmax dropout eq ne lt le gt ge "
-        "logical_not logical_and logical_or bitwise_not clamp floor round abs maximum minimum outer"
+        "logical_not logical_and logical_or bitwise_not clamp floor round abs maximum minimum "
+        "outer square absolute sign erf log1p expm1 log2 log10 sin_ cos_ tan atan atan2 asin acos "
+        "hardtanh hardtanh_ hardswish hardswish_ hardsigmoid hardsigmoid_ leaky_relu leaky_relu_ "
+        "elu elu_ selu celu mish mish_ silu_ gelu_ sigmoid_ tanh_ softplus softsign relu6 prelu "
+        "glu logsigmoid log_sigmoid log_softmax dropout_ feature_dropout clamp_ clamp_min "
+        "clamp_max neg_ exp_ sqrt_ pow_ lerp addcmul addcdiv remainder fmod floor_divide true_divide trunc "
+        "ceil isnan isfinite nan_to_num threshold"
     ),
     "reductions and norms": (
-        "layer_norm native_layer_norm batch_norm mean sum max min amax amin argsort sort norm"
+        "layer_norm native_layer_norm batch_norm group_norm instance_norm rms_norm mean sum max "
+        "min amax amin argsort sort norm linalg_vector_norm frobenius_norm std var var_mean "
+        "std_mean cumsum cumprod prod logsumexp argmax argmin topk median any all bincount"
+    ),
+    "pooling": (
+        "avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d max_pool2d_with_indices "
+        "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d "
+        "adaptive_max_pool2d lp_pool2d"
     ),
     "fixed interpolation of the image before it is cut into patches": (
         "upsample_bicubic2d _upsample_bicubic2d_aa upsample_bilinear2d _upsample_bilinear2d_aa "
@@ -185,6 +200,11 @@ def _batched_macs(inputs: list[Any], _outputs: list[Any]) -> Counter[str]:
     return Counter({"baddbmm": a[0] * a[1] * a[2] * b[2]})
 
 
+def _vector_macs(inputs: list[Any], _outputs: list[Any]) -> Counter[str]:
+    """``mv(matrix, vector)`` and ``dot(a, b)``: one per entry of the first."""
+    return Counter({"mv": prod(_shape(inputs[0]))})
+
+
 def _nothing(_inputs: list[Any], _outputs: list[Any]) -> Counter[str]:
     return Counter()
 
@@ -194,6 +214,8 @@ _HANDLERS: dict[str, Callable[[list[Any], list[Any]], Counter[str]]] = {
     **dict.fromkeys(_NO_MACS, _nothing),
     "aten::scaled_dot_product_attention": _attention_macs,
     "aten::baddbmm": _batched_macs,
+    "aten::mv": _vector_macs,
+    "aten::dot": _vector_macs,
 }
 
 

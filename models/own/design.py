@@ -18,7 +18,6 @@ from models.own.variant import OwnVariant
 from models.registry import Variant
 from models.tokens import InputShape
 
-
 # Widths that answers for some patch size have told, by code, variant and shapes: a design is
 # asked for its width without one.
 _WIDTHS: dict[tuple[str, str, tuple[InputShape, ...]], int] = {}
@@ -73,7 +72,13 @@ class OwnDesign:
         )
 
     def _kinds(
-        self, name: str, rows: int, columns: int, steps: int, groups: int, shapes: Sequence[InputShape]
+        self,
+        name: str,
+        rows: int,
+        columns: int,
+        steps: int,
+        groups: int,
+        shapes: Sequence[InputShape],
     ) -> list[TokenKind]:
         given = [shape.modality for shape in shapes]
         modality = name if name in given else given[0]
@@ -99,7 +104,9 @@ class OwnDesign:
 
     def macs(self, shapes: Sequence[InputShape], patch_size: int) -> MacCount:
         """MACs of one sample, by tracing."""
-        return counting.count(self.variant, self._with_bands(shapes), patch_size)
+        given = self._with_bands(shapes)
+        self._check(given)
+        return counting.count(self.variant, given, patch_size)
 
     def _answer(self, shapes: Sequence[InputShape], patch_size: int) -> dict[str, Any]:
         given = self._with_bands(shapes)
@@ -132,9 +139,7 @@ def _divides(patch_size: int, shapes: Sequence[InputShape]) -> bool:
     return all(not (s.height % patch_size or s.width % patch_size) for s in shapes)
 
 
-def _answered(
-    variant: OwnVariant, shapes: Sequence[InputShape], patch_size: int
-) -> dict[str, Any]:
+def _answered(variant: OwnVariant, shapes: Sequence[InputShape], patch_size: int) -> dict[str, Any]:
     from models.own.examination import answer_of  # noqa: PLC0415  (torch loads with it)
 
     return answer_of(variant, shapes, patch_size)

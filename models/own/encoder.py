@@ -40,6 +40,10 @@ class OwnEncoder(nn.Module):
         embedding = getattr(model, "patch_embedding", None)
         if isinstance(embedding, nn.Module):
             self.patch_embedding = embedding
+        # What pooled tokens go through last (`harness.embed`), where a model norms them there.
+        norm = getattr(model, "after_pooling", None)
+        if isinstance(norm, nn.Module):
+            self.after_pooling = norm
         self.model = model.eval()
 
     def forward(
@@ -48,7 +52,7 @@ class OwnEncoder(nn.Module):
         """Tokens of a batch, see `models.families.EncoderCode`."""
         given = {name: (x - 0.5) * 4 for name, x in images.items()}
         tokens = self._tokens(given, timestamps, patch_size)
-        if not (self.checked or torch.jit.is_tracing() or timestamps.is_meta):
+        if not (self.checked or timestamps.is_meta or _is_traced()):
             self._check(given, timestamps, patch_size, tokens)
             self.checked = True
         return tokens
@@ -75,7 +79,9 @@ class OwnEncoder(nn.Module):
         shown = self.variant.shown
         if not isinstance(tokens, Tensor) or not tokens.is_floating_point():
             kind = tokens.dtype if isinstance(tokens, Tensor) else type(tokens).__name__
-            raise UserError(f'{shown} returns {kind} as "{name}"; tokens are floating-point tensors.')
+            raise UserError(
+                f'{shown} returns {kind} as "{name}"; tokens are floating-point tensors.'
+            )
         if tokens.ndim not in (2, 3, 6) or tokens.shape[0] != batch or 0 in tokens.shape:
             raise UserError(
                 f'{shown} returns "{name}" of shape {list(tokens.shape)} for {batch} samples; '
@@ -126,10 +132,19 @@ class OwnEncoder(nn.Module):
                 )
 
 
+def _is_traced() -> bool:
+    return bool(torch._C._get_tracing_state())
+
+
 def build(variant: Variant, channels: Channels) -> OwnEncoder:
     """An instance of the class, on the CPU; its random weights are those of seed 0."""
     own = _own(variant)
-    found = load_class(own.reference, source_of(own.reference))
+    source = source_of(own.reference)
+    if source.sha256 != own.code:
+        raise UserError(
+            f"The code of {own.shown} changed since the suite was planned; run the command again."
+        )
+    found = load_class(own.reference, source)
     return OwnEncoder(own, construct(found, own.reference, 0))
 
 

@@ -72,9 +72,7 @@ def _unchanged_share(one: nn.Module, other: nn.Module) -> float:
     return same / total if total else 0.0
 
 
-def answer_of(
-    variant: OwnVariant, shapes: Sequence[InputShape], patch_size: int
-) -> dict[str, Any]:
+def answer_of(variant: OwnVariant, shapes: Sequence[InputShape], patch_size: int) -> dict[str, Any]:
     """Shape of the answer for one sample.
 
     Returns ``{"tokens": {name: [rows, columns, steps, groups]}, "width": dim}``. Raises

@@ -20,12 +20,13 @@ from torch import nn
 
 from models.errors import UserError, did_you_mean
 from models.own.reference import Reference
-from models.own.source import Source
+from models.own.source import OURS, Source
 
 
 def load_class(reference: Reference, source: Source) -> type[nn.Module]:
     """Import the class. Raises `UserError` when there is none, or it is no torch module."""
     _refuse_other_modules(source.files)
+    _forget_older(reference, source)
     if str(reference.root) not in sys.path:
         # Last, so that a file of the user's can never stand in for an installed module.
         sys.path.append(str(reference.root))
@@ -36,7 +37,8 @@ def load_class(reference: Reference, source: Source) -> type[nn.Module]:
     found = getattr(module, reference.qualname, None)
     if found is None:
         classes = [n for n, v in vars(module).items() if _is_module_class(v)]
-        hint = did_you_mean(reference.qualname, classes) if classes else "it defines no torch.nn.Module"
+        none = "it defines no torch.nn.Module"
+        hint = did_you_mean(reference.qualname, classes) if classes else none
         raise UserError(f'{reference.file} has no class "{reference.qualname}": {hint}.')
     if not _is_module_class(found):
         raise UserError(
@@ -44,6 +46,18 @@ def load_class(reference: Reference, source: Source) -> type[nn.Module]:
         )
     _check_arguments(found, reference)
     return found  # type: ignore[no-any-return]
+
+
+_LOADED: dict[str, str] = {}
+
+
+def _forget_older(reference: Reference, source: Source) -> None:
+    """Code that was edited since this process imported it is imported again."""
+    if _LOADED.get(reference.module, source.sha256) != source.sha256:
+        for name in source.files:
+            if name.partition(".")[0] not in OURS:
+                sys.modules.pop(name, None)
+    _LOADED[reference.module] = source.sha256
 
 
 def _is_module_class(value: Any) -> bool:
@@ -62,7 +76,8 @@ def _refuse_other_modules(files: Mapping[str, Path]) -> None:
 
 
 def _check_arguments(found: type[nn.Module], reference: Reference) -> None:
-    parameters = [p for p in inspect.signature(found.__init__).parameters.values()][1:]
+    own = found.__init__ is not nn.Module.__init__  # which takes anything, and refuses it later
+    parameters = list(inspect.signature(found.__init__).parameters.values())[1:] if own else []
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     names = [p.name for p in named if p.name not in reference.fixed]
     takes_any = any(p.kind == p.VAR_KEYWORD for p in parameters)

@@ -69,9 +69,7 @@ class Reference:
         return self.name or f"{self.qualname} ({self.file.name})"
 
 
-def find_reference(
-    text: str, options: Mapping[str, OptionValue], folder: Path
-) -> Reference | None:
+def find_reference(text: str, options: Mapping[str, OptionValue], folder: Path) -> Reference | None:
     """What ``text`` refers to, or None when it has the form of a registry's variant.
 
     Args:
@@ -153,14 +151,15 @@ def _module(place: str, module: str, qualname: str, folder: Path | None) -> Refe
 
 def _module_file(module: str, path: list[str] | None) -> Path | None:
     """Source of a module on ``path`` (None: Python's), without importing its package."""
-    name = ""
+    name, spec = "", None
     for part in module.split("."):
         name = f"{name}.{part}" if name else part
         spec = top_level_spec(name) if path is None else PathFinder.find_spec(name, path)
         if spec is None:
             return None
         path = list(spec.submodule_search_locations or ())
-    return Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
+    origin = spec.origin if spec else None
+    return Path(origin) if origin and origin.endswith(".py") else None
 
 
 def top_level_spec(name: str) -> ModuleSpec | None:
@@ -177,7 +176,8 @@ def entry_point_names() -> list[str]:
 
 
 def _entry_point(place: str) -> Reference | None:
-    points: list[EntryPoint] = list({p.value: p for p in entry_points(group=GROUP, name=place)}.values())
+    offered = entry_points(group=GROUP, name=place)
+    points: list[EntryPoint] = list({point.value: point for point in offered}.values())
     if not points:
         return None
     if len(points) > 1:

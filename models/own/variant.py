@@ -141,5 +141,3 @@ def _scheme(declaration: Declaration) -> TokenScheme:
         MappingProxyType(dict(declaration.groups)),
         MappingProxyType({name: bands for name, bands in unused.items() if bands}),
     )
-
-
