@@ -205,6 +205,25 @@ def _vector_macs(inputs: list[Any], _outputs: list[Any]) -> Counter[str]:
     return Counter({"mv": prod(_shape(inputs[0]))})
 
 
+def _einsum_macs(inputs: list[Any], _outputs: list[Any]) -> Counter[str]:
+    """One per combination of all indices of two operands; fvcore's own count is rounded."""
+    equation = str(inputs[0].toIValue()).replace(" ", "")
+    operands = list(inputs[1].node().inputs())
+    terms = equation.partition("->")[0].split(",")
+    if len(operands) == 1:
+        return Counter()
+    if len(operands) > 2 or "." in equation:
+        raise UnknownOperatorError(
+            f'MACs cannot be counted: einsum "{equation}" is more than a product of two tensors '
+            "by named indices"
+        )
+    sizes: dict[str, int] = {}
+    for term, operand in zip(terms, operands, strict=True):
+        for index, size in zip(term, _shape(operand), strict=True):
+            sizes[index] = max(size, sizes.get(index, 1))
+    return Counter({"einsum": prod(sizes.values())})
+
+
 def _nothing(_inputs: list[Any], _outputs: list[Any]) -> Counter[str]:
     return Counter()
 
@@ -214,6 +233,7 @@ _HANDLERS: dict[str, Callable[[list[Any], list[Any]], Counter[str]]] = {
     **dict.fromkeys(_NO_MACS, _nothing),
     "aten::scaled_dot_product_attention": _attention_macs,
     "aten::baddbmm": _batched_macs,
+    "aten::einsum": _einsum_macs,
     "aten::mv": _vector_macs,
     "aten::dot": _vector_macs,
 }

@@ -44,12 +44,13 @@ class TorchgeoModel(nn.Module):
         self.bands = {self.modality: names}
         self.level = "L1C" if "B10" in names else "any"
         pairs = affine_of(weights.transforms, len(names))
-        if self.modality == OPTICAL and (not pairs or median(s for _, s in pairs) < SMALLEST_STD):
+        small = self.modality == OPTICAL and median(s for _, s in pairs or [(0, 0)]) < SMALLEST_STD
+        if not pairs or small:
             raise UserError(
-                f"{model} is not for digital numbers (its transforms are made for 8-bit "
-                "pictures); choose other weights."
+                f"{model} has no normalisation for digital numbers or dB (its transforms are made "
+                "for other values, such as 8-bit pictures); choose other weights."
             )
-        self.statistics = dict(zip(names, pairs, strict=True)) if pairs else None
+        self.statistics = dict(zip(names, pairs, strict=True))
         given = {"weights": weights} if pretrained else {"in_chans": meta["in_chans"]}
         self.network = library.get_model(meta["model"], **given)
         if not hasattr(self.network, "forward_features"):
@@ -57,8 +58,9 @@ class TorchgeoModel(nn.Module):
                 f"{model} belongs to {meta['model']}, which is no model that timm builds; wrap it "
                 "in a class of your own."
             )
-        if str(meta["model"]).startswith("vit"):
-            self.sides = [NATIVE_SIDE]
+        fixed = getattr(getattr(self.network, "patch_embed", None), "img_size", None)
+        if fixed is not None:
+            self.sides = [int(fixed[0])]
         if pretrained:
             self.weights = f"{model} of torchgeo, {meta.get('publication', 'no publication')}"
             self.licence = f"as its publisher says: {meta.get('repo', meta.get('publication'))}"
