@@ -52,8 +52,8 @@ _NO_MACS_BY_KIND = {
         "hardtanh hardtanh_ hardswish hardswish_ hardsigmoid hardsigmoid_ leaky_relu leaky_relu_ "
         "elu elu_ selu celu mish mish_ silu_ gelu_ sigmoid_ tanh_ softplus softsign relu6 prelu "
         "glu logsigmoid log_sigmoid log_softmax dropout_ feature_dropout clamp_ clamp_min "
-        "clamp_max neg_ exp_ sqrt_ pow_ lerp addcmul addcdiv remainder fmod floor_divide true_divide trunc "
-        "ceil isnan isfinite nan_to_num threshold"
+        "clamp_max neg_ exp_ sqrt_ pow_ lerp addcmul addcdiv remainder fmod floor_divide "
+        "true_divide trunc ceil isnan isfinite nan_to_num threshold"
     ),
     "reductions and norms": (
         "layer_norm native_layer_norm batch_norm group_norm instance_norm rms_norm mean sum max "

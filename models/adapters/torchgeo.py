@@ -121,7 +121,7 @@ def imported_torchgeo() -> Any:
     try:
         import torchgeo.models as library  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        if error.name != "torchgeo":
+        if error.name not in ("torchgeo", "torchgeo.models"):
             raise broken("torchgeo", error) from None
         raise UserError(
             "Models of torchgeo need the package torchgeo; install it with "

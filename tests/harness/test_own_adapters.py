@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +34,10 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def timm() -> Any:
-    """The real timm. Where torchvision is built for another torch its two operators that are
-    looked for on import are named first; timm's models use neither.
+    """The real timm.
+
+    A torchvision that is built for another torch lacks two operators that it looks for on
+    import; they are named first, and timm's models use neither.
     """
     if "torchvision" not in sys.modules:
         _name_missing_operators()
@@ -198,7 +199,7 @@ KNOWN = {
 
 
 @pytest.fixture
-def torchgeo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def torchgeo(monkeypatch: pytest.MonkeyPatch) -> None:
     def get_weight(name: str) -> Any:
         if name not in KNOWN:
             raise ValueError(name)
@@ -215,7 +216,6 @@ def torchgeo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     package.models = library  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torchgeo", package)
     monkeypatch.setitem(sys.modules, "torchgeo.models", library)
-    yield
 
 
 def test_torchgeos_bands_and_normalisation_come_from_the_weights(torchgeo: None) -> None:

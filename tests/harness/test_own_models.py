@@ -358,7 +358,8 @@ BODY = COLOUR[: COLOUR.index('        x = images["sent')].replace("Colour", "Net
         (FORWARD, FORWARD[:-1] + "[0]\n", "for 2 samples; allowed: [B, h, w, T, G, dim]"),
         (
             FORWARD,
-            '        x = images["sentinel2_l2a"][:, 0, 0, 0]\n        return {"a": x, "b": x[:, :2]}\n',
+            '        x = images["sentinel2_l2a"][:, 0, 0, 0]\n'
+            '        return {"a": x, "b": x[:, :2]}\n',
             "returns tokens of widths 2, 3",
         ),
     ],
