@@ -1,6 +1,7 @@
 """`nox -s bench`: every speed figure of docs/benchmarks.md, side by side in one run.
 
-python -m benchmarks [encoder] [probes] [macs] [suite] [report] [check] [tracking]
+python -m benchmarks [encoder] [galileo] [croma_satmae] [probes] [macs] [suite] [report] [check]
+    [tracking]
 """
 
 from __future__ import annotations
@@ -12,7 +13,17 @@ import sys
 
 import torch
 
-PARTS = ("encoder", "probes", "macs", "suite", "report", "check", "tracking")
+PARTS = (
+    "encoder",
+    "galileo",
+    "croma_satmae",
+    "probes",
+    "macs",
+    "suite",
+    "report",
+    "check",
+    "tracking",
+)
 
 
 def main() -> None:

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from harness.cores import on_each_core
 from models.olmoearth.checkpoint import load_reference_state_dict
-from models.olmoearth.encoder import OlmoEarthEncoder, config_of
+from models.olmoearth.config import config_of
+from models.olmoearth.encoder import OlmoEarthEncoder
 from models.registry import load_registry
 
 S2 = "sentinel2_l2a"
@@ -55,8 +56,10 @@ class Row:
 def main() -> None:
     """Parse the arguments, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--sizes", default="nano,tiny,base", help="nano,tiny,base,large")
-    parser.add_argument("--versions", default="v1,v1.1")
+    parser.add_argument(
+        "--sizes", default="nano,tiny,small,base", help="nano,tiny,small,base,large"
+    )
+    parser.add_argument("--versions", default="v1,v1.1,v1.2")
     parser.add_argument("--patch-sizes", default="4,8")
     parser.add_argument("--batches", default="1,2,4,8,16", help="batch sizes to choose from")
     parser.add_argument("--seconds", type=float, default=5.0, help="per row, search apart")
@@ -68,7 +71,7 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- |")
     for size in arguments.sizes.split(","):
         for version in arguments.versions.split(","):
-            if (version, size) == ("v1.1", "large"):
+            if size not in load_registry().families["olmoearth"].versions[version].sizes:
                 continue
             theirs, ours = _encoders(version, size)
             for patch_size in map(int, arguments.patch_sizes.split(",")):

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,11 @@ import harness.cell
 import harness.embed
 import harness.inputs
 import models.olmoearth.encoder
+import models.olmoearth.patches
 import models.transformer
 from harness.commands.check import Telling, check_command
 from harness.commands.measure import RunOptions
 from harness.regression import verdicts
-from models.normalisation import BandStatistics, StatisticsAccumulator
 
 SUITE = Path(__file__).parent.parent / "suites" / "regression.yaml"
 Patch = pytest.MonkeyPatch
@@ -47,25 +47,25 @@ Change = Callable[[Patch], None]
 
 def bands_rolled(patch: Patch) -> None:
     """Every band stands in its neighbour's place."""
-    true = harness.inputs.band_positions
-
-    def rolled(*arguments: Any) -> tuple[int, ...]:
-        places = true(*arguments)
-        return places[1:] + places[:1]
-
-    patch.setattr(harness.inputs, "band_positions", rolled)
+    _change_places(patch, lambda places: (*places[1:], places[0]))
 
 
 def two_bands_swapped(patch: Patch) -> None:
     """B8A and B11 are exchanged, as in a misread file."""
-    true = harness.inputs.band_positions
+    _change_places(patch, lambda p: (*p[:7], p[8], p[7], *p[9:]))
 
-    def swapped(*arguments: Any) -> tuple[int, ...]:
-        places = list(true(*arguments))
-        places[7], places[8] = places[8], places[7]
-        return tuple(places)
 
-    patch.setattr(harness.inputs, "band_positions", swapped)
+Places = tuple[tuple[int, ...], ...]
+
+
+def _change_places(patch: Patch, change: Callable[[Places], Places]) -> None:
+    true = harness.inputs._rule
+
+    def misread(*arguments: Any) -> harness.inputs.InputRule:
+        rule = true(*arguments)
+        return replace(rule, positions=change(rule.positions))
+
+    patch.setattr(harness.inputs, "_rule", misread)
 
 
 def statistics_of_another_band(patch: Patch) -> None:
@@ -79,14 +79,15 @@ def mean_and_std_swapped(patch: Patch) -> None:
 
 
 def _change_statistics(patch: Patch, change: Callable[[Any, Any], tuple[Any, Any]]) -> None:
-    known, measured = harness.inputs.pretraining_statistics, StatisticsAccumulator.result
+    true = harness.inputs._statistics
 
-    def result(self: StatisticsAccumulator) -> BandStatistics:
-        found = measured(self)
-        return BandStatistics(*change(found.mean, found.std))
+    def other(*arguments: Any) -> tuple[Any, Any]:
+        # Two deviations on either side of the mean become 0 and 1.
+        shift, divisor = true(*arguments)
+        mean, std = change(shift + divisor / 2, divisor / 4)
+        return mean - 2 * std, 4 * std
 
-    patch.setattr(harness.inputs, "pretraining_statistics", lambda name: change(*known(name)))
-    patch.setattr(StatisticsAccumulator, "result", result)
+    patch.setattr(harness.inputs, "_statistics", other)
 
 
 # --- what is wrong with the encoder -----------------------------------------------------
@@ -146,7 +147,7 @@ def activations_float16(patch: Patch) -> None:
 
 def _changed_linear(patch: Patch, change: Callable[[Tensor], Tensor]) -> None:
     true = models.transformer.linear
-    for module in (models.transformer, models.olmoearth.encoder):
+    for module in (models.transformer, models.olmoearth.patches):
         patch.setattr(module, "linear", lambda *a, **k: change(true(*a, **k)))
 
 
@@ -165,9 +166,9 @@ def gelu_by_tanh(patch: Patch) -> None:
 def last_block_skipped(patch: Patch) -> None:
     """The last transformer block is left out."""
 
-    def transform(self: Any, x: Tensor, attention_bias: Tensor | None = None) -> Tensor:
-        for block in self.blocks[:-1]:
-            x = block(x, attention_bias)
+    def transform(self: Any, x: Tensor, attention_bias: Tensor | None, rotations: Any) -> Tensor:
+        for block, rotate in zip(self.blocks[:-1], rotations, strict=False):
+            x = block(x, attention_bias, rotate)
         normed: Tensor = self.norm(x)
         return normed
 

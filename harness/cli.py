@@ -81,7 +81,7 @@ def models(
     patch_size: Annotated[int, typer.Option(min=1, max=8, help="Patch size, pixels.")] = 4,
     modality: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="Modality; repeatable. Default: sentinel2_l2a."),
+        typer.Option(help="Modality; repeatable. Default: sentinel2_l2a, or what the model needs."),
     ] = None,
     variant: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -91,22 +91,75 @@ def models(
     published_axis: Annotated[
         bool, typer.Option("--published-axis", help="Mean MACs over the 13 published inputs.")
     ] = False,
+    inputs: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--inputs", help="Data set: show what each model will really see of it."),
+    ] = None,
+    data_dir: DataDir = None,
+    missing_bands: Annotated[
+        str, typer.Option(help="With --inputs, as in a protocol: refuse or nearest.")
+    ] = "refuse",
+    resize: Annotated[
+        str, typer.Option(help="With --inputs, as in a protocol: refuse, fit or native.")
+    ] = "refuse",
     registry: RegistryFiles = None,
 ) -> None:
-    """List variants: scheme, groups, tokens, parameters, MACs, weight tiers."""
+    """List variants: scheme, tokens, parameters, MACs, tiers, licences; or what they see."""
+    from harness.commands import model_inputs  # noqa: PLC0415
     from harness.commands import models as command  # noqa: PLC0415
 
+    if inputs is not None:
+        model_inputs.model_inputs_command(
+            dataset=inputs,
+            names=variant or [],
+            data_dir=data_dir,
+            patch_size=patch_size,
+            missing_bands=missing_bands,
+            resize=resize,
+            registry=registry or [],
+        )
+        return
     command.models_command(
         names=variant or [],
         height=height,
         width=width,
         steps=steps,
         patch_size=patch_size,
-        modalities=modality or ["sentinel2_l2a"],
+        modalities=modality or [],
         all_schemes=schemes,
         published_axis=published_axis,
         registry=registry or [],
     )
+
+
+@app.command()
+def tokens(
+    variant: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(
+            help="Variants to draw; default: the smallest of every version and token scheme."
+        ),
+    ] = None,
+    height: Annotated[int, typer.Option(min=1, help="Rows, pixels.")] = 64,
+    width: Annotated[int, typer.Option(min=1, help="Columns, pixels.")] = 64,
+    steps: Annotated[int, typer.Option(min=1, help="Time steps.")] = 1,
+    patch_size: Annotated[int, typer.Option(min=1, max=8, help="Patch size, pixels.")] = 8,
+    modality: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Modality; repeatable. Default: sentinel2_l2a, or what it needs."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("atlas"),
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Measure throughput and memory here (random weights)."),
+    ] = False,
+    registry: RegistryFiles = None,
+) -> None:
+    """Draw token designs: how a sample becomes tokens, and what that costs (atlas.html)."""
+    from harness.commands import tokens as command  # noqa: PLC0415
+
+    asked = command.Asked(height, width, steps, patch_size, tuple(modality or ()))
+    command.tokens_command(variant or [], asked, out, measure=measure, registry=registry or [])
 
 
 @app.command()

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from models.errors import UserError, did_you_mean
 from reports.pairs import Difference, adjusted, difference, is_base_scheme
+from reports.ranking import BASELINE
 from reports.resampling import TaskScores, bootstrap, shared_tasks
 from reports.table import SuiteResults, TaskInfo
 
@@ -80,12 +81,14 @@ def change_of(found: Difference, higher_is_better: bool) -> Change:
 
 
 def compare(results: SuiteResults, reference: str, candidate: str) -> Comparison:
-    """Compare two variants or two versions by name; a family that all share may be left out.
+    """Compare two variants or two versions by name, without the family where only one has both.
 
     Raises `UserError` for a name that the results do not hold, or names of different kinds.
     """
     rows = results.variants.to_dicts()
-    (kind, first), (other_kind, second) = _meant(reference, rows), _meant(candidate, rows)
+    prefix = _family_prefix((reference, candidate), rows)
+    kind, first = _meant(reference, rows, prefix)
+    other_kind, second = _meant(candidate, rows, prefix)
     if first == second:
         raise UserError(f'"{reference}" and "{candidate}" are the same; name two to compare.')
     if kind != other_kind:
@@ -121,14 +124,29 @@ def _with(pair: Compared, differences: Sequence[Difference]) -> Compared:
 Kind = Literal["variant", "version"]
 
 
-def _meant(name: str, rows: Sequence[Row]) -> tuple[Kind, list[Row]]:
+def _family_prefix(names: Sequence[str], rows: Sequence[Row]) -> str:
+    """What completes short names: the one family that holds most of them; baselines are none."""
+    rows = [row for row in rows if row["tier"] != BASELINE]
+    known = {_plain(row) for row in rows} | {_version(row) for row in rows}
+    families = dict.fromkeys(str(row["family"]) for row in rows)
+    held = {f: sum(bool({n, f"{f}-{n}"} & known) for n in names) for f in families}
+    best = [f for f, n in held.items() if n == max(held.values())]
+    return f"{best[0]}-" if len(best) == 1 else ""
+
+
+def _plain(row: Row) -> str:
+    """A variant's name without the ``@tier`` that tells it from itself in another tier."""
+    return str(row["variant"]).removesuffix(f"@{row['tier']}")
+
+
+def _meant(name: str, rows: Sequence[Row], prefix: str) -> tuple[Kind, list[Row]]:
     """What a name stands for: one variant, or a version in all its sizes, each as published."""
-    families = {row["family"] for row in rows}
-    prefix = f"{next(iter(families))}-" if len(families) == 1 else ""
     for wanted in (name, prefix + name):
         exact = [row for row in rows if row["variant"] == wanted]
-        if exact:
-            return "variant", exact
+        # Of a variant and its untrained self, which a suite adds, the trained one is meant.
+        trained = [row for row in rows if _plain(row) == wanted and row["tier"] != "random"]
+        if exact or len(trained) == 1:
+            return "variant", exact or trained
         sizes = [row for row in rows if _version(row) == wanted and is_base_scheme(row["variant"])]
         if sizes:
             return "version", sizes
@@ -148,11 +166,13 @@ def _partners(
     """Rows of two versions paired by size and tier, and the names of those without a partner."""
     places = [{(row["size"], row["tier"]): row for row in rows} for rows in (first, second)]
     pairs = [(row, places[1][key]) for key, row in places[0].items() if key in places[1]]
+    tiers = {row["tier"] for pair in pairs for row in pair}
+    # An untrained encoder that was added beside trained ones has no partner, and needs none.
     alone = [
         str(row["variant"])
         for own, other in (places, reversed(places))
         for key, row in own.items()
-        if key not in other
+        if key not in other and (row["tier"] in tiers or not pairs)
     ]
     return pairs, alone
 

@@ -31,6 +31,8 @@ EMBEDDING_CODE = (
     "models.encodings",
     "models.initialisation",
     "models.normalisation",
+    "models.patches",
+    "models.renaming",
     "models.sensors",
     "models.tokens",
     "models.transformer",

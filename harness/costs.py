@@ -59,7 +59,7 @@ def with_channels(design: Design, shapes: Sequence[InputShape]) -> tuple[InputSh
     for shape in shapes:
         if shape.modality not in needs:
             raise UserError(
-                f"It does not read {shape.modality}: {did_you_mean(shape.modality, needs)}."
+                f"it does not read {shape.modality}: {did_you_mean(shape.modality, needs)}."
             )
     return tuple(
         replace(shape, bands=shape.bands or needs[shape.modality].channels) for shape in shapes

@@ -5,9 +5,11 @@ It must know nothing of data or probes, nor of any family: `models.families` fin
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import nn
 
-from harness.plan import Weights
+from harness.plan import EmbeddingJob, Weights
 from models.errors import UserError
 from models.families import Channels, checkpoint_code, encoder_code
 from models.registry import Variant
@@ -51,3 +53,17 @@ def build_encoder(variant: Variant, weights: Weights, channels: Channels) -> nn.
 def brought_weights(variant: Variant) -> str:
     """Hash of the weights that the variant's own code brings along, as it is made now."""
     return weights_fingerprint(encoder_code(variant).build(variant, {}))
+
+
+def check_weights(jobs: Iterable[EmbeddingJob]) -> None:
+    """Load every checkpoint of these jobs once, and let it go.
+
+    A file of the wrong size should end a run in its first minute, not in its fifth hour.
+    Raises `UserError` as `build_encoder` does.
+    """
+    seen: set[tuple[str, str | None]] = set()
+    for job in jobs:
+        name = (job.variant.name, job.weights.sha256)
+        if job.weights.file is not None and name not in seen:
+            seen.add(name)
+            build_encoder(job.variant, job.weights, job.given.channels)

@@ -8,19 +8,28 @@ where embeddings go.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.model_input import ModalityInput, ModelInput, Source
-from harness.pixels import CHUNK, Pixels
-from models.normalisation import StatisticsAccumulator
+from harness.pixels import CHUNK
+from models.normalisation import BandStatistics, StatisticsAccumulator, normalise, two_sigma
 from models.sensors import modality
 from suites.datasets.base import DatasetCard
 
 Vector = npt.NDArray[np.float64]
 Images = npt.NDArray[np.float32]
+
+
+class ImageSource(Protocol):
+    """Images as stored, consecutive samples at a time (`harness.pixels.Pixels` is one)."""
+
+    def __len__(self) -> int: ...
+    def images(self, modality: str, start: int, stop: int) -> npt.NDArray[Any]:
+        """``[B, H, W, T, D]`` of samples ``start .. stop``."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,7 @@ def make_rules(
     card: DatasetCard,
     given: ModelInput,
     normalisation: str,
-    pixels: Pixels,
+    pixels: ImageSource,
     train: npt.NDArray[np.int64],
 ) -> dict[str, InputRule]:
     """Rules per modality, by the pretraining's statistics or those of the rows ``train``.
@@ -74,7 +83,7 @@ def _statistics(
     card: DatasetCard,
     each: ModalityInput,
     normalisation: str,
-    pixels: Pixels,
+    pixels: ImageSource,
     train: npt.NDArray[np.int64],
 ) -> tuple[Vector, Vector]:
     """Shift and divisor per channel, in stored units."""
@@ -83,8 +92,8 @@ def _statistics(
         return shift, divisor
     found = _training_statistics(card, each, pixels, train)
     free = np.array([source.channel not in each.needs.fixed for source in each.sources])
-    mean, std = found.mean, found.std
-    return np.where(free, mean - 2 * std, shift), np.where(free, 4 * std, divisor)
+    own_shift, own_divisor = two_sigma(found.mean, found.std)
+    return np.where(free, own_shift, shift), np.where(free, own_divisor, divisor)
 
 
 def _own(each: ModalityInput, units: float) -> tuple[Vector, Vector]:
@@ -109,8 +118,8 @@ def _units(card: DatasetCard, modality_name: str) -> float:
 
 
 def _training_statistics(
-    card: DatasetCard, each: ModalityInput, pixels: Pixels, rows: npt.NDArray[np.int64]
-) -> Any:
+    card: DatasetCard, each: ModalityInput, pixels: ImageSource, rows: npt.NDArray[np.int64]
+) -> BandStatistics:
     wanted = np.zeros(len(pixels), dtype=bool)
     wanted[rows] = True
     stored = card.bands[each.name]
@@ -140,7 +149,7 @@ def channels_of(images: npt.NDArray[Any], positions: tuple[tuple[int, ...], ...]
 
 
 def prepare(
-    pixels: Pixels, rules: dict[str, InputRule], start: int, stop: int
+    pixels: ImageSource, rules: dict[str, InputRule], start: int, stop: int
 ) -> dict[str, Images]:
     """Images ``[B, H, W, T, C]`` as the model wants them, float32."""
     return {
@@ -153,13 +162,7 @@ def apply_rule(images: npt.NDArray[Any], rule: InputRule) -> Images:
     x = channels_of(images, rule.positions)
     if rule.size is not None:
         x = _resized(x, rule.size)
-    varies = rule.divisor > 0
-    scale = np.where(varies, 1.0 / np.where(varies, rule.divisor, 1.0), 0.0)
-    # x * scale + offset, with the constants in float64 and the arrays in float32: one rounding
-    # of each constant, and no float64 copy of the images.
-    offset = np.where(varies, -rule.shift * scale, 0.5)
-    x *= scale.astype(np.float32)
-    x += offset.astype(np.float32)
+    x = normalise(x, rule.shift, rule.divisor)
     if rule.clip:
         np.clip(x, 0.0, 1.0, out=x)
     if rule.levels is not None:

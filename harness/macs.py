@@ -42,7 +42,8 @@ _NO_MACS_BY_KIND = {
         "new_ones repeat repeat_interleave roll flip movedim embedding index_select masked_fill "
         "where copy_ meshgrid pad type_as narrow tile tril triu one_hot im2col col2im "
         "pixel_shuffle pixel_unshuffle channel_shuffle linspace scalar_tensor lift_fresh "
-        "numpy_T moveaxis swapaxes hstack vstack dstack broadcast_to take_along_dim"
+        "numpy_T moveaxis swapaxes hstack vstack dstack broadcast_to take_along_dim complex "
+        "view_as_complex view_as_real"
     ),
     "element by element": (
         "add add_ sub sub_ rsub mul mul_ div div_ neg reciprocal pow sqrt rsqrt exp log sin cos "

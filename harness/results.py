@@ -11,6 +11,7 @@ from dataclasses import asdict
 
 import polars as pl
 
+from harness.atlas.of_plan import atlas_of
 from harness.content import canonical_json, content_key
 from harness.costs import Cost, cost_curve, cost_of
 from harness.metrics import metric
@@ -50,6 +51,7 @@ def collect(plan: Plan, store: Store, manifest: Manifest) -> SuiteResults:
         samples=_samples(plan, found),
         trials=_trials(plan, found),
         curves=_curves(plan),
+        atlas=atlas_of(plan, {name: cost.params for (name, _), cost in costs.items()}),
     )
 
 
@@ -61,6 +63,7 @@ def results_digest(results: SuiteResults) -> str:
             "variants": results.variants.rows(),
             "scores": results.scores.drop("sketch").sort("variant", "task", "seed").rows(),
             "curves": results.curves.rows(),
+            "atlas": asdict(results.atlas) if results.atlas else None,
         }
     )
 

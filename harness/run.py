@@ -89,9 +89,10 @@ def compute_cells(
     meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
     """Compute cells and store each. ``meanwhile`` starts what may go on beside it."""
-    from harness.executors.local import run_cells  # noqa: PLC0415  (torch loads with it)
+    from harness.executors.local import check_first, run_cells  # noqa: PLC0415  (torch loads)
 
     meanwhile()
+    check_first(to_do, store)
     for cell in to_do:
         watch.started(cell)
         for done in run_cells(plan, [cell], store, watch.progress):

@@ -31,7 +31,7 @@ REACH_SECONDS = 5.0
 LOCK_SECONDS = 600.0
 LOCAL_DATABASE = "mlflow.db"
 LOCAL_ARTIFACTS = "mlartifacts"
-VIEW = "tokenrank-mlflow-2"
+VIEW = "tokenrank-mlflow-3"
 """What a mirror looks like; with another one, the same results are mirrored anew."""
 
 
@@ -175,11 +175,10 @@ def _mirror(
 
     from harness.mlflow_view.facts import SuiteRun  # noqa: PLC0415
     from harness.mlflow_view.write import write_suite_run  # noqa: PLC0415
-    from reports.ranking import rank  # noqa: PLC0415
 
     try:
         make_database(store)
-        run = SuiteRun(results, manifest, rank(results), digest)
+        run = SuiteRun.of(results, manifest, digest)
         return write_suite_run(uri, run, report, store.root / LOCAL_ARTIFACTS)
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
         raise TrackingAwayError(reason(error)) from None

@@ -9,7 +9,7 @@ import torch: a table of costs should be instant.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from models.tokens import InputShape, TokenScheme, patch_grid, token_count
@@ -39,6 +39,14 @@ class MacCount:
     patch_embedding: int
     linear: int
     attention: int
+
+    def __add__(self, other: MacCount) -> MacCount:
+        """Spent one after the other."""
+        return MacCount(
+            self.patch_embedding + other.patch_embedding,
+            self.linear + other.linear,
+            self.attention + other.attention,
+        )
 
     @property
     def total(self) -> int:
@@ -93,25 +101,33 @@ PUBLISHED_TASK_SHAPES = tuple(
 """The 13 task inputs whose mean MACs are the family's published x-axis (10 distinct)."""
 
 
+def transformer_macs(tokens: int, dim: int, depth: int, mlp_ratio: float) -> MacCount:
+    """MACs of ``depth`` blocks over one sequence of ``tokens``.
+
+    Per block and token: ``(4 + 2 mlp_ratio) dim^2`` in linear layers (query, key, value,
+    output; the two of the MLP) and ``2 N dim`` in attention (scores and weighted values).
+    """
+    per_token = 4 * dim**2 + 2 * dim * int(dim * mlp_ratio)
+    return MacCount(
+        patch_embedding=0,
+        linear=depth * tokens * per_token,
+        attention=depth * 2 * tokens**2 * dim,
+    )
+
+
 def closed_form_macs(
     config: TransformerShape, shapes: Sequence[InputShape], patch_size: int
 ) -> MacCount:
     """MACs of one sample with these inputs.
 
-    Per block and token: ``(4 + 2 mlp_ratio) dim^2`` in linear layers (query, key, value,
-    output; the two of the MLP) and ``2 N dim`` in attention (scores and weighted values).
-    Per token of a group of C bands: ``side^2 C dim`` to embed a patch, which is enlarged to
-    the embedding's own side first; with a per-pixel layer of width h instead
-    ``side^2 (C h + h dim)``.
+    Those of `transformer_macs`, and per token of a group of C bands ``side^2 C dim`` to embed
+    a patch, which is enlarged to the embedding's own side first; with a per-pixel layer of
+    width h instead ``side^2 (C h + h dim)``.
     """
     tokens = token_count(config.scheme, shapes, patch_size)
-    hidden = int(config.dim * config.mlp_ratio)
-    per_token = 4 * config.dim**2 + 2 * config.dim * hidden
-    return MacCount(
-        patch_embedding=sum(_patch_macs(config, shape, patch_size) for shape in shapes),
-        linear=config.depth * tokens * per_token,
-        attention=config.depth * 2 * tokens**2 * config.dim,
-    )
+    embedding = sum(_patch_macs(config, shape, patch_size) for shape in shapes)
+    blocks = transformer_macs(tokens, config.dim, config.depth, config.mlp_ratio)
+    return replace(blocks, patch_embedding=embedding)
 
 
 def _patch_macs(config: TransformerShape, shape: InputShape, patch_size: int) -> int:

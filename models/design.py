@@ -7,6 +7,7 @@ It must not know any particular family, data set or checkpoint.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -54,12 +55,9 @@ class Layout:
 
     @property
     def groups(self) -> int:
-        """Tokens per place and step of the modality that has most of them (G)."""
-        per_modality: dict[str, int] = {}
-        for kind in self.kinds:
-            if kind.modality is not None:
-                per_modality[kind.modality] = per_modality.get(kind.modality, 0) + 1
-        return max(per_modality.values(), default=1)
+        """Tokens per place and step of the modality that has most of them in a sequence (G)."""
+        found = Counter((k.modality, k.sequence) for k in self.kinds if k.modality is not None)
+        return max(found.values(), default=1)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,9 @@ class EncoderCode(Protocol):
 
     An encoder is a module with ``forward(images, timestamps, patch_size)``, from images
     ``[B, H, W, T, D]`` per modality and integers ``[B, T, 3]`` to tokens
-    ``[B, H/p, W/p, T, G, dim]`` under any names, and a submodule ``patch_embedding``.
+    ``[B, H/p, W/p, T, G, dim]`` under any names, and a submodule ``patch_embedding``. It may
+    have a module ``after_pooling`` (else, or None: nothing), from ``[B, dim]`` to the same: what
+    training put on the mean of the tokens, and so belongs on every pooled embedding.
     """
 
     def build(self, variant: Variant, channels: Channels) -> nn.Module:

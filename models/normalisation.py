@@ -1,7 +1,7 @@
 """Bring bands to the range that encoders expect, by the pretraining's or the data's statistics.
 
-Every band goes to ``(x - (mean - 2 std)) / (4 std)``, so that mean plus or minus two
-standard deviations becomes 0 to 1. It must not know data sets or encoders: arrays in,
+Most families bring every band to ``(x - (mean - 2 std)) / (4 std)``, so that mean plus or minus
+two standard deviations becomes 0 to 1. It must not know data sets or encoders: arrays in,
 arrays out, bands on the last axis.
 """
 
@@ -56,25 +56,30 @@ def _pretraining_table() -> dict[str, dict[str, dict[str, float]]]:
     return statistics
 
 
-def normalise(x: NDArray[Any], mean: Array, std: Array) -> NDArray[np.float32]:
-    """``(x - (mean - 2 std)) / (4 std)`` per band (last axis), as float32.
+def two_sigma(mean: Array, std: Array) -> tuple[Array, Array]:
+    """Shift and divisor that bring mean plus or minus two standard deviations to 0 and 1."""
+    return mean - 2 * std, 4 * std
 
-    A band that never varies (std 0) carries nothing, and becomes 0.5, the middle of the
-    range and what the formula gives any other band at its mean: never NaN or infinite.
+
+def normalise(x: NDArray[Any], shift: Array, divisor: Array) -> NDArray[np.float32]:
+    """``(x - shift) / divisor`` per band (last axis), as float32; ``x`` is left alone.
+
+    A band that never varies (divisor 0) carries nothing, and becomes 0.5, the middle of the
+    range and what `two_sigma` gives any other band at its mean: never NaN or infinite.
     """
-    if x.shape[-1] != len(mean) or len(mean) != len(std):
+    if x.shape[-1] != len(shift) or len(shift) != len(divisor):
         raise UserError(
-            f"Images have {x.shape[-1]} bands but the statistics are of {len(mean)}; "
+            f"Images have {x.shape[-1]} bands but the statistics are of {len(shift)}; "
             "use the statistics of the same bands."
         )
-    varies = std > 0
-    scale = np.where(varies, 1.0 / (4.0 * np.where(varies, std, 1.0)), 0.0)
-    # x * scale + shift, with the constants in float64 and the arrays in float32: one rounding
+    varies = divisor > 0
+    scale = np.where(varies, 1.0 / np.where(varies, divisor, 1.0), 0.0)
+    # x * scale + offset, with the constants in float64 and the arrays in float32: one rounding
     # of each constant, and no float64 copy of the images.
-    shift = 0.5 - mean * scale
+    offset = np.where(varies, -shift * scale, 0.5)
     y = x.astype(np.float32)
     y *= scale.astype(np.float32)
-    y += shift.astype(np.float32)
+    y += offset.astype(np.float32)
     return y
 
 

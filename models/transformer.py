@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 Activation = Literal["none", "gelu", "relu"]
 Rotation = Callable[[Tensor], Tensor]
+"""Queries and keys together, ``[B, N, 2, heads, dim / heads]``, to the same shape. What it is
+given is nobody else's: while autograd does not record, it may work in place."""
 
 # oneDNN's matrix product is ahead of the BLAS call behind `F.linear` (and applies the
 # activation while the result is still in cache). Torch offers it for inference only and
@@ -77,16 +79,52 @@ class Attention(nn.Module):
             x: tokens.
             attention_bias: boolean (True = may be attended) or additive, broadcastable to
                 ``[B, heads, N, N]``.
-            rotate: applied to queries and keys, each ``[B, heads, N, dim / heads]``
-                (rotary position encodings).
+            rotate: applied to queries and keys (rotary position encodings).
         """
-        batch, count, dim = x.shape
-        qkv = linear(x, self.qkv).view(batch, count, 3, self.heads, dim // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        qkv = _split(linear(x, self.qkv), 3, self.heads)
+        q, k, v = _by_head(qkv)
         if rotate is not None:
-            q, k = rotate(q), rotate(k)
+            # As the fused product lays them out, so that neither is copied to be turned.
+            q, k = _by_head(rotate(qkv[:, :, :2]))
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=attention_bias)
-        return linear(y.transpose(1, 2).reshape(batch, count, dim), self.proj)
+        return linear(y.transpose(1, 2).reshape(x.shape), self.proj)
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of one sequence to another: queries from it, the rest from a context.
+
+    ``kv.weight`` is ``[2 dim, dim]``: keys, then values.
+    """
+
+    def __init__(self, dim: int, heads: int, qkv_bias: bool = True) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"{heads} heads do not divide a width of {dim}")
+        self.heads = heads
+        self.q = nn.Linear(dim, dim, bias=qkv_bias)
+        self.kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, context: Tensor, attention_bias: Tensor | None = None) -> Tensor:
+        """``x`` ``[B, N, dim]`` to the same shape, given a context ``[B, M, dim]``.
+
+        ``attention_bias``: boolean or additive, broadcastable to ``[B, heads, N, M]``.
+        """
+        (q,) = _by_head(_split(linear(x, self.q), 1, self.heads))
+        k, v = _by_head(_split(linear(context, self.kv), 2, self.heads))
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=attention_bias)
+        return linear(y.transpose(1, 2).reshape(x.shape), self.proj)
+
+
+def _split(projected: Tensor, parts: int, heads: int) -> Tensor:
+    """``[B, N, parts dim]`` as ``[B, N, parts, heads, dim / heads]``."""
+    batch, count, width = projected.shape
+    return projected.view(batch, count, parts, heads, width // (parts * heads))
+
+
+def _by_head(split: Tensor) -> tuple[Tensor, ...]:
+    """What `_split` gives, as so many ``[B, heads, N, dim / heads]``; nothing is copied."""
+    return split.permute(2, 0, 3, 1, 4).unbind(0)
 
 
 class Mlp(nn.Module):

@@ -19,15 +19,20 @@ _STEPS_SHOWN = 2  # of more than these, only the first
 
 
 def answer(
-    ranking: RankingTable, pairs: Sequence[Pair], sensitivity: Sequence[str] = ()
+    ranking: RankingTable,
+    pairs: Sequence[Pair],
+    sensitivity: Sequence[str] = (),
+    against_baselines: str = "",
 ) -> list[Statement]:
     """What a later version changes, who ranks first, how firm the order is, what limits it.
 
-    ``sensitivity`` is what leaving out tasks or samples shows, said by its own analysis.
+    ``sensitivity`` is what leaving out tasks or samples shows, ``against_baselines`` who beats
+    the baselines; each is said by its own analysis.
     """
     statements = [
         *_versions(ranking, pairs),
         Statement("First place", _first_place(ranking)),
+        Statement("Against the baselines", against_baselines),
         Statement("Stability", " ".join(sensitivity)),
         schemes(pairs, ranking),
         Statement("Limits", _limits(ranking)),

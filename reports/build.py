@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from reports.against_baselines import against_baselines
+from reports.atlas_page import write_atlas
 from reports.gallery import Gallery, image_files
 from reports.io import as_json, as_parquet, write_whole
 from reports.page import page
@@ -31,6 +33,7 @@ class ReportFiles:
     parquet: Path
     json: Path
     figures: tuple[Path, ...]
+    atlas: tuple[Path, ...] = ()
 
 
 def build_report(results: SuiteResults, folder: Path, resamples: int = RESAMPLES) -> ReportFiles:
@@ -41,18 +44,22 @@ def build_report(results: SuiteResults, folder: Path, resamples: int = RESAMPLES
     """
     scores = bootstrap(results, resamples)
     rankings, pairs = rank(results, scores=scores), compare(results, scores)
+    against = against_baselines(results, rankings, scores)
     with Studio() as studio:
         gallery = Gallery(studio)
-        content = page(gallery, results, rankings, pairs)
+        content = page(gallery, results, rankings, pairs, against)
         plates = gallery.plates()
 
     folder.mkdir(parents=True, exist_ok=True)
+    atlas = write_atlas(results.atlas, folder, suite=content.title) if results.atlas else ()
     paths = tuple(write_whole(folder / name, raw) for name, raw in image_files(plates))
-    table = flat_table(results, rankings)
+    table = flat_table(results, rankings, against)
+    whole = record(results, rankings, pairs, table, against)
     return ReportFiles(
         parquet=write_whole(folder / "results.parquet", as_parquet(table)),
-        json=write_whole(folder / "results.json", as_json(record(results, rankings, pairs, table))),
+        json=write_whole(folder / "results.json", as_json(whole)),
         markdown=write_whole(folder / "report.md", render_markdown(content)),
         html=write_whole(folder / "report.html", render_html(content, plates)),
         figures=paths,
+        atlas=atlas,
     )

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import altair as alt
+import polars as pl
 
 from reports import words
 from reports.cost_curves import AXES, Axis, RatioCurve, input_of, main_kind, ratio_curves
 from reports.line_panels import Line, Panel, Style, line_panels
 from reports.look import MUTED, WIDE, Cast, Frame, Spec
 from reports.pairs import Kind, Pair
+from reports.ranking import BASELINE
 from reports.table import SuiteResults, TaskInfo
 
 MOST_LINES = 12
@@ -50,13 +52,14 @@ def cost_ratio_chart(
 
 
 def macs_chart(results: SuiteResults, frame: Frame = WIDE) -> Spec | None:
-    """MACs per sample of every variant on a log axis, attention included.
+    """MACs per sample of every variant but baselines, on a log axis, attention included.
 
     ``None`` without curves, and for more than `MOST_LINES` variants, where no line could
     be followed.
     """
     known = set(results.curves["variant"].to_list())
-    variants = [name for name in results.variants["variant"].to_list() if name in known]
+    judged = results.variants.filter(pl.col("tier") != BASELINE)["variant"].to_list()
+    variants = [name for name in judged if name in known]
     if not variants or len(variants) > MOST_LINES or not results.run.tasks:
         return None
     cast, task = Cast.of(results), results.run.tasks[0]

@@ -80,12 +80,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Page:
-    """The whole report; ``variants`` holds what a reader may filter by, in the suite's order."""
+    """The whole report; ``variants`` holds what a reader may filter by, in the suite's order.
+
+    ``links`` are pages beside it: what they are called, and their files.
+    """
 
     title: str
     description: str
     parts: tuple[Part, ...]
     variants: tuple[Mapping[str, str], ...]
+    links: tuple[tuple[str, str], ...] = ()
 
 
 FACETS = ("family", "size", "version", "scheme", "tier")

@@ -14,9 +14,10 @@ from typing import Any
 import altair as alt
 
 from reports import words
+from reports.against_baselines import Mark
 from reports.descriptions import described, silent
 from reports.labels import text_width
-from reports.look import INK, WIDE, Cast, Frame, Spec, finished, subject, title_of
+from reports.look import INK, MUTED, WIDE, Cast, Frame, Spec, finished, subject, title_of
 from reports.ranking import RankingTable, Score
 from reports.table import SuiteResults, TaskInfo
 
@@ -25,6 +26,8 @@ _ROWS_ON_A_PAGE = 80
 _MOST_STRETCH = 2.5
 """A shared axis may be this much longer than the longest of its panels' own."""
 Range = tuple[float, float]
+Marks = Mapping[str, Mark]
+_NO_MARKS: Marks = {}
 
 
 def task_scores_chart(
@@ -32,11 +35,15 @@ def task_scores_chart(
     ranking: RankingTable,
     frame: Frame = WIDE,
     tasks: Sequence[TaskInfo] | None = None,
+    marks: Marks | None = None,
 ) -> Spec | None:
-    """One panel per task, or per one of ``tasks``; ``None`` without variants or scores."""
+    """One panel per task, or per one of ``tasks``; ``None`` without variants or scores.
+
+    ``marks`` holds the best baseline by task: a dashed line, named above its panel.
+    """
     tasks = ranking.tasks if tasks is None else tasks
     cast = Cast.of(results)
-    scores = _scores(ranking)
+    scores, marks = _scores(ranking), marks or _NO_MARKS
     names = list(scores)
     if not names or not any(scores.values()):
         return None
@@ -49,12 +56,17 @@ def task_scores_chart(
     first = _panel(cast, names, width).properties(title=title)
     spec = finished(first, frame)
     shared = {key: spec.pop(key) for key in ("$schema", "config", "title")}
-    ranges = axis_ranges(ranking)
+    ranges = axis_ranges(ranking, marks)
     panels = [
         _filled(spec, i, task, ranges.get(task.name, (0.0, 1.0)), has_names=i % columns == 0)
         for i, task in enumerate(tasks)
     ]
+    for panel, task in zip(panels, tasks, strict=True):
+        if mark := marks.get(task.name):
+            panel["title"]["subtitle"] = _mark_label(cast, mark, frame)
     datasets = {f"scores {i}": _rows(cast, task, scores) for i, task in enumerate(tasks)}
+    for i, task in enumerate(tasks):
+        datasets[f"mark {i}"] = _mark_rows(marks.get(task.name), task)
     datasets["names"] = [
         {"order": order, "text": text, "about": silent(name)}
         for order, (name, text) in enumerate(zip(names, texts, strict=True))
@@ -69,7 +81,7 @@ def blocks(ranking: RankingTable) -> list[tuple[TaskInfo, ...]]:
     return [ranking.tasks[i : i + size] for i in range(0, len(ranking.tasks), size)]
 
 
-def axis_ranges(ranking: RankingTable) -> dict[str, Range]:
+def axis_ranges(ranking: RankingTable, marks: Marks = _NO_MARKS) -> dict[str, Range]:
     """The score axis of each task that has scores: shared by tasks of one metric where it may be.
 
     Shared only if no axis becomes more than 2.5 times as long as the longest one needs.
@@ -83,6 +95,7 @@ def axis_ranges(ranking: RankingTable) -> dict[str, Range]:
             for end in _ends(score)
         ]
         if ends:
+            ends += [marks[task.name].score] if task.name in marks else []
             own[task.name] = min(ends), max(ends)
     ranges = {}
     for task in ranking.tasks:
@@ -95,9 +108,9 @@ def axis_ranges(ranking: RankingTable) -> dict[str, Range]:
     return ranges
 
 
-def shares_an_axis(ranking: RankingTable) -> bool:
+def shares_an_axis(ranking: RankingTable, marks: Marks = _NO_MARKS) -> bool:
     """Whether any two panels have one axis."""
-    ranges = list(axis_ranges(ranking).values())
+    ranges = list(axis_ranges(ranking, marks).values())
     return len(set(ranges)) < len(ranges)
 
 
@@ -109,7 +122,7 @@ def _padded(found: Range) -> Range:
 
 def _scores(ranking: RankingTable) -> dict[str, Mapping[str, Score]]:
     found = {r.variant: r.scores for r in ranking.ranked}
-    return {**found, **{i.variant: i.scores for i in ranking.incomplete}}
+    return {**found, **{i.variant: i.scores for i in ranking.incomplete if i.scores}}
 
 
 def _ends(score: Score) -> Range:
@@ -137,24 +150,51 @@ def _panel(cast: Cast, names: Sequence[str], width: float) -> Any:
     dot = scores.mark_point(filled=True, size=70, opacity=1).encode(
         x=x("score"), shape=cast.shape(names), description="about:N"
     )
+    mark = (
+        alt.Chart(alt.NamedData(name="mark"))
+        .mark_rule(strokeWidth=1.5, strokeDash=[5, 3], color=MUTED)
+        .encode(x=x("score"), description="about:N")
+    )
     label = (
         alt.Chart(alt.NamedData(name="names"))
         .mark_text(align="right", baseline="middle", fontSize=_SIZE, color=INK, limit=240, x=-8)
         .encode(y=y, text="text:N", description="about:N")
     )
-    return alt.layer(rule, dot, label).properties(width=width, height=max(60, 21 * len(names)))
+    return alt.layer(mark, rule, dot, label).properties(
+        width=width, height=max(60, 21 * len(names))
+    )
 
 
 def _filled(template: Spec, i: int, task: TaskInfo, domain: Range, has_names: bool) -> Spec:
     """One task's panel from the template: Altair would build each anew, at fifty times the cost."""
     panel = copy.deepcopy(template)
-    panel["title"] = {"text": _panel_title(task), "anchor": "start", "fontSize": 12, "offset": 6}
-    rule, dot, *names = panel["layer"]
-    for layer in (rule, dot):
-        layer["data"]["name"] = f"scores {i}"
+    panel["title"] = {
+        **{"text": _panel_title(task), "anchor": "start", "fontSize": 12, "offset": 6},
+        **{"subtitleFontSize": _SIZE, "subtitleColor": MUTED, "subtitlePadding": 2},
+    }
+    mark, rule, dot, *names = panel["layer"]
+    for layer, data in ((mark, "mark"), (rule, "scores"), (dot, "scores")):
+        layer["data"]["name"] = f"{data} {i}"
         layer["encoding"]["x"]["scale"]["domain"] = list(domain)
-    panel["layer"] = [rule, dot, *names] if has_names else [rule, dot]
+    panel["layer"] = [mark, rule, dot, *names] if has_names else [mark, rule, dot]
     return panel
+
+
+def _mark_label(cast: Cast, mark: Mark, frame: Frame) -> list[str]:
+    """What the dashed line is: beside the title, where no dot can hide it."""
+    name, score = words.clip(cast.labels[mark.variant], 34), words.score(mark.score)
+    return (
+        [f"dashed: {name},", f"best baseline, {score}"]
+        if frame.is_narrow
+        else [f"dashed: best baseline, {name}, {score}"]
+    )
+
+
+def _mark_rows(mark: Mark | None, task: TaskInfo) -> list[dict[str, Any]]:
+    if mark is None:
+        return []
+    about = f"best baseline, {words.score(mark.score)} on {words.clip(task.name, 40)}"
+    return [{"score": mark.score, "about": described(mark.variant, about)}]
 
 
 def _panel_title(task: TaskInfo) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 import polars as pl
 
+from reports.atlas import Atlas
 from reports.table import (
     CURVE_SCHEMA,
     SAMPLE_SCHEMA,
@@ -29,6 +30,7 @@ from reports.table import (
 )
 
 FORMAT = "tokenrank-results-2"
+ATLAS = "atlas.json"
 _TABLES = {
     "variants": VARIANT_SCHEMA,
     "scores": SCORE_SCHEMA,
@@ -74,7 +76,7 @@ def as_parquet(frame: pl.DataFrame) -> bytes:
 
 
 def save_results(results: SuiteResults, folder: Path) -> None:
-    """Write results into a folder: ``run.json`` and one Parquet file per table.
+    """Write results into a folder: ``run.json``, one Parquet file per table, ``atlas.json``.
 
     ``run.json`` comes last, so a folder that has one is complete.
     """
@@ -85,6 +87,7 @@ def save_results(results: SuiteResults, folder: Path) -> None:
         if name in _ORDER:
             tidy = tidy.sort(_ORDER[name])
         write_whole(folder / f"{name}.parquet", as_parquet(tidy))
+    _save_atlas(results.atlas, folder / ATLAS)
     facts = {**asdict(results.run), "versions": dict(results.run.versions)}
     write_whole(folder / "run.json", as_json({"format": FORMAT, "run": facts}))
 
@@ -102,7 +105,28 @@ def load_results(folder: Path) -> SuiteResults:
             f"{folder / 'run.json'} lacks or mistypes {error}; save the results again."
         ) from None
     frames = {name: _read_table(folder / f"{name}.parquet", s) for name, s in _TABLES.items()}
-    return SuiteResults(run, **frames)
+    return SuiteResults(run, **frames, atlas=_load_atlas(folder / ATLAS))
+
+
+def _save_atlas(atlas: Atlas | None, path: Path) -> None:
+    from reports.atlas_file import save_atlas  # noqa: PLC0415  (it writes by this module)
+
+    if atlas is None:
+        path.unlink(missing_ok=True)
+    else:
+        save_atlas(atlas, path)
+
+
+def _load_atlas(path: Path) -> Atlas | None:
+    """None where results come without one."""
+    from reports.atlas_file import read_atlas  # noqa: PLC0415  (it writes by this module)
+
+    try:
+        return read_atlas(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError):
+        raise ResultsError(f"{path} is broken or cut short; save the results again.") from None
 
 
 def _read_record(path: Path) -> dict[str, Any]:

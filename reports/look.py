@@ -15,7 +15,7 @@ import altair as alt
 
 from reports import rendering, words
 from reports.pairs import version_key
-from reports.ranking import RankingTable
+from reports.ranking import BASELINE, RankingTable
 from reports.table import SuiteResults
 
 # Liberation Sans is the font vl-convert carries (a figure in Arial alone comes out without
@@ -62,15 +62,23 @@ class Cast:
         """Names and versions.
 
         Where there are several families, the colours name them, and so do the labels of
-        all but the most numerous one.
+        all but the most numerous one. Baselines come last and count for none.
         """
         rows = results.variants.to_dicts()
+        marks = [row for row in rows if row["tier"] == BASELINE]
+        rows = [row for row in rows if row["tier"] != BASELINE]
         families = [row["family"] for row in rows]
         order = sorted(set(families), key=lambda f: (-families.count(f), families.index(f)))
         rows.sort(key=lambda row: (order.index(row["family"]), version_key(row["version"])))
-        main, alone = order[0] if order else "", len(order) == 1
+        main, alone = order[0] if order else "", len(order) <= 1
+        rows += marks
         return cls(
-            {r["variant"]: words.short_label(r["variant"], main) for r in rows},
+            {
+                r["variant"]: words.short_label(
+                    r["variant"], main if r["tier"] != BASELINE else r["family"]
+                )
+                for r in rows
+            },
             {
                 r["variant"]: words.clip(f"{'' if alone else r['family']} {r['version']}", 24)
                 for r in rows

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports import words
+from reports.against_baselines import AgainstBaselines
 from reports.answer import caveats
 from reports.document import Part
 from reports.pairs import Pair
@@ -20,7 +21,10 @@ DATA_FILES = ("results.parquet", "results.json")
 
 
 def how_it_was_computed(
-    results: SuiteResults, rankings: Sequence[RankingTable], pairs: Sequence[Pair]
+    results: SuiteResults,
+    rankings: Sequence[RankingTable],
+    pairs: Sequence[Pair],
+    against: Sequence[AgainstBaselines] = (),
 ) -> Part:
     """Caveats first, then methods, tasks and notes on the data."""
     run = results.run
@@ -29,7 +33,7 @@ def how_it_was_computed(
         "How it was computed",
         parts=(
             Part("Caveats", bullets=tuple(caveats(run, rankings))),
-            Part("Methods", terms=methods(results, rankings, pairs)),
+            Part("Methods", terms=methods(results, rankings, pairs, against)),
             Part("Tasks", tables=(task_table(results),)),
             Part(
                 "Notes on the data",
@@ -66,7 +70,10 @@ def _merged(notes: Sequence[str]) -> list[str]:
 
 
 def methods(
-    results: SuiteResults, rankings: Sequence[RankingTable], pairs: Sequence[Pair]
+    results: SuiteResults,
+    rankings: Sequence[RankingTable],
+    pairs: Sequence[Pair],
+    against: Sequence[AgainstBaselines] = (),
 ) -> tuple[tuple[str, str], ...]:
     """Term and explanation, for what this report makes use of."""
     run = results.run
@@ -98,7 +105,20 @@ def methods(
                 "which a variant has the lowest average rank.",
             )
         )
+    if against:
+        found.append(("Baselines", _BASELINES))
     return (*found, *_costs(results), *_probes(results))
+
+
+_BASELINES = (
+    "Variants in which nothing is trained, given the same data, probes and tuning as all others; "
+    "they are never ranked with them. Of each task the best baseline is the mark, and a variant "
+    "beats it, or loses to it, when the 95% interval of their paired difference excludes zero. The "
+    "best of several is picked by the same scores, which raises the mark a little: what is said to "
+    "beat it does. A trained variant is held to the best untrained encoder of its family likewise. "
+    "Over all tasks a variant beats its marks when it wins more tasks than it loses in at least "
+    "97.5% of the draws."
+)
 
 
 def _intervals(results: SuiteResults, rankings: Sequence[RankingTable]) -> str:

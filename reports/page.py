@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+import polars as pl
+
 from reports import dotplot, figures, words
+from reports.absences import absences
+from reports.against_baselines import AgainstBaselines, is_mark_only
 from reports.analysis_parts import (
     calibration_part,
     cost_growth,
@@ -19,13 +23,18 @@ from reports.analysis_parts import (
     tuning_part,
 )
 from reports.answer import answer
+from reports.atlas_page import PAGE as ATLAS_PAGE
+from reports.atlas_page import TITLE as ATLAS_TITLE
+from reports.baseline_part import against_baselines_part, marks_part
+from reports.baseline_tables import baseline_sentences
 from reports.cost_points import cost_axis, points_of
 from reports.document import FACETS, Banner, Figure, Page, Part, anchored
 from reports.gallery import Gallery
+from reports.licences import licence_sentences
 from reports.methods import how_it_was_computed, provenance
 from reports.pairs import Pair
 from reports.predictions import predictions
-from reports.ranking import RankingTable
+from reports.ranking import BASELINE, RankingTable
 from reports.sensitivity import sensitivity_sentences
 from reports.side_by_side import side_by_side
 from reports.table import SuiteResults
@@ -39,24 +48,33 @@ def page(
     results: SuiteResults,
     rankings: Sequence[RankingTable],
     pairs: Sequence[Pair],
+    against: Sequence[AgainstBaselines] = (),
 ) -> Page:
-    """Put the whole page together; a ranking without variants is left out."""
-    shown = [r for r in rankings if r.ranked or r.incomplete]
+    """Put the whole page together; of a ranking that nothing was run of, only the reasons.
+
+    What is there only to be beaten gets a table and reference lines, no answer or figure of its
+    own: nobody chooses between baselines.
+    """
+    marks = [r for r in rankings if is_mark_only(results, r)]
+    asked = [r for r in rankings if r not in marks]
+    shown = [r for r in asked if any(entry.scores for entry in r.entries)]
+    absent = [a for r in asked if r not in shown for a in absences(results, r)]
+    judged = {found.ranking.name: found for found in against}
 
     def label(ranking: RankingTable) -> str:
         return _label(ranking) if len(shown) > 1 else ""
 
     samples = predictions(results)
     firm = {r.name: sensitivity_sentences(r, samples) for r in shown}
-    parts = [
-        part
-        for ranking in shown
-        for part in _ranking_parts(
-            gallery, results, ranking, pairs, firm[ranking.name], label(ranking)
-        )
-    ]
+    parts: list[Part] = []
+    for r in shown:
+        found = judged.get(r.name)
+        parts += _ranking_parts(gallery, results, r, pairs, firm[r.name], label(r), found)
+        parts.append(against_baselines_part(found, label(r)))
     if not shown:
         parts.append(Part("Answer", paragraphs=("There are no variants to report on.",)))
+    parts.append(marks_part(results, marks, against))
+    parts.append(Part("Not run", bullets=tuple(absence.sentence for absence in absent)))
     parts.append(side_by_side(results, pairs, cost_growth(gallery, results, pairs)))
     for ranking in shown:
         parts += _stability(gallery, results, ranking, firm[ranking.name], label(ranking))
@@ -65,13 +83,16 @@ def page(
     for ranking in shown:
         parts.append(calibration_part(gallery, results, ranking, pairs, samples, label(ranking)))
         parts.append(tuning_part(gallery, results, ranking, label(ranking)))
-    parts += [how_it_was_computed(results, shown, pairs), provenance(results)]
+    parts += [how_it_was_computed(results, shown, pairs, against), provenance(results)]
     run = results.run
-    return Page(run.title or run.suite, run.description, anchored(parts), _facets(results))
+    links = ((ATLAS_TITLE, ATLAS_PAGE),) if results.atlas else ()
+    return Page(run.title or run.suite, run.description, anchored(parts), _facets(results), links)
 
 
 def _facets(results: SuiteResults) -> tuple[Mapping[str, str], ...]:
-    rows = results.variants.select("variant", *FACETS).to_dicts()
+    """What a reader may filter by; baselines stay, whatever is chosen."""
+    judged = results.variants.filter(pl.col("tier") != BASELINE)
+    rows = judged.select("variant", *FACETS).to_dicts()
     return tuple({key: value or words.NO_VALUE for key, value in row.items()} for row in rows)
 
 
@@ -86,25 +107,28 @@ def _ranking_parts(
     pairs: Sequence[Pair],
     firm: Sequence[str],
     label: str,
+    found: AgainstBaselines | None,
 ) -> tuple[Part, Part]:
     state = words.status(ranking.tiers, ranking.origin)
     warn = not words.is_trustworthy(ranking.tiers, ranking.origin)
     lacking = Part(
-        "Incomplete variants: no average rank",
-        bullets=tuple(f"{i.variant} lacks {'; '.join(i.lacks)}" for i in ranking.incomplete),
+        "Not run, or not in full: no average rank",
+        bullets=tuple(absence.sentence for absence in absences(results, ranking)),
     )
+    licences = Part("Licences of the weights", bullets=tuple(licence_sentences(results, ranking)))
+    beaten = " ".join(baseline_sentences(found)) if found else ""
     return (
         Part(
             f"Answer{label}",
             banner=Banner(state, warn),
-            answer=tuple(answer(ranking, pairs, firm[:2])),
+            answer=tuple(answer(ranking, pairs, firm[:2], beaten)),
             paragraphs=_without_cost(results, ranking),
             figures=_cost_rank(gallery, results, ranking),
         ),
         Part(
             f"Ranking{label}",
-            tables=(ranking_table(results, ranking),),
-            parts=(lacking, _task_scores(gallery, results, ranking)),
+            tables=tuple(t for t in (ranking_table(results, ranking),) if t.rows),
+            parts=(lacking, licences, _task_scores(gallery, results, ranking, found)),
         ),
     )
 
@@ -162,20 +186,25 @@ def _cost_rank(
     )
 
 
-def _task_scores(gallery: Gallery, results: SuiteResults, ranking: RankingTable) -> Part:
+def _task_scores(
+    gallery: Gallery, results: SuiteResults, ranking: RankingTable, found: AgainstBaselines | None
+) -> Part:
     rows = len(ranking.ranked) + len(ranking.incomplete)
     bars = " with its 95% interval" if ranking.draws is not None else ""
     paired = ""
     if bars and not results.samples.is_empty():
         paired = "Overlapping intervals do not mean a tie: differences are paired. "
-    shared = "Panels of one metric share their axis. " if dotplot.shares_an_axis(ranking) else ""
+    marks = found.best if found else {}
+    shared = "Panels of one metric share their axis. "
+    shared = shared if dotplot.shares_an_axis(ranking, marks) else ""
+    dashed = "Dashed: the best baseline of the task. " if marks else ""
     blocks = dotplot.blocks(ranking)
     drawings = [
         gallery.drawn(
             f"task_scores_{ranking.name}" + (f"_{n}" if len(blocks) > 1 else ""),
-            partial(dotplot.task_scores_chart, results, ranking, tasks=block),
-            f"Score of each variant on each task{bars}, in the order of the average rank. {shared}"
-            f"{paired}Colour: version; shape: token scheme.",
+            partial(dotplot.task_scores_chart, results, ranking, tasks=block, marks=marks),
+            f"Score of each variant on each task{bars}, in the order of the average rank. {dashed}"
+            f"{shared}{paired}Colour: version; shape: token scheme.",
             f"Dot plots of the scores per task. {words.status(ranking.tiers, ranking.origin)}.",
             fits_a_phone=rows * len(ranking.tasks) <= _DOTS_ON_A_PHONE,
         )

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from reports.ranking import BASELINE
 from reports.resampling import Interval, TaskScores, bootstrap, interval, shared_tasks
 from reports.significance import ALPHA, bootstrap_p_value, holm, mcnemar, normal_p_value
 from reports.table import SuiteResults
@@ -102,7 +103,8 @@ def compare(
     Within a kind, pairs stand as the variants do in the table; `regressions_first` reorders.
     """
     scores = bootstrap(results) if scores is None else scores
-    rows = results.variants.to_dicts()
+    # Baselines are held against everything else, not against each other.
+    rows = [row for row in results.variants.to_dicts() if row["tier"] != BASELINE]
     found = [
         _pair(kind, reference, candidate, scores)
         for reference in rows

@@ -90,6 +90,11 @@ class RankingTable:
     draws: Floats | None = field(default=None, compare=False, repr=False)
 
     @property
+    def entries(self) -> tuple[RankedVariant | IncompleteVariant, ...]:
+        """Everybody: the ranked ones in their order, then the incomplete ones."""
+        return (*self.ranked, *self.incomplete)
+
+    @property
     def name(self) -> str:
         """Stem for files and headings, e.g. ``official_real``."""
         return "-".join((*self.tiers, self.origin)).replace("-", "_")

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from reports.atlas import Atlas
+
 VARIANT_SCHEMA: dict[str, pl.DataType] = {
     "variant": pl.String(),
     "family": pl.String(),
@@ -139,7 +141,8 @@ class RunInfo:
 class SuiteResults:
     """Everything a report is computed from (see the schemas above).
 
-    ``samples``, ``trials`` and ``curves`` may be empty: an imported table has none.
+    ``samples``, ``trials`` and ``curves`` may be empty: an imported table has none, nor an
+    ``atlas`` of its variants' token designs.
     """
 
     run: RunInfo
@@ -148,3 +151,4 @@ class SuiteResults:
     samples: pl.DataFrame
     trials: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=TRIAL_SCHEMA))
     curves: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=CURVE_SCHEMA))
+    atlas: Atlas | None = None

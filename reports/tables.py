@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports import words
+from reports.licences import shows_licence
 from reports.ranking import RankingTable, Score
 from reports.table import SuiteResults, TaskInfo
 
@@ -36,6 +37,9 @@ class Table:
 TASKS_BESIDE_THE_RANKS = 3
 """More tasks than this get tables of their own: a page is only so wide, on paper above all."""
 _TASKS_PER_TABLE = 5
+COST_COLUMNS = (
+    *("MACs", "Tokens", "Attention-blind MACs", "GFLOPs as published", "Parameters", "Scheme"),
+)
 
 
 def ranking_table(results: SuiteResults, ranking: RankingTable) -> Table:
@@ -53,13 +57,15 @@ def ranking_table(results: SuiteResults, ranking: RankingTable) -> Table:
         ]
         lines.append((*head, *_row_tail(ranking, tasks, r.scores, rows[r.variant])))
     for i in ranking.incomplete:
+        if not i.scores:  # not run at all: said beneath, with its reason
+            continue
         head = [Cell(i.variant, i.variant), Cell("incomplete", None, "muted")]
         head += [Cell(words.NO_VALUE)] * 2
         lines.append((*head, *_row_tail(ranking, tasks, i.scores, rows[i.variant])))
-    columns = ("Variant", "Average rank", "Significance tier", "First in", "MACs")
-    last = ("Tokens", "Attention-blind MACs", "GFLOPs as published", "Parameters")
-    numeric = (False, *[True] * (len(columns) + len(tasks) + 3), False, False)
-    everything = (*columns, *_task_columns(tasks), *last, "Scheme", "Weights")
+    macs, *last = COST_COLUMNS
+    columns = ("Variant", "Average rank", "Significance tier", "First in", macs)
+    numeric = (False, *[True] * (len(columns) + len(tasks) + 3), *[False] * 3)
+    everything = (*columns, *task_columns(tasks), *last, "Weights", "Licence")
     return without_empty_columns(Table(everything, numeric, tuple(lines)))
 
 
@@ -73,10 +79,10 @@ def score_tables(ranking: RankingTable) -> tuple[Table, ...]:
     blocks = [tasks[i : i + _TASKS_PER_TABLE] for i in range(0, len(tasks), _TASKS_PER_TABLE)]
     return tuple(
         Table(
-            ("Variant", *_task_columns(block)),
+            ("Variant", *task_columns(block)),
             (False, *[True] * len(block)),
             tuple(
-                (Cell(name, name), *_score_cells(block, scores)) for name, scores in found.items()
+                (Cell(name, name), *score_cells(block, scores)) for name, scores in found.items()
             ),
         )
         for block in blocks
@@ -97,7 +103,8 @@ def without_empty_columns(table: Table) -> Table:
     )
 
 
-def _task_columns(tasks: Sequence[TaskInfo]) -> list[str]:
+def task_columns(tasks: Sequence[TaskInfo]) -> list[str]:
+    """Headings of columns of scores."""
     return [f"{words.clip(t.name, 40)} ({words.clip(t.metric, 24)})" for t in tasks]
 
 
@@ -107,12 +114,14 @@ def _row_tail(
     scores: Mapping[str, Score],
     row: Mapping[str, Any],
 ) -> list[Cell]:
-    macs, *costs = _cost_cells(row)
+    macs, *costs = cost_cells(row)
     weights = Cell(row["tier"], row["tier"]) if len(ranking.tiers) > 1 else Cell("")
-    return [macs, *_score_cells(tasks, scores), *costs, weights]
+    licence = Cell(row["licence"], row["licence"]) if shows_licence(row) else Cell("")
+    return [macs, *score_cells(tasks, scores), *costs, weights, licence]
 
 
-def _score_cells(tasks: Sequence[TaskInfo], scores: Mapping[str, Score]) -> list[Cell]:
+def score_cells(tasks: Sequence[TaskInfo], scores: Mapping[str, Score]) -> list[Cell]:
+    """A variant's score on each task, with its interval beneath."""
     cells = []
     for task in tasks:
         found = scores.get(task.name)
@@ -131,8 +140,8 @@ def blind_macs(row: Mapping[str, Any]) -> float | None:
     return float(row["macs"] - row["macs_attention"])
 
 
-def _cost_cells(row: Mapping[str, Any]) -> list[Cell]:
-    """MACs, tokens, attention-blind MACs, published GFLOPs, parameters, scheme."""
+def cost_cells(row: Mapping[str, Any]) -> list[Cell]:
+    """What the `COST_COLUMNS` hold of a variant."""
     blind = blind_macs(row)
     groups = words.number(row["groups"], "group") if row["groups"] is not None else ""
     return [

@@ -19,11 +19,13 @@ from harness.commands.views import latest_results
 from harness.comparison import Compared, Comparison, CostChange, change_of, compare
 from harness.regression.escaping import log_line
 from harness.store import Store
+from reports.against_baselines import against_baselines
 from reports.io import as_json, write_whole
 from reports.pairs import Difference
-from reports.resampling import RESAMPLES
+from reports.ranking import rank
+from reports.resampling import RESAMPLES, bootstrap
 from reports.significance import ALPHA
-from reports.table import TaskInfo
+from reports.table import SuiteResults, TaskInfo
 from reports.words import listed, number, quantity, score, signed, status
 
 _COST_NAMES = {
@@ -53,14 +55,17 @@ def compare_command(
     """Compare two variants or versions of a finished run, or of saved results, and show it."""
     table = latest_results(Store(store), suite) if results is None else saved(results)
     comparison = compare(table, reference, candidate)
-    show(Console(), comparison)
+    show(Console(), comparison, baselines_words(table, comparison))
     if json_file is not None:
         with writing(json_file):
             write_whole(json_file, as_json(asdict(comparison)))
 
 
-def show(console: Console, comparison: Comparison) -> None:
-    """Everything, in the order of the questions: on what, at what cost, how good, so what."""
+def show(console: Console, comparison: Comparison, beaten: str = "") -> None:
+    """Everything, in the order of the questions: on what, at what cost, how good, so what.
+
+    ``beaten`` says who beats the baselines, where any took part.
+    """
     tasks = {task.name: task for task in comparison.tasks}
     for i, pair in enumerate(comparison.pairs):
         if i:
@@ -77,7 +82,23 @@ def show(console: Console, comparison: Comparison) -> None:
         _say(console, f"Without a partner of the same size: {listed(comparison.unpaired)}.")
     for line in _small_print(comparison):
         _say(console, line, "dim")
+    if beaten:
+        _say(console, beaten)
     _say(console, conclusion(comparison), "bold")
+
+
+def baselines_words(results: SuiteResults, comparison: Comparison) -> str:
+    """Which of the compared variants beat the best baseline; empty where there was none."""
+    compared = {name for pair in comparison.pairs for name in (pair.reference, pair.candidate)}
+    scores = bootstrap(results)
+    found = against_baselines(results, rank(results, scores=scores), scores)
+    standings = [s for entry in found for s in entry.baselines if s.variant in compared]
+    said = [
+        f"{standing.variant} beats the best baseline on {len(standing.on('beats'))} of "
+        f"{number(len(standing.margins), 'task')}"
+        for standing in standings
+    ]
+    return f"{'; '.join(said)}." if said else ""
 
 
 def _say(console: Console, text: str, style: str = "") -> None:

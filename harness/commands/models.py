@@ -19,6 +19,8 @@ from models.families import design_of
 from models.registry import Registry, Variant, load_registry
 from models.tokens import InputShape
 
+SENTINEL2 = "sentinel2_l2a"
+
 
 def models_command(
     *,
@@ -37,11 +39,12 @@ def models_command(
     variants = [known.variant(name) for name in names] if names else known.variants()
     if all_schemes:
         variants = [each for variant in variants for each in _with_every_scheme(known, variant)]
-    shapes = tuple(InputShape(height, width, steps, name) for name in modalities)
     rows: list[list[str]] = []
     refused: list[str] = []
     for variant in variants:
         try:
+            read = modalities or own_modalities(design_of(variant))
+            shapes = tuple(InputShape(height, width, steps, name) for name in read)
             rows.append(_row(variant, shapes, patch_size, published_axis))
         except UserError as error:
             refused.append(f"{variant.name}: {error}")
@@ -51,8 +54,9 @@ def models_command(
     steps_said = f"{steps} time step{'s' * (steps > 1)}"
     families = ", ".join(dict.fromkeys(variant.family for variant in variants))
     console.print(
-        f"{families}; one sample: {' + '.join(modalities)}, {height} x {width} pixels, "
-        f"{steps_said}, patch size p = {patch_size} unless the table says another",
+        f"{families}; one sample: {' + '.join(modalities or [SENTINEL2])}, "
+        f"{height} x {width} pixels, {steps_said}, patch size p = {patch_size}, "
+        "unless a row says otherwise",
         soft_wrap=True,
     )
     headers = ["variant\n[dim]scheme\nweights[/]", "G", "tokens", "params", "MACs"]
@@ -97,6 +101,8 @@ def _licences(console: Console, variants: Sequence[Variant]) -> None:
 
 
 def _with_every_scheme(registry: Registry, variant: Variant) -> list[Variant]:
+    if variant.family not in registry.families:  # a class of the user's own
+        return [variant]
     schemes = registry.families[variant.family].schemes
     base = f"{variant.family}-{variant.version}-{variant.size}"
     return [registry.variant(f"{base}:{scheme}") for scheme in schemes]
@@ -112,7 +118,8 @@ def _row(variant: Variant, shapes: tuple[InputShape, ...], patch_size: int, publ
     _check_steps(design, given)
     cost = cost_of(variant, given, cut, None)
     row: Row = [
-        f"{escape(variant.name)}\n[dim]{escape(variant.scheme.name)}\n{_tiers(variant)}[/]",
+        f"{escape(variant.name)}\n[dim]{escape(variant.scheme.name)}\n{_tiers(variant)}"
+        f"{_read_instead(shapes)}[/]",
         str(design.layout(given, cut).groups),
         str(cost.tokens) if cut == patch_size else f"{cost.tokens}\n[yellow]p = {cut}[/]",
         si(cost.params),
@@ -121,6 +128,19 @@ def _row(variant: Variant, shapes: tuple[InputShape, ...], patch_size: int, publ
         si(cost.macs - cost.attention),
     ]
     return row + ([_published(variant)] if published else [])
+
+
+def own_modalities(design: Design) -> list[str]:
+    """What a model is shown with unless asked: what it requires, else Sentinel-2 if it can."""
+    needs = design.needs
+    if needs.required:
+        return list(needs.required)
+    return [SENTINEL2] if SENTINEL2 in needs.modalities else list(needs.modalities)[:1]
+
+
+def _read_instead(shapes: Sequence[InputShape]) -> str:
+    names = [shape.modality for shape in shapes]
+    return "" if names == [SENTINEL2] else f"\n{' + '.join(names)}"
 
 
 def _tiers(variant: Variant) -> str:

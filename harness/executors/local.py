@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from harness.cell import Notify, Seconds, compute
+from harness.encoders import check_weights
 from harness.plan import Cell, Plan
 from harness.store import Store
 
@@ -30,6 +31,13 @@ class Done:
 def device() -> torch.device:
     """The accelerator if one is usable, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_first(cells: Iterable[Cell], store: Store) -> None:
+    """Raise now what a checkpoint would raise when its cell's turn came."""
+    check_weights(
+        job for cell in cells for job in cell.embeddings if store.embedding(job.key) is None
+    )
 
 
 def run_cells(plan: Plan, cells: Iterable[Cell], store: Store, notify: Notify) -> Iterator[Done]:

@@ -16,7 +16,14 @@ import zlib
 from typing import Any
 
 from harness.mlflow_view import names
-from harness.mlflow_view.facts import SuiteRun, rank_keys, score_key, suite_run_title
+from harness.mlflow_view.facts import (
+    BEATS,
+    SuiteRun,
+    margin_key,
+    rank_keys,
+    score_key,
+    suite_run_title,
+)
 
 TAG = "mlflow.sharedViewState."
 CHARTED_TASKS = 30
@@ -83,6 +90,8 @@ def _columns(run: SuiteRun) -> dict[str, int]:
     """Columns in their order, with widths in pixels that let all of a laptop's screen count."""
     texts = {"macs": 80, "token_scheme": 115, "tokens": 70, "size": 70, "version": 75}
     texts |= {"tier": 80, "data_origin": 95}
+    if run.against:
+        texts[BEATS] = 130
     ranks = {_metric(key): 110 for key in rank_keys(run)}
     scores = {_metric(score_key(task)): 130 for task in run.results.run.tasks[:CHARTED_TASKS]}
     return {**ranks, **{f"params.`{name}`": width for name, width in texts.items()}, **scores}
@@ -110,6 +119,8 @@ def _charts(run: SuiteRun) -> list[dict[str, Any]]:
     charts += [_bar(score_key(task), _SCORES) for task in run.results.run.tasks[:CHARTED_TASKS]]
     # The page adds a chart for each metric that has none, unless that one was removed.
     plain = ["macs_log10", "macs_attention", "parameters", "published_gflops"]
+    if run.against:
+        plain += [BEATS, *(margin_key(task) for task in run.results.run.tasks)]
     plain += [f"{key}_{end}" for key in ranks for end in ("low", "high")]
     return [*charts, *({**_bar(key, _REST), "deleted": True} for key in plain)]
 

@@ -10,10 +10,20 @@ import shlex
 from collections.abc import Sequence
 
 from harness.mlflow_view import names
-from harness.mlflow_view.facts import Row, SuiteRun, entries, places, rank_words
+from harness.mlflow_view.facts import (
+    Row,
+    SuiteRun,
+    entries,
+    places,
+    rank_words,
+    standings,
+)
 from harness.mlflow_view.names import in_code, in_markdown
 from reports import words
-from reports.ranking import RankingTable
+from reports.absences import absences
+from reports.against_baselines import VERDICTS, AgainstBaselines
+from reports.baseline_tables import baseline_sentences, untrained_sentences
+from reports.ranking import BASELINE, RankingTable
 from reports.table import TaskInfo
 
 READING = (
@@ -25,9 +35,11 @@ READING = (
 IN_SHORT = (  # for each variant's page: hundreds of them are loaded with one table
     "Ranks and their average: *lower is better*, within this suite run only; intervals are 95%."
 )
+_TASKS_SHOWN = 8
 SEARCHES = (
     "params.token_scheme = 'single' and metrics.average_rank < 3",
     "params.size = 'nano' and params.tier = 'official'",
+    "metrics.beats_baselines = 0",
     "tags.`tokenrank.kind` = 'variant'",
 )
 
@@ -71,14 +83,19 @@ def suite_note(run: SuiteRun, view_link: str) -> str:
     ]
     tail += [f"- {in_markdown(note)}" for note in facts.notes]
     room = names.TAG_LENGTH - len("\n".join([*head, *tail])) - 100
-    ranking = "\n".join(line for table in run.rankings for line in _ranking(table))
+    judged = {found.ranking.name: found for found in run.against}
+    ranking = "\n".join(
+        line for table in run.rankings for line in _ranking(table, judged.get(table.name))
+    )
     if len(ranking) > room:
         kept = ranking[: max(room, 0)].rpartition("\n")[0]
         ranking = f"{kept}\n\n(The rest is in the report.)"
     return names.clipped("\n".join([*head, ranking, *tail]), names.TAG_LENGTH)
 
 
-def _ranking(table: RankingTable) -> list[str]:
+def _ranking(table: RankingTable, found: AgainstBaselines | None) -> list[str]:
+    if BASELINE in table.tiers:
+        return _marks(table)
     status = words.status(table.tiers, table.origin)
     lines = ["", f"### {status}", "", *_head("variant", "average rank", "group")]
     lines += [
@@ -86,7 +103,23 @@ def _ranking(table: RankingTable) -> list[str]:
         for entry in table.ranked
     ]
     lines += [_cells(entry.variant, "incomplete", words.NO_VALUE) for entry in table.incomplete]
-    return [*lines, "", "Variants of one group cannot be told apart by these data."]
+    lines += ["", "Variants of one group cannot be told apart by these data."]
+    if found:
+        said = [*baseline_sentences(found), *untrained_sentences(found)]
+        lines += ["", in_markdown(" ".join(said), 1500)]
+    return lines
+
+
+def _marks(table: RankingTable) -> list[str]:
+    """Baselines, with scores in place of ranks."""
+    tasks = table.tasks[:_TASKS_SHOWN]
+    lines = ["", f"### {words.status(table.tiers, table.origin)}", ""]
+    lines += _head("baseline", *(task.name for task in tasks))
+    for entry in table.entries:
+        scores = {name: words.score(score.value) for name, score in entry.scores.items()}
+        shown = [scores.get(task.name, words.NO_VALUE) for task in tasks]
+        lines.append(_cells(entry.variant, *shown))
+    return lines
 
 
 def _head(*names_of_columns: str) -> list[str]:
@@ -103,9 +136,10 @@ def _tasks(tasks: Sequence[TaskInfo]) -> list[str]:
         f"- {in_markdown(task.name)}: {in_markdown(task.title)}, {task.origin.upper()} data, "
         f"{words.count(task.n_test)} test samples; {in_markdown(task.metric)}; "
         f"{in_markdown(task.protocol)}"
-        for task in tasks[:8]
+        for task in tasks[:_TASKS_SHOWN]
     ]
-    return ["**Tasks**", "", *shown, *([f"- and {len(tasks) - 8} more"] if tasks[8:] else [])]
+    rest = len(tasks) - _TASKS_SHOWN
+    return ["**Tasks**", "", *shown, *([f"- and {rest} more"] if rest > 0 else [])]
 
 
 def model_note(run: SuiteRun, row: Row) -> str:
@@ -116,12 +150,23 @@ def model_note(run: SuiteRun, row: Row) -> str:
 def variant_note(run: SuiteRun, row: Row) -> str:
     """A variant's description: what it is, its place, its scores with intervals."""
     lines = _variant(run, row)
-    for entry in entries(run, row["variant"]):
-        lacks = getattr(entry, "lacks", ())
-        if lacks:
-            lines += ["**Incomplete, so without a rank.** It lacks:", ""]
-            lines += [f"- {in_markdown(reason)}" for reason in lacks[:10]]
-            lines.append("")
+    reasons = [
+        absence.sentence
+        for table in run.rankings
+        for absence in absences(run.results, table)
+        if absence.variant == row["variant"]
+    ]
+    if reasons:
+        lines += ["**Incomplete, so without a rank.**", ""]
+        lines += [f"- {in_markdown(reason)}" for reason in reasons[:10]]
+        lines.append("")
+    for standing in standings(run, row["variant"]):
+        counts = [
+            f"{verdict} on {words.number(len(standing.on(verdict)), 'task')}"
+            for verdict in VERDICTS
+            if standing.on(verdict)
+        ]
+        lines += [f"**Against the best baseline:** {', '.join(counts)}.", ""]
     lines += [*_scores(run, row["variant"]), "", IN_SHORT, "", ARTIFACTS]
     return names.clipped("\n".join(lines), names.TAG_LENGTH)
 

@@ -15,10 +15,13 @@ from typing import Any
 from harness.mlflow_view import names
 from harness.provenance import Manifest
 from reports import words
-from reports.ranking import IncompleteVariant, RankedVariant, RankingTable
+from reports.against_baselines import AgainstBaselines, Standing, against_baselines
+from reports.ranking import BASELINE, IncompleteVariant, RankedVariant, RankingTable, rank
+from reports.resampling import RESAMPLES, bootstrap
 from reports.table import SuiteResults, TaskInfo
 
 SUITE_RUN, VARIANT = "suite run", "variant"
+BEATS = "beats_baselines"
 DESIGN_COLOURS = (  # Okabe and Ito's, told apart under every common colour blindness
     *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6fd1"),
 )
@@ -32,6 +35,17 @@ class SuiteRun:
     manifest: Manifest
     rankings: tuple[RankingTable, ...]
     digest: str
+    against: tuple[AgainstBaselines, ...] = ()
+
+    @classmethod
+    def of(
+        cls, results: SuiteResults, manifest: Manifest, digest: str, resamples: int = RESAMPLES
+    ) -> SuiteRun:
+        """Rank the results and hold them to the baselines, by one set of draws."""
+        scores = bootstrap(results, resamples)
+        rankings = rank(results, scores=scores)
+        against = against_baselines(results, rankings, scores)
+        return cls(results, manifest, rankings, digest, against)
 
     @property
     def name(self) -> str:
@@ -54,8 +68,17 @@ Row = Mapping[str, Any]
 
 
 def places(run: SuiteRun, variant: str) -> list[Place]:
-    """The variant's place in each ranking that holds it: one per origin of data."""
-    return [(t, e) for t in run.rankings for e in t.ranked if e.variant == variant]
+    """The variant's place in each ranking that holds it: one per origin of data.
+
+    Baselines have none: sorted by average rank, they would stand among what they are a mark for.
+    """
+    ranked = [table for table in run.rankings if BASELINE not in table.tiers]
+    return [(t, e) for t in ranked for e in t.ranked if e.variant == variant]
+
+
+def standings(run: SuiteRun, variant: str) -> list[Standing]:
+    """The variant against the best baselines: one entry per origin of data, none without any."""
+    return [s for found in run.against for s in found.baselines if s.variant == variant]
 
 
 def entries(run: SuiteRun, variant: str) -> Iterator[RankedVariant | IncompleteVariant]:
@@ -81,9 +104,10 @@ def suite_run_title(run: SuiteRun) -> str:
 
 
 def variant_metrics(run: SuiteRun, row: Row) -> list[Measured]:
-    """Rank, cost, and one score per task; what is not known is left out."""
+    """Rank, margins over the baselines, cost, a score per task; what is not known is left out."""
     found = [
         *_rank_metrics(run, row["variant"]),
+        *_baseline_metrics(run, row["variant"]),
         *_cost_metrics(row),
         *(
             Measured(score_key(task), round(entry.scores[task.name].value, 6), task)
@@ -99,6 +123,21 @@ def variant_metrics(run: SuiteRun, row: Row) -> list[Measured]:
 def score_key(task: TaskInfo) -> str:
     """The metric that holds a task's score."""
     return names.metric_key("score", task.name)
+
+
+def margin_key(task: TaskInfo) -> str:
+    """The metric that holds by how much a variant is better than the task's best baseline."""
+    return names.metric_key("margin_over_baseline", task.name)
+
+
+def _baseline_metrics(run: SuiteRun, variant: str) -> Iterator[Measured]:
+    """``beats_baselines`` is 1 where the best baseline is beaten on every task, else 0."""
+    found = standings(run, variant)
+    if found:
+        yield Measured(BEATS, float(all(standing.beats_all for standing in found)))
+    for standing in found:
+        for margin in standing.margins:
+            yield Measured(margin_key(margin.task), round(margin.gain, 6), margin.task)
 
 
 def rank_keys(run: SuiteRun) -> list[str]:
@@ -146,7 +185,8 @@ def variant_params(run: SuiteRun, row: Row) -> dict[str, str]:
         "data_origin": origins(run),
         "tokens": words.count(row["tokens"]),
         "macs": words.quantity(row["macs"]),
-        "average_rank": _rank_text(run, row["variant"]),
+        "average_rank": _rank_text(run, row),
+        BEATS: beats_words(run, row),
         "band_groups": words.whole(row["groups"]),
         "patch_size": ", ".join(sorted({str(task.patch_size) for task in facts.tasks})),
         "seeds": ", ".join(str(seed) for seed in facts.seeds) or words.NO_VALUE,
@@ -157,9 +197,24 @@ def variant_params(run: SuiteRun, row: Row) -> dict[str, str]:
     return {key: names.clipped(str(text), names.PARAM_LENGTH) for key, text in params.items()}
 
 
-def _rank_text(run: SuiteRun, variant: str) -> str:
-    found = [rank_words(entry) for _, entry in places(run, variant)]
+def _rank_text(run: SuiteRun, row: Row) -> str:
+    if row["tier"] == BASELINE:
+        return "not ranked"
+    found = [rank_words(entry) for _, entry in places(run, row["variant"])]
     return "; ".join(found) or "incomplete"
+
+
+def beats_words(run: SuiteRun, row: Row) -> str:
+    """On how many tasks the best baseline is beaten, e.g. "on all of 2 tasks"."""
+    if row["tier"] == BASELINE:
+        return "is a baseline"
+    found = standings(run, row["variant"])
+    if not found:
+        return words.NO_VALUE
+    of = sum(len(standing.margins) for standing in found)
+    won = sum(len(standing.on("beats")) for standing in found)
+    every = all(standing.beats_all for standing in found)
+    return f"on {'all' if every else won} of {words.number(of, 'task')}"
 
 
 def rank_words(entry: RankedVariant) -> str:

@@ -50,9 +50,9 @@ def model_name(variant: str) -> str:
     return _NOT_IN_MODEL_NAMES.sub("_", one_line(variant))
 
 
-def in_markdown(text: str) -> str:
+def in_markdown(text: str, length: int = 300) -> str:
     """Text that markdown, and HTML within it, shows as it is."""
-    return _MARKDOWN.sub(r"\\\1", html.escape(one_line(text, 300), quote=False))
+    return _MARKDOWN.sub(r"\\\1", html.escape(one_line(text, length), quote=False))
 
 
 def in_code(text: str) -> str:

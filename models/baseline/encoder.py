@@ -33,8 +33,8 @@ class Statistics(nn.Module):
         for name in self.channels:
             pixels = _z_scores(images[name]).flatten(1, 3)
             mean = pixels.mean(dim=1)
-            centred = pixels - mean[:, None]
-            squares = torch.einsum("bnd,bnd->bd", centred, centred)
+            centred = (pixels - mean[:, None]).transpose(1, 2)
+            squares = torch.matmul(centred[:, :, None], centred[..., None]).flatten(1)
             found += [mean, (squares / pixels.shape[1]).sqrt()]
         return {"statistics": torch.cat(found, dim=1)[:, None, None, None, None]}
 

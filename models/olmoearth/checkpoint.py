@@ -40,11 +40,12 @@ _PATCH = re.compile(
     r"encoder\.patch_embeddings\.per_modality_embeddings\.\w+\.(\w+)__(\d+)\."
     r"(pixel_proj\.0|proj)\.(weight|bias)"
 )
+_ROTARY = re.compile(r"encoder\.blocks\.(\d+)\.attn\.rope_mixed_freqs")
 _QKV = re.compile(r"encoder\.(blocks\.\d+\.attn)\.([qkv])\.(weight|bias)")
 
 
 def load_reference_state_dict(encoder: OlmoEarthEncoder, state: Mapping[str, Tensor]) -> None:
-    """Copy the weights of ``OlmoEarthPretrain_v1`` (v1 or v1.1) into ``encoder``.
+    """Copy the weights of ``OlmoEarthPretrain_v1`` (v1, v1.1 or v1.2) into ``encoder``.
 
     Keys are the reference model's own (``encoder.*``, and others that are ignored by name).
 
@@ -54,6 +55,7 @@ def load_reference_state_dict(encoder: OlmoEarthEncoder, state: Mapping[str, Ten
     """
     own = encoder.state_dict()
     converted = convert(state)
+    _refuse_other_positions(encoder, converted)
     for name, tensor in converted.items():
         if name not in own:
             raise UserError(
@@ -81,6 +83,21 @@ def load(encoder: nn.Module, state: Mapping[str, Tensor]) -> None:
     load_reference_state_dict(encoder, state)
 
 
+def _refuse_other_positions(encoder: OlmoEarthEncoder, converted: Mapping[str, Tensor]) -> None:
+    """v1.1 and v1.2 differ in nothing else, so this is what tells them apart."""
+    rotary = any(name.startswith("rotary.") for name in converted)
+    if rotary and encoder.rotary is None:
+        raise UserError(
+            "The checkpoint is OlmoEarth v1.2's (it holds rotary frequencies), while this variant "
+            "adds encodings of position to its tokens; choose olmoearth-v1.2 and the same size."
+        )
+    if encoder.rotary is not None and not rotary:
+        raise UserError(
+            "The checkpoint holds no rotary frequencies, so it is not OlmoEarth v1.2's; choose "
+            "olmoearth-v1.1 (or v1) and the same size."
+        )
+
+
 def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Reference names and layouts to ours: fused query/key/value, kernels as matrices."""
     converted: dict[str, Tensor] = {}
@@ -94,6 +111,8 @@ def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             layer = "proj" if match[3] == "proj" else "pixel"
             name = f"patch_embedding.groups.{match[1]}.{match[2]}.{layer}.{match[4]}"
             converted[name] = _as_matrix(tensor)
+        elif match := _ROTARY.fullmatch(key):
+            converted[f"rotary.frequencies.{match[1]}"] = tensor
         elif key.startswith(_CHANNEL):
             converted[f"channel_embeddings.{key.removeprefix(_CHANNEL)}"] = tensor
         elif key == _MONTHS:
@@ -102,8 +121,8 @@ def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             converted[key.removeprefix("encoder.")] = tensor
         else:
             raise UserError(
-                f'The checkpoint holds an unknown tensor "{key}"; only OlmoEarth v1 and v1.1 '
-                "checkpoints are understood."
+                f'The checkpoint holds an unknown tensor "{key}"; only checkpoints of OlmoEarth '
+                "v1, v1.1 and v1.2 are understood."
             )
     for name, parts in separate.items():
         absent = [part for part in "qkv" if part not in parts]
@@ -127,6 +146,8 @@ def _published(name: str) -> str:
             f"encoder.patch_embeddings.per_modality_embeddings.{match[1]}."
             f"{match[1]}__{match[2]}.{layer}.{match[4]}"
         )
+    if match := re.fullmatch(r"rotary\.frequencies\.(\d+)", name):
+        return f"encoder.blocks.{match[1]}.attn.rope_mixed_freqs"
     if name.startswith("channel_embeddings."):
         return _CHANNEL + name.removeprefix("channel_embeddings.")
     return _MONTHS if name == "months" else f"encoder.{name}"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from models.cost import MacCount, closed_form_macs
 from models.design import InputNeeds, Layout, ModalityNeeds, TokenKind
-from models.normalisation import pretraining_statistics
+from models.normalisation import pretraining_statistics, two_sigma
+from models.olmoearth.config import config_of
 from models.registry import Variant
 from models.sensors import modality
 from models.tokens import InputShape, patch_grid
@@ -48,16 +49,23 @@ class OlmoEarthDesign:
         """See `models.cost.closed_form_macs`."""
         return closed_form_macs(self.variant, shapes, patch_size)
 
+    def tables(self, shapes: Sequence[InputShape], patch_size: int) -> int:
+        """Numbers held beside the tokens: rotary positions keep every block's rotations."""
+        if config_of(self.variant).positions != "rotary":
+            return 0
+        return self.variant.depth * self.layout(shapes, patch_size).tokens * self.variant.dim
+
 
 def _needs(name: str) -> ModalityNeeds:
-    mean, std = pretraining_statistics(name)
+    shift, divisor = two_sigma(*pretraining_statistics(name))
     return ModalityNeeds(
         channels=modality(name).band_names,
-        shift=tuple((mean - 2 * std).tolist()),
-        divisor=tuple((4 * std).tolist()),
+        shift=tuple(shift.tolist()),
+        divisor=tuple(divisor.tolist()),
     )
 
 
 def design(variant: Variant) -> OlmoEarthDesign:
-    """The variant's design."""
+    """The variant's design; `UserError` for options that make no encoder."""
+    config_of(variant)
     return OlmoEarthDesign(variant)

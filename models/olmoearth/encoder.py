@@ -1,139 +1,43 @@
-"""The OlmoEarth v1 and v1.1 encoder: images of any sensors in, one vector per token out.
+"""The OlmoEarth encoder, v1 to v1.2: images of any sensors in, one vector per token out.
 
-Written from the published description (FlexiViT-style patch embedding, additive channel,
-time, month and space encodings, pre-norm transformer) and checked against the reference
-package token by token. It must not know where weights come from (`weights`,
-`olmoearth_checkpoint`), which variants exist (`registry`), or what the tokens are used for.
+Written from the published description (FlexiViT-style patch embedding; channel and month
+encodings added; time and place added too, or, in v1.2, rotary; pre-norm transformer) and
+checked against the reference package token by token. It must not know where weights come
+from (`models.weights`, `checkpoint`), or what the tokens are used for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from itertools import repeat
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from models.encodings import month_table, space_encoding, time_encoding
 from models.errors import UserError, did_you_mean
 from models.families import Channels
 from models.initialisation import torch_default, xavier
+from models.olmoearth.config import OlmoEarthConfig, config_of
+from models.olmoearth.patches import PatchEmbedding
+from models.olmoearth.rotary import RotaryPositions
 from models.registry import Variant
 from models.sensors import modality
-from models.tokens import MAX_PATCH_SIZE, InputShape, TokenScheme, patch_grid
-from models.transformer import Block, linear
+from models.transformer import Block, Rotation
+
+Rotations = Callable[[Tensor | None], Iterable[Rotation | None]]
+"""From which tokens are kept (places in the sequence ``[B, n]``; None: all) to one per block."""
 
 VISIBLE = 0
 """The mask value of a token that the encoder sees (the reference's ONLINE_ENCODER)."""
-
-
-@dataclass(frozen=True)
-class OlmoEarthConfig:
-    """What makes one OlmoEarth encoder.
-
-    Args:
-        dim: width of a token.
-        depth: number of blocks.
-        heads: attention heads per block.
-        scheme: which bands share a token, for every modality that the encoder reads.
-        mlp_ratio: hidden width of a block's MLP over ``dim``.
-        pixel_hidden: width of v1.1's per-pixel layer (12 for nano, else 64); None in v1.
-        max_patch_size: side of the patch that the embedding's weights stand for; smaller
-            patches are enlarged to it.
-        max_steps: most time steps per input.
-    """
-
-    dim: int
-    depth: int
-    heads: int
-    scheme: TokenScheme
-    mlp_ratio: float = 4.0
-    pixel_hidden: int | None = None
-    max_patch_size: int = MAX_PATCH_SIZE
-    max_steps: int = 12
-
-
-class GroupEmbedding(nn.Module):
-    """One band group's patch embedding: ``[..., p * p, bands]`` to ``[..., dim]``.
-
-    ``proj`` reads a patch flattened as (row, column, channel). v1's convolution is this
-    same product with its kernel laid out differently; v1.1 puts a ReLU layer over each
-    pixel's bands before it.
-    """
-
-    def __init__(self, bands: int, config: OlmoEarthConfig) -> None:
-        super().__init__()
-        self.pixel = nn.Linear(bands, config.pixel_hidden) if config.pixel_hidden else None
-        channels = config.pixel_hidden or bands
-        self.proj = nn.Linear(channels * config.max_patch_size**2, config.dim)
-
-    def forward(self, patches: Tensor) -> Tensor:
-        """Patches ``[P, p * p, bands]`` to tokens ``[P, dim]``."""
-        if self.pixel is not None:
-            patches = linear(patches, self.pixel, "relu")
-        return linear(patches.flatten(1), self.proj)
-
-
-class PatchEmbedding(nn.Module):
-    """Images to tokens, for every modality and band group of the scheme; no positions yet."""
-
-    def __init__(self, config: OlmoEarthConfig) -> None:
-        super().__init__()
-        self.side = config.max_patch_size
-        self.bands = {name: config.scheme.band_indices(name) for name in config.scheme.groups}
-        self.groups = nn.ModuleDict(
-            {
-                name: nn.ModuleList(GroupEmbedding(len(group), config) for group in groups)
-                for name, groups in self.bands.items()
-            }
-        )
-
-    def forward(self, name: str, images: Tensor, patch_size: int) -> Tensor:
-        """One modality: ``[B, H, W, T, D]`` to tokens ``[B, H/p, W/p, T, G, dim]``."""
-        batch, height, width, steps, _ = images.shape
-        grid = patch_grid(InputShape(height, width, steps, name), patch_size)
-        patches = self._patches(images, grid, patch_size)
-        embeddings = self.groups[name]
-        assert isinstance(embeddings, nn.ModuleList)
-        tokens = [
-            embed(_take(patches, bands))
-            for embed, bands in zip(embeddings, self.bands[name], strict=True)
-        ]
-        stacked = torch.stack(tokens, dim=-2).view(batch, steps, *grid, len(tokens), -1)
-        return stacked.permute(0, 2, 3, 1, 4, 5)
-
-    def _patches(self, images: Tensor, grid: tuple[int, int], patch_size: int) -> Tensor:
-        """Cut into patches of the embedding's own side: ``[B*T*rows*columns, side^2, D]``.
-
-        A smaller patch size enlarges the *image* (bicubic, antialiased), so that a patch
-        also sees a little of its neighbours, as in the reference; it is not the kernel
-        that is resized, as FlexiViT does.
-        """
-        batch, height, width, steps, bands = images.shape
-        x = images.permute(0, 3, 4, 1, 2).reshape(batch * steps, bands, height, width)
-        rows, columns = grid
-        if patch_size != self.side:
-            size = (rows * self.side, columns * self.side)
-            x = F.interpolate(x, size=size, mode="bicubic", antialias=True)
-        x = x.view(batch * steps, bands, rows, self.side, columns, self.side)
-        return x.permute(0, 2, 4, 3, 5, 1).reshape(-1, self.side**2, bands)
-
-
-def _take(patches: Tensor, bands: tuple[int, ...]) -> Tensor:
-    """Select bands on the last axis; a slice where they are neighbours, to spare a gather."""
-    if bands == tuple(range(bands[0], bands[0] + len(bands))):
-        if len(bands) == patches.shape[-1]:
-            return patches
-        return patches[..., bands[0] : bands[0] + len(bands)].contiguous()
-    return patches[..., list(bands)]
 
 
 class OlmoEarthEncoder(nn.Module):
     """The encoder. Inference is fastest under `torch.inference_mode`.
 
     Weights are as `torch.nn` leaves them until `init_random` or
-    `olmoearth_checkpoint.load_reference_state_dict` sets them.
+    `checkpoint.load` sets them.
     """
 
     def __init__(self, config: OlmoEarthConfig) -> None:
@@ -141,6 +45,11 @@ class OlmoEarthEncoder(nn.Module):
         self.config = config
         self.patch_embedding = PatchEmbedding(config)
         quarter = config.dim // 4
+        self.rotary = (
+            RotaryPositions(config.depth, config.heads, config.dim // config.heads)
+            if config.positions == "rotary"
+            else None
+        )
         self.channel_embeddings = nn.ParameterDict(
             {n: nn.Parameter(torch.zeros(len(g), quarter)) for n, g in config.scheme.groups.items()}
         )
@@ -182,16 +91,19 @@ class OlmoEarthEncoder(nn.Module):
             UserError: an unknown modality, or shapes that do not fit together.
         """
         self._check(images, timestamps)
+        # Positions count 10 m pixels, so that a scene means the same at every patch size.
+        spacing = input_res * patch_size / 10
         grids = {
-            name: self._tokens(name, image, timestamps, patch_size, input_res)
+            name: self._tokens(name, image, timestamps, patch_size, spacing)
             for name, image in images.items()
         }
+        rotations = self._rotations(grids, spacing, timestamps)
         flat = [tokens.flatten(1, 4) for tokens in grids.values()]
         x = flat[0] if len(flat) == 1 else torch.cat(flat, dim=1)
         if masks is None:
-            x = self._transform(x)
+            x = self._transform(x, None, rotations(None))
         else:
-            x = self._transform_visible(x, _visible(grids, masks, patch_size))
+            x = self._transform_visible(x, _visible(grids, masks, patch_size), rotations)
         parts = torch.split(x, [tokens.shape[1] for tokens in flat], dim=1)
         return {
             name: part.view(grid.shape)
@@ -204,33 +116,44 @@ class OlmoEarthEncoder(nn.Module):
         return tokens
 
     def _tokens(
-        self, name: str, images: Tensor, timestamps: Tensor, patch_size: int, input_res: float
+        self, name: str, images: Tensor, timestamps: Tensor, patch_size: int, spacing: float
     ) -> Tensor:
-        """Patch embedding plus encodings; a quarter of the width for each of the four kinds."""
-        tokens: Tensor = self.patch_embedding(name, images, patch_size)
-        _, rows, columns, steps, _, dim = tokens.shape
-        quarter = (*tokens.shape[:5], dim // 4)
-        # Positions count 10 m pixels, so that a scene means the same at every patch size.
-        spacing = input_res * patch_size / 10
-        space = space_encoding(rows, columns, spacing, dim // 4, tokens.device)
-        encoding = torch.cat(
-            (
-                self.channel_embeddings[name].expand(quarter),
-                time_encoding(steps, dim // 4, tokens.device)[:, None].expand(quarter),
-                self.months[timestamps[:, :, 1]][:, None, None, :, None].expand(quarter),
-                space[:, :, None, None].expand(quarter),
-            ),
-            dim=-1,
-        )
-        return tokens + encoding
+        """Patch embedding plus encodings; a quarter of the width for each of the four kinds.
 
-    def _transform(self, x: Tensor, attention_bias: Tensor | None = None) -> Tensor:
-        for block in self.blocks:
-            x = block(x, attention_bias)
+        Those of time and space are zero where positions are rotary.
+        """
+        tokens: Tensor = self.patch_embedding(name, images, patch_size)
+        batch, rows, columns, steps, groups, dim = tokens.shape
+        channel = self.channel_embeddings[name]
+        month = self.months[timestamps[:, :, 1]][:, None, None, :, None]
+        if self.rotary is None:
+            time = time_encoding(steps, dim // 4, tokens.device)[:, None]
+            space = space_encoding(rows, columns, spacing, dim // 4, tokens.device)
+            space = space[:, :, None, None]
+        else:
+            time = space = month.new_zeros(())
+            rows = columns = 1  # the same at every place
+        quarter = (batch, rows, columns, steps, groups, dim // 4)
+        parts = [part.expand(quarter) for part in (channel, time, month, space)]
+        return tokens + torch.cat(parts, dim=-1)
+
+    def _rotations(
+        self, grids: Mapping[str, Tensor], spacing: float, timestamps: Tensor
+    ) -> Rotations:
+        if self.rotary is None:
+            return lambda _: repeat(None, len(self.blocks))
+        places = [(tokens.shape[1], tokens.shape[2], tokens.shape[4]) for tokens in grids.values()]
+        return partial(self.rotary, places, spacing, timestamps)
+
+    def _transform(
+        self, x: Tensor, attention_bias: Tensor | None, rotations: Iterable[Rotation | None]
+    ) -> Tensor:
+        for block, rotate in zip(self.blocks, rotations, strict=True):
+            x = block(x, attention_bias, rotate)
         normed: Tensor = self.norm(x)
         return normed
 
-    def _transform_visible(self, x: Tensor, visible: Tensor) -> Tensor:
+    def _transform_visible(self, x: Tensor, visible: Tensor, rotations: Rotations) -> Tensor:
         """Encode only the visible tokens of ``x`` ``[B, N, dim]``; the others come out zero.
 
         Visible tokens move to the front and all samples are cut to the longest; what pads
@@ -250,7 +173,7 @@ class OlmoEarthEncoder(nn.Module):
             attended = real.clone()
             attended[:, 0] = True
             bias = attended[:, None, None]
-        encoded = self._transform(x.gather(1, places), bias)
+        encoded = self._transform(x.gather(1, places), bias, rotations(order))
         encoded = encoded.masked_fill(~real[..., None], 0.0)
         return torch.zeros_like(x, dtype=encoded.dtype).scatter(1, places, encoded)
 
@@ -307,7 +230,7 @@ def parameter_count(config: OlmoEarthConfig) -> int:
 
     Smaller than the published figure: that one also counts what only pretraining uses, the
     embeddings of the six decode-only modalities, the projection head (``dim^2 + dim``) and
-    the month table, which is fixed.
+    the month table, which is fixed. v1.2's rotary frequencies are among both.
     """
     with torch.device("meta"):
         encoder = OlmoEarthEncoder(config)
@@ -319,26 +242,15 @@ def build(variant: Variant, channels: Channels) -> OlmoEarthEncoder:
     return OlmoEarthEncoder(config_of(variant))
 
 
-def config_of(variant: Variant) -> OlmoEarthConfig:
-    """The encoder's configuration."""
-    return OlmoEarthConfig(
-        dim=variant.dim,
-        depth=variant.depth,
-        heads=variant.heads,
-        scheme=variant.scheme,
-        mlp_ratio=variant.mlp_ratio,
-        pixel_hidden=variant.pixel_hidden,
-    )
-
-
 @torch.no_grad()
 def init_random(encoder: nn.Module, seed: int) -> nn.Module:
     """Set every weight from ``seed`` alone, in place, and return the encoder.
 
     As the reference initialises: Xavier-uniform linear layers (queries, keys and values
     each as a matrix of their own) with zero biases, ones and zeros in the norms, zero
-    channel embeddings, and torch's default ``U(+-1/sqrt(fan_in))`` for weights and biases of
-    the patch embedding (see `models.initialisation`).
+    channel embeddings, rotary frequencies in random directions, and torch's default
+    ``U(+-1/sqrt(fan_in))`` for weights and biases of the patch embedding (see
+    `models.initialisation`).
     """
     assert isinstance(encoder, OlmoEarthEncoder)
     for name, module in encoder.named_modules():
@@ -349,6 +261,8 @@ def init_random(encoder: nn.Module, seed: int) -> nn.Module:
                 torch_default(module, name, seed)
             else:
                 xavier(module, name, seed, fused=3 if name.endswith(".qkv") else 1)
+    if encoder.rotary is not None:
+        encoder.rotary.init_random("rotary", seed)
     for embedding in encoder.channel_embeddings.values():
         embedding.zero_()
     return encoder

@@ -29,7 +29,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parent.parent.parent
-PAGES = ("tutorial.md", "extending.md", "regression-check.md")
+PAGES = ("tutorial.md", "extending.md", "regression-check.md", "tokens.md")
 RUN_ELSEWHERE = {"published.md": "tests/harness/published/test_beside.py"}  # with its table
 SERVED_WITHIN = 60.0  # seconds
 

@@ -20,6 +20,7 @@ protocol: {patch_size: 8, bootstrap: 100}
 tier: random
 seeds: [0, 1]
 variants: [olmoearth-one-pico, olmoearth-three-pico]
+baselines: []
 tasks:
   - name: sim-knn
     dataset: simulated

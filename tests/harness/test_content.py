@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.content import EMBEDDING_CODE, PROBE_CODE, code_version, content_key, module_file
+from models.families import code_of
+from models.registry import load_registry
 
 OURS = ("harness", "suites", "models", "reports")
 
@@ -21,7 +23,12 @@ CANNOT_CHANGE_A_RESULT = {
     "models.checkpoints",
     "models.code",
     "models.config_file",
+    "models.cost",
+    "models.design",
     "models.errors",
+    "models.families",
+    "models.fetching",
+    "models.needs",
     "models.registry",
 }
 
@@ -54,7 +61,8 @@ def test_code_version_sees_constants_and_not_comments(
 
 def test_the_code_lists_hold_every_module_that_can_change_a_result() -> None:
     reached: set[str] = set()
-    todo = [*EMBEDDING_CODE, *PROBE_CODE]
+    families = {name for variant in load_registry().variants() for name in code_of(variant)}
+    todo = [*EMBEDDING_CODE, *PROBE_CODE, *families]
     while todo:
         name = todo.pop()
         # Data sets are keyed by plan.py, users' own classes as every family (`code_of`).
@@ -62,7 +70,14 @@ def test_the_code_lists_hold_every_module_that_can_change_a_result() -> None:
             continue
         reached.add(name)
         todo += [m for m in _imports(name) if m.split(".")[0] in OURS]
-    assert reached - CANNOT_CHANGE_A_RESULT == {*EMBEDDING_CODE, *PROBE_CODE}
+    assert reached - CANNOT_CHANGE_A_RESULT == {*EMBEDDING_CODE, *PROBE_CODE, *families}
+
+
+def test_a_familys_keys_hold_its_own_code_and_not_anothers() -> None:
+    registry = load_registry()
+    own = code_of(registry.variant("olmoearth-v1-nano"))
+    assert "models.olmoearth.encoder" in own
+    assert all(name.startswith("models.olmoearth.") for name in own)
 
 
 def _imports(name: str) -> set[str]:

@@ -12,12 +12,24 @@ from torch import Tensor, nn
 
 from harness.macs import MacCounter, count_macs
 from models.cost import PUBLISHED_TASK_SHAPES, MacCount, closed_form_macs
-from models.olmoearth.encoder import OlmoEarthConfig, OlmoEarthEncoder, init_random
+from models.olmoearth.config import OlmoEarthConfig, Positions
+from models.olmoearth.encoder import OlmoEarthEncoder, init_random
 from models.sensors import MODALITIES, modality
 from models.tokens import InputShape, TokenScheme, token_scheme
 
-SIZES = {"nano": (128, 4, 8), "tiny": (192, 12, 3), "base": (768, 12, 12), "large": (1024, 24, 16)}
-VARIANTS = [("v1", size) for size in SIZES] + [("v1.1", size) for size in SIZES if size != "large"]
+SIZES = {
+    "nano": (128, 4, 8),
+    "tiny": (192, 12, 3),
+    "small": (384, 12, 6),
+    "base": (768, 12, 12),
+    "large": (1024, 24, 16),
+}
+COMES_IN = {
+    "v1": ("nano", "tiny", "base", "large"),
+    "v1.1": ("nano", "tiny", "base"),
+    "v1.2": ("nano", "tiny", "small", "base"),
+}
+VARIANTS = [(version, size) for version, sizes in COMES_IN.items() for size in sizes]
 
 
 def scheme(kind: str) -> TokenScheme:
@@ -37,7 +49,10 @@ def scheme(kind: str) -> TokenScheme:
 def config_of(version: str, size: str, kind: str | None = None) -> OlmoEarthConfig:
     own = "resolution" if version == "v1" else "single"
     hidden = None if version == "v1" else {"nano": 12}.get(size, 64)
-    return OlmoEarthConfig(*SIZES[size], scheme(kind or own), pixel_hidden=hidden)
+    positions: Positions = "rotary" if version == "v1.2" else "additive"
+    return OlmoEarthConfig(
+        *SIZES[size], scheme(kind or own), pixel_hidden=hidden, positions=positions
+    )
 
 
 @pytest.mark.parametrize(("version", "size"), VARIANTS)
@@ -75,14 +90,14 @@ def test_traced_equals_closed_form_for_any_scheme_and_input(
     )
 
 
-@pytest.mark.parametrize("version", ["v1", "v1.1"])
+@pytest.mark.parametrize("version", COMES_IN)
 def test_the_inference_path_performs_exactly_the_products_that_tracing_counts(
     version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Inference may run linear layers in oneDNN, which the trace does not: count what really
     # reaches the two kernels, on real tensors.
     from models import transformer  # noqa: PLC0415
-    from models.olmoearth import encoder as olmoearth  # noqa: PLC0415
+    from models.olmoearth import patches  # noqa: PLC0415
 
     config = config_of(version, "nano")
     shapes = [InputShape(16, 8, 2, name) for name in MODALITIES]
@@ -99,7 +114,7 @@ def test_the_inference_path_performs_exactly_the_products_that_tracing_counts(
         return true_attention(q, k, v, **rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(transformer, "linear", counted_linear)
-    monkeypatch.setattr(olmoearth, "linear", counted_linear)
+    monkeypatch.setattr(patches, "linear", counted_linear)
     monkeypatch.setattr(transformer.F, "scaled_dot_product_attention", counted_attention)
     images = {
         s.modality: torch.rand(1, s.height, s.width, s.steps, len(modality(s.modality).bands))

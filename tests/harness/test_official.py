@@ -48,6 +48,7 @@ title: Published checkpoints
 protocol: {{patch_size: {PATCH}, bootstrap: 100, normalisations: [dataset, pretraining]}}
 tier: official
 variants: [olmoearth-v1-nano, "{UNPUBLISHED}", olmoearth-v1.1-nano]
+baselines: []
 tasks:
   - name: sim-knn
     dataset: simulated
@@ -168,7 +169,7 @@ def test_files_are_named_by_hash_and_what_nobody_published_is_incomplete(
     assert {entry.variant for entry in table.ranked} == set(PUBLISHED)
     assert [entry.variant for entry in table.incomplete] == [UNPUBLISHED]
     assert UNPUBLISHED not in set(results.scores["variant"])
-    assert f"{UNPUBLISHED} is incomplete" in ended.out
+    assert f"{UNPUBLISHED} was not run: no official weights exist" in ended.out
     (report,) = store.glob("runs/*/report/report.md")
     assert "no official weights exist" in report.read_text()
 
@@ -219,3 +220,24 @@ def test_the_bytes_of_the_weights_count_and_not_their_place(
     # The training configuration beside the weights is a note; it changes no tensor.
     (moved / "OlmoEarth-v1-Nano" / "config.json").write_text("{}")
     assert keys(suite, moved, tmp_path / "cache") == after
+
+
+def test_a_checkpoint_that_does_not_fit_ends_the_run_before_anything_is_computed(
+    tokenrank: Tokenrank, tmp_path: Path, weights: Path
+) -> None:
+    suite = tmp_path / "late.yaml"
+    suite.write_text(
+        """\
+name: late
+title: The second variant's weights are of another size
+variants:
+  - olmoearth-v1-nano
+  - {variant: olmoearth-v1-tiny, weights: weights/OlmoEarth-v1-Nano}
+tasks:
+  - {name: knn, dataset: simulated, data: {size: 100}, probe: {kind: knn, k: 5}}
+"""
+    )
+    ended = tokenrank("run", suite, "--store", tmp_path / "store")
+    assert ended.code == 2
+    assert "does not suit olmoearth-v1-tiny" in ended.err
+    assert cells(tmp_path / "store") == {}

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.suite import SUITES_FOLDER, Overrides, json_schema, load_suite, suite_names
+from harness.suite import (
+    DEFAULT_BASELINES,
+    SUITES_FOLDER,
+    Overrides,
+    json_schema,
+    load_suite,
+    suite_names,
+)
 from models.errors import UserError
 
 EUROSAT = (SUITES_FOLDER / "eurosat.yaml").read_text()
@@ -59,8 +66,13 @@ def test_overrides_replace_what_the_file_says() -> None:
         variants=("olmoearth-v1-base",), tier="official", seeds=(7,), patch_size=4
     )
     suite = load_suite(SUITES_FOLDER / "eurosat.yaml", overrides)
-    assert [e.variant.name for e in suite.entrants] == ["olmoearth-v1-base"]
-    assert suite.entrants[0].tier == "official"
+    asked, *added = suite.entrants
+    assert (asked.variant.name, asked.tier) == ("olmoearth-v1-base", "official")
+    # What it has to beat comes unasked: the baselines, and itself untrained.
+    assert [(e.variant.name, e.tier) for e in added] == [
+        *((name, "baseline") for name in DEFAULT_BASELINES[:-1]),
+        ("olmoearth-v1-base", "random"),
+    ]
     assert suite.seeds == (7,)
     assert {task.patch_size for task in suite.tasks} == {4}
 

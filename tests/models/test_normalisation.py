@@ -13,6 +13,7 @@ from models.normalisation import (
     dataset_statistics,
     normalise,
     pretraining_statistics,
+    two_sigma,
 )
 from models.sensors import MODALITIES
 
@@ -28,14 +29,14 @@ def test_pretraining_normalisation_equals_the_reference(name: str) -> None:
     mean, std = pretraining_statistics(name)
     x = (mean + 3 * std * rng.standard_normal((2, 5, 4, 2, len(mean)))).astype(np.float32)
     expected = package.Normalizer().normalize(Modality.get(name), x)
-    np.testing.assert_allclose(normalise(x, mean, std), expected, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(normalise(x, *two_sigma(mean, std)), expected, rtol=0, atol=2e-6)
 
 
 def test_a_band_that_never_varies_becomes_the_middle_of_the_range() -> None:
     x = np.full((4, 2), 7, dtype=np.uint16)
     x[:, 1] = [0, 1, 2, 3]
     statistics = dataset_statistics([x])
-    y = normalise(x, statistics.mean, statistics.std)
+    y = normalise(x, *two_sigma(statistics.mean, statistics.std))
     assert y.dtype == np.float32
     np.testing.assert_array_equal(y[:, 0], 0.5)
     assert np.isfinite(y).all()

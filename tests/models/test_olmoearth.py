@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from models.errors import UserError
 from models.olmoearth.checkpoint import load_reference_state_dict
-from models.olmoearth.encoder import OlmoEarthConfig, OlmoEarthEncoder, init_random, parameter_count
+from models.olmoearth.config import OlmoEarthConfig, Positions
+from models.olmoearth.encoder import OlmoEarthEncoder, init_random, parameter_count
 from models.sensors import LANDSAT, SENTINEL1, SENTINEL2_L2A, modality
 from models.tokens import TokenScheme, token_scheme
 
@@ -42,6 +43,7 @@ TOLERANCE = 1e-5
 SIZES = {
     "nano": (128, 4, 8),
     "tiny": (192, 12, 3),
+    "small": (384, 12, 6),
     "base": (768, 12, 12),
     "large": (1024, 24, 16),
 }
@@ -62,9 +64,12 @@ PER_BAND = scheme([[b] for b in S2], [[b] for b in LS])
 
 
 def config_of(size: str, version: str, groups: TokenScheme | None = None) -> OlmoEarthConfig:
-    hidden = {"nano": 12}.get(size, 64) if version == "v1.1" else None
+    hidden = {"nano": 12}.get(size, 64) if version != "v1" else None
     own = V1 if version == "v1" else SINGLE
-    return OlmoEarthConfig(*SIZES[size], scheme=groups or own, pixel_hidden=hidden)
+    positions: Positions = "rotary" if version == "v1.2" else "additive"
+    return OlmoEarthConfig(
+        *SIZES[size], scheme=groups or own, pixel_hidden=hidden, positions=positions
+    )
 
 
 def randomise(module: nn.Module, seed: int) -> None:
@@ -73,7 +78,9 @@ def randomise(module: nn.Module, seed: int) -> None:
     with torch.no_grad():
         for name, p in module.named_parameters():
             noise = torch.randn(p.shape, generator=generator)
-            if p.ndim > 1 and "embed" not in name.rsplit(".", 2)[-2] and "channel" not in name:
+            if "rope" in name:  # the reference's spectrum, 1 to 1/10,000, in other directions
+                p.copy_(noise * p.norm(dim=0, keepdim=True))
+            elif p.ndim > 1 and "embed" not in name.rsplit(".", 2)[-2] and "channel" not in name:
                 p.copy_(noise / (p[0].numel() ** 0.5))
             elif "norm" in name and name.endswith("weight"):
                 p.copy_(1 + 0.3 * noise)
@@ -151,8 +158,9 @@ def make_inputs(
         for n in names
     }
     months = torch.randint(0, 12, (batch, steps), generator=g)
-    stamps = torch.stack((months * 0 + 15, months, months * 0 + 2021), dim=-1)
-    return images, stamps
+    days = torch.randint(1, 29, (batch, steps), generator=g)
+    years = torch.randint(2016, 2027, (batch, steps), generator=g)
+    return images, torch.stack((days, months, years), dim=-1)
 
 
 def run_reference(
@@ -202,7 +210,7 @@ MODALITIES = ("sentinel2_l2a", "sentinel1", "landsat")
 subsets = st.lists(st.sampled_from(MODALITIES), min_size=1, max_size=3, unique=True).map(tuple)
 
 
-@pytest.mark.parametrize("version", ["v1", "v1.1"])
+@pytest.mark.parametrize("version", ["v1", "v1.1", "v1.2"])
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     names=subsets,
@@ -233,7 +241,7 @@ def test_tokens_equal_the_reference_over_shapes_modalities_and_time_steps(
     assert difference(slow, expected) <= TOLERANCE  # the path that training takes
 
 
-@pytest.mark.parametrize("version", ["v1", "v1.1"])
+@pytest.mark.parametrize("version", ["v1", "v1.1", "v1.2"])
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(
     names=subsets,
@@ -307,6 +315,11 @@ def test_a_sample_with_nothing_visible_is_zero_and_disturbs_neither_others_nor_g
         ("base", "v1", None),
         ("base", "v1.1", None),
         ("large", "v1", None),
+        ("tiny", "v1.2", None),
+        ("small", "v1.2", None),
+        ("base", "v1.2", None),
+        ("nano", "v1.2", "per-band"),
+        ("nano", "v1.2", "shuffled"),
         ("nano", "v1", "single"),
         ("nano", "v1", "shuffled"),
         ("nano", "v1.1", "shuffled"),
@@ -338,7 +351,7 @@ def full_model(version: str) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("version", ["v1", "v1.1"])
+@pytest.mark.parametrize("version", ["v1", "v1.1", "v1.2"])
 def test_a_whole_checkpoint_loads_unchanged_and_parameter_counts_add_up(version: str) -> None:
     model = full_model(version).model
     config = config_of("nano", version)
@@ -358,8 +371,10 @@ def test_a_whole_checkpoint_loads_unchanged_and_parameter_counts_add_up(version:
     )
     published = sum(p.numel() for p in theirs.values())
     assert parameter_count(config) == published - extra
-    # FIELD's published figures: 1.36 M (v1) and 1.70 M (v1.1), decode-only embeddings included.
-    assert published / 1e6 == pytest.approx({"v1": 1.36, "v1.1": 1.70}[version], abs=0.006)
+    # FIELD's published figures: 1.36 M (v1) and 1.70 M (v1.1), decode-only embeddings included;
+    # v1.2 adds three frequencies to every pair of features of every head and block.
+    figures = {"v1": 1.36, "v1.1": 1.70, "v1.2": 1.70 + 4 * 3 * 64e-6}
+    assert published / 1e6 == pytest.approx(figures[version], abs=0.006)
 
 
 @pytest.mark.parametrize(

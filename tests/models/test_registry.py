@@ -8,7 +8,7 @@ import pytest
 
 from models.errors import UserError
 from models.registry import load_registry
-from models.sensors import SENTINEL2_L2A
+from models.sensors import DERIVED, modality
 from models.tokens import InputShape, token_count
 
 
@@ -30,11 +30,14 @@ def test_names_resolve_to_band_groups_and_tokens(name: str, groups: int, tokens:
     assert token_count(variant.scheme, [InputShape(64, 64)], 4) == tokens
 
 
-def test_every_shipped_scheme_covers_every_band_once() -> None:
+def test_every_shipped_scheme_covers_every_band_once_or_says_that_it_ignores_it() -> None:
     for family in load_registry().families.values():
         for scheme in family.schemes.values():
-            bands = [band for group in scheme.of("sentinel2_l2a") for band in group]
-            assert sorted(bands) == sorted(SENTINEL2_L2A.band_names)
+            for name, groups in scheme.groups.items():
+                derived = DERIVED.get(name, {})
+                bands = [band for group in groups for band in group if band not in derived]
+                bands += scheme.ignored.get(name, ())
+                assert sorted(bands) == sorted(modality(name).band_names)
 
 
 def test_own_scheme_is_no_departure_and_keeps_its_official_weights() -> None:

@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from models import transformer
-from models.transformer import Activation, Block, linear
+from models.transformer import Activation, Block, CrossAttention, linear
 
 
 def torch_layer(block: Block, dim: int, heads: int) -> nn.TransformerEncoderLayer:
@@ -49,6 +49,39 @@ def test_block_equals_torchs_layer_with_and_without_hidden_keys(hidden_keys: int
     torch.testing.assert_close(fast[:, :real], expected[:, :real], rtol=0, atol=1e-4)
 
 
+def test_an_additive_bias_reaches_the_scores() -> None:
+    torch.manual_seed(0)
+    block = Block(48, 6)
+    x, bias = torch.randn(3, 11, 48), torch.randn(1, 6, 11, 11)
+    expected = torch_layer(block, 48, 6)(x, src_mask=bias.expand(3, -1, -1, -1).flatten(0, 1))
+    torch.testing.assert_close(block(x, bias), expected, rtol=0, atol=1e-5)
+    with torch.inference_mode():
+        torch.testing.assert_close(block(x, bias), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("qkv_bias", [True, False])
+def test_cross_attention_equals_torchs(qkv_bias: bool) -> None:
+    torch.manual_seed(0)
+    ours = CrossAttention(48, 6, qkv_bias)
+    x, context, bias = torch.randn(3, 5, 48), torch.randn(3, 7, 48), torch.randn(1, 6, 5, 7)
+    theirs = nn.MultiheadAttention(48, 6, batch_first=True)
+    in_bias = torch.cat((ours.q.bias, ours.kv.bias)) if qkv_bias else torch.zeros(3 * 48)
+    theirs.load_state_dict(
+        {
+            "in_proj_weight": torch.cat((ours.q.weight, ours.kv.weight)),
+            "in_proj_bias": in_bias,
+            "out_proj.weight": ours.proj.weight,
+            "out_proj.bias": ours.proj.bias,
+        }
+    )
+    mask = bias.expand(3, -1, -1, -1).flatten(0, 1)
+    expected, _ = theirs(x, context, context, attn_mask=mask)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(x, context, bias), expected, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="5 heads do not divide"):
+        CrossAttention(48, 5)
+
+
 def test_rotation_reaches_queries_and_keys_but_not_values() -> None:
     torch.manual_seed(0)
     block = Block(32, 2, qkv_bias=False)
@@ -57,7 +90,7 @@ def test_rotation_reaches_queries_and_keys_but_not_values() -> None:
     torch.testing.assert_close(block(x, rotate=lambda t: t @ turn), block(x), rtol=0, atol=1e-5)
     seen: list[tuple[int, ...]] = []
     block(x, rotate=lambda t: (seen.append(tuple(t.shape)), t)[1])
-    assert seen == [(1, 2, 5, 16), (1, 2, 5, 16)]
+    assert seen == [(1, 5, 2, 2, 16)]  # tokens, queries and keys, heads, features
 
 
 @pytest.mark.parametrize("activation", ["none", "gelu", "relu"])

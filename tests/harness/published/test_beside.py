@@ -33,6 +33,7 @@ protocol: {patch_size: 8, bootstrap: 100}
 tier: random
 seeds: [0]
 variants: [olmoearth-one-pico, olmoearth-three-pico]
+baselines: []
 tasks:
   - {name: like, dataset: m-eurosat, data: {band_order: ORDER},
      probe: {kind: knn, k: 5, metric: l2, weights: uniform}}

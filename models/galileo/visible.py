@@ -1,0 +1,45 @@
+"""Run a transformer over the visible tokens only, sample by sample.
+
+It must not know what a token stands for or why it is hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Transform = Callable[[Tensor, Tensor | None], Tensor]
+
+
+def over_visible(transform: Transform, x: Tensor, visible: Tensor) -> Tensor:
+    """Transform the visible tokens of ``x`` ``[B, N, dim]``; the others come out zero.
+
+    Visible tokens move to the front and every sample is cut to the longest one; what pads the
+    shorter ones is hidden from attention, so samples of a batch never influence one another.
+
+    Args:
+        transform: from tokens and an attention bias (None, or boolean
+            ``[B, 1, 1, N]``, True = may be attended) to tokens of the same shape.
+        x: tokens.
+        visible: boolean ``[B, N]``.
+    """
+    counts = visible.sum(dim=1)
+    longest = int(counts.max())
+    if longest == 0:
+        return torch.zeros_like(x)
+    order = visible.int().argsort(dim=1, descending=True, stable=True)[:, :longest]
+    places = order[..., None].expand(-1, -1, x.shape[-1])
+    real = torch.arange(longest, device=x.device) < counts[:, None]
+    # A hidden value may be anything, NaN too, which a weight of zero would not silence.
+    taken = x.gather(1, places).masked_fill(~real[..., None], 0.0)
+    bias = None
+    if int(counts.min()) < longest:
+        # A sample without any visible token attends to its first padding: a softmax over
+        # nothing is NaN, and so are its gradients.
+        attended = real.clone()
+        attended[:, 0] = True
+        bias = attended[:, None, None]
+    encoded = transform(taken, bias).masked_fill(~real[..., None], 0.0)
+    return torch.zeros_like(x, dtype=encoded.dtype).scatter(1, places, encoded)
