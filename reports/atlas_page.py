@@ -169,8 +169,8 @@ _TERMS = (
         "Closed form for one sample in float32: N (5 d + h) numbers at the widest moment of a "
         "block (width d, hidden width h), or the pixels while patches are embedded if these are "
         "more, and tables that are held beside (a penalty on attention, N x N per head; "
-        "rotations). The N x N scores are never held. Scratch memory of kernels, below a "
-        "megabyte, is not counted.",
+        "rotations). The N x N scores are never held. Scratch memory of kernels, some hundred "
+        "kilobytes a thread, is not counted.",
     ),
     ("Weights", "Parameters in float32."),
     (

@@ -28,7 +28,7 @@ def licence_sentences(results: SuiteResults, ranking: RankingTable) -> list[str]
     names = {entry.variant for entry in ranking.entries if entry.scores}
     holders: dict[str, list[str]] = {}
     for row in results.variants.to_dicts():
-        if row["variant"] in names and shows_licence(row):
+        if row["variant"] in names and _has_licence(row):
             holders.setdefault(row["licence"], []).append(f"{row['family']} {row['version']}")
     return [
         f"{licence} ({words.listed(list(dict.fromkeys(who)))}): {_allows(licence)}."
@@ -36,7 +36,7 @@ def licence_sentences(results: SuiteResults, ranking: RankingTable) -> list[str]
     ]
 
 
-def shows_licence(row: Mapping[str, object]) -> bool:
+def _has_licence(row: Mapping[str, object]) -> bool:
     """Whether a variant's weights were made by somebody who may say what they are for."""
     return row["tier"] in ("official", "study") and bool(row["licence"])
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports import words
-from reports.licences import shows_licence
 from reports.ranking import RankingTable, Score
 from reports.table import SuiteResults, TaskInfo
 
@@ -64,8 +63,8 @@ def ranking_table(results: SuiteResults, ranking: RankingTable) -> Table:
         lines.append((*head, *_row_tail(ranking, tasks, i.scores, rows[i.variant])))
     macs, *last = COST_COLUMNS
     columns = ("Variant", "Average rank", "Significance tier", "First in", macs)
-    numeric = (False, *[True] * (len(columns) + len(tasks) + 3), *[False] * 3)
-    everything = (*columns, *task_columns(tasks), *last, "Weights", "Licence")
+    numeric = (False, *[True] * (len(columns) + len(tasks) + 3), False, False)
+    everything = (*columns, *task_columns(tasks), *last, "Weights")
     return without_empty_columns(Table(everything, numeric, tuple(lines)))
 
 
@@ -116,8 +115,7 @@ def _row_tail(
 ) -> list[Cell]:
     macs, *costs = cost_cells(row)
     weights = Cell(row["tier"], row["tier"]) if len(ranking.tiers) > 1 else Cell("")
-    licence = Cell(row["licence"], row["licence"]) if shows_licence(row) else Cell("")
-    return [macs, *score_cells(tasks, scores), *costs, weights, licence]
+    return [macs, *score_cells(tasks, scores), *costs, weights]
 
 
 def score_cells(tasks: Sequence[TaskInfo], scores: Mapping[str, Score]) -> list[Cell]:

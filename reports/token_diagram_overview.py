@@ -13,7 +13,7 @@ from reports import words
 from reports.atlas import Design, Entry, Kind
 from reports.labels import cut_to_width
 from reports.look import GRID, INK, MUTED
-from reports.token_diagram import legend
+from reports.token_diagram_legend import legend
 from reports.token_diagram_parts import Scale, attention, colours_of, raster, scale_of
 from reports.token_diagram_svg import REGION_COLOURS, Canvas, hatch, wrapped
 from reports.token_diagram_words import TIMES, spoken, tokens_text

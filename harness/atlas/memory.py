@@ -4,7 +4,8 @@ It follows the code of `models.transformer.Block` as inference runs it on the sh
 batch 1, float32, no gradients. It must not import a tensor library, nor know any family.
 
     peak = 4 bytes x (tables + the larger of
-        patches   2 V + V_hidden                        while patches are embedded
+        cutting   2 V                                   while images are cut into patches
+        pixels    V + V_hidden + N d                    while patches are embedded
         blocks    N (5 d + h) + d x tokens of sequences that are finished )
 
 V are the pixel values that enter the patch embedding, V_hidden those of a layer before it; N is
@@ -14,9 +15,9 @@ after attention, its norm, the MLP's output) and the hidden layer once. Attentio
 kernels never hold the N x N scores. What they do not avoid is an additive bias, which is N x N per
 head; it and whatever else lies beside the tokens for the whole pass are ``tables``.
 
-Left out: weights, input images, scratch memory of kernels (below a megabyte), and what an
-allocator reserves beyond what is asked of it. A GPU holds the hidden layer twice, before and
-after its activation; there the blocks take ``N (5 d + 2 h)``.
+Left out: weights, input images, scratch memory of kernels (some hundred kilobytes a thread), and
+what an allocator reserves beyond what is asked of it. A GPU holds the hidden layer twice, before
+and after its activation; there the blocks take ``N (5 d + 2 h)``.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def _blocks(variant: Variant, design: Design, shapes: Sequence[InputShape], patc
 def _patches(
     variant: Variant, design: Design, shapes: Sequence[InputShape], patch_size: int
 ) -> int:
-    """Pixels as images and as patches, and those of a per-pixel layer.
+    """Pixels as images and as patches, or as patches beside a per-pixel layer's output.
 
     The MACs of a plain embedding are ``V d``; with a per-pixel layer of width ``w`` over C bands
     they are ``P w (C + d)`` for P pixels.
@@ -83,4 +84,6 @@ def _patches(
     kinds = design.layout(shapes, patch_size).kinds
     pixels = [(kind.count * side**2, len(kind.bands)) for kind in kinds]
     hidden = max(count * variant.pixel_hidden for count, _ in pixels)
-    return 2 * sum(count * bands for count, bands in pixels) + hidden
+    values = sum(count * bands for count, bands in pixels)
+    tokens = sum(kind.count for kind in kinds)
+    return max(2 * values, values + hidden + tokens * variant.dim)

@@ -20,7 +20,6 @@ protocol: {patch_size: 8, bootstrap: 100}
 tier: random
 seeds: [0, 1]
 variants: [olmoearth-one-pico, olmoearth-three-pico]
-baselines: []
 tasks:
   - name: sim-knn
     dataset: simulated
@@ -30,6 +29,7 @@ tasks:
     dataset: simulated
     data: {size: 100}
     probe: {kind: linear, trials: 4, epochs: 2}
+baselines: []
 """
 REGISTRY = """\
 family: olmoearth

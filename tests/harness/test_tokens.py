@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,16 @@ def shapes_of(variant: Variant, side: int, steps: int = 1) -> tuple[InputShape, 
     return shapes_for(design_of(variant), (), side, side, steps)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Kernels take scratch memory for each thread, which the closed form leaves out."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
     ("name", "side", "patch_size"),
     [
@@ -49,7 +59,7 @@ def test_closed_form_of_memory_is_what_torch_allocates(
     closed = activation_bytes(variant, design_of(variant), shapes, patch_size)
     assert closed is not None
     # What kernels scratch on is left out, so the form is never above what was measured.
-    assert 0.88 * measured < closed < 1.01 * measured
+    assert 0.91 * measured < closed < measured
 
 
 def test_peak_memory_is_counted_to_the_byte() -> None:
@@ -57,7 +67,9 @@ def test_peak_memory_is_counted_to_the_byte() -> None:
 
     def forward() -> torch.Tensor:
         if not kept:
-            kept.append(torch.empty(1000))  # a table for all passes
+            scratch = torch.empty(500_000)  # to make a table, once
+            kept.append(scratch[:1000].clone())  # for all passes
+            del scratch
         first = torch.empty(50_000)
         second = torch.empty(20_000)
         del first
