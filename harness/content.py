@@ -7,7 +7,6 @@ the reproducibility claim. It must know nothing of what the keys stand for.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib.util
 import json
@@ -16,6 +15,8 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from models.code import normalised_source
 
 # Modules whose code can change an embedding, whichever family's (its own modules come on top,
 # `models.families.code_of`), and those which can change a probe's score. A test compares both
@@ -68,7 +69,7 @@ def code_version(modules: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
     for name in sorted(modules):
         digest.update(name.encode())
-        digest.update(_normalised_source(module_file(name)).encode())
+        digest.update(normalised_source(module_file(name)).encode())
     return digest.hexdigest()[:16]
 
 
@@ -88,20 +89,6 @@ def module_file(name: str) -> Path:
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"no source for module {name}")
     return Path(spec.origin)
-
-
-def _normalised_source(path: Path) -> str:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
 
 
 def package_versions(names: Iterable[str]) -> dict[str, str]:

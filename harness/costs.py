@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from harness.content import code_version, content_key, package_versions
 from harness.store import Store
@@ -17,8 +17,13 @@ from models.cost import MacCount
 from models.design import Design
 from models.errors import UserError, did_you_mean
 from models.families import code_of, design_of, encoder_code
+from models.own import counting
+from models.own.counting import UncountableError
 from models.registry import Variant
 from models.tokens import InputShape
+
+if TYPE_CHECKING:
+    from torch import nn
 
 COUNTING_CODE = (
     "harness.macs",
@@ -102,16 +107,18 @@ def cost_curve(
 ) -> Iterator[CurvePoint]:
     """How a variant's cost grows with the image's side, and with time steps, by closed form.
 
+    A model without one (a user's own) is traced at each point, once.
+
     All modalities of ``shapes`` grow together; what does not vary stays as given. Sides are
     rounded to a multiple of the patch size; steps end where the model's do.
     """
     sides = [max(1, round(side / patch_size)) * patch_size for side in CURVE_SIDES]
     for side in dict.fromkeys(sides):
         grown = [replace(shape, height=side, width=side) for shape in shapes]
-        yield _curve_point("side", side, variant, grown, patch_size)
+        yield from _curve_point("side", side, variant, grown, patch_size)
     for steps in CURVE_STEPS[: design_of(variant).needs.max_steps]:
         grown = [replace(shape, steps=steps) for shape in shapes]
-        yield _curve_point("steps", steps, variant, grown, patch_size)
+        yield from _curve_point("steps", steps, variant, grown, patch_size)
 
 
 def _curve_point(
@@ -120,10 +127,31 @@ def _curve_point(
     variant: Variant,
     shapes: Sequence[InputShape],
     patch_size: int,
-) -> CurvePoint:
+) -> Iterator[CurvePoint]:
+    """One point, or none where the model takes no such input."""
     design = design_of(variant)
-    tokens = design.layout(shapes, patch_size).tokens
-    return CurvePoint(axis, value, tokens, design.macs(shapes, patch_size))
+    try:
+        tokens = design.layout(shapes, patch_size).tokens
+        yield CurvePoint(axis, value, tokens, design.macs(shapes, patch_size))
+    except UserError:
+        return
+
+
+def _count_users_own(encoder: nn.Module, shapes: Sequence[InputShape], patch_size: int) -> MacCount:
+    """Trace a user's own class. Raises `UncountableError`, with a way out."""
+    from harness.macs import UnknownOperatorError, count_macs  # noqa: PLC0415
+
+    try:
+        return count_macs(encoder, shapes, patch_size)
+    except UnknownOperatorError as error:
+        raise UncountableError(
+            f"{error}; build the class of other operators, or give it a method macs(shapes, "
+            "patch_size) that says what one sample costs."
+        ) from None
+
+
+counting.COUNTER.count = _count_users_own
+counting.COUNTER.version = lambda: code_version(COUNTING_CODE)
 
 
 def _count(variant: Variant, shapes: tuple[InputShape, ...], patch_size: int) -> Cost:
@@ -133,7 +161,8 @@ def _count(variant: Variant, shapes: tuple[InputShape, ...], patch_size: int) ->
     given = with_channels(design, shapes)
     channels = {shape.modality: shape.bands or () for shape in given}
     encoder = build_on_meta(lambda: encoder_code(variant).build(variant, channels))
-    found = count_macs(encoder, given, patch_size)
+    closed = getattr(design, "closed_form", True)
+    found = count_macs(encoder, given, patch_size) if closed else design.macs(given, patch_size)
     return Cost(
         tokens=design.layout(given, patch_size).tokens,
         params=sum(parameter.numel() for parameter in encoder.parameters()),

@@ -13,7 +13,7 @@ from harness.plan import EmbeddingJob, Weights
 from models.errors import UserError
 from models.families import Channels, checkpoint_code, encoder_code
 from models.registry import Variant
-from models.weights import read_checkpoint
+from models.weights import read_checkpoint, weights_fingerprint
 
 
 def build_encoder(variant: Variant, weights: Weights, channels: Channels) -> nn.Module:
@@ -39,9 +39,20 @@ def build_encoder(variant: Variant, weights: Weights, channels: Channels) -> nn.
             checkpoint_code(variant).load(encoder, checkpoint.state_dict)
         except UserError as error:
             raise UserError(f"{weights.file} does not suit {variant.name}: {error}") from None
+    elif variant.brought is not None:
+        if weights_fingerprint(encoder) != weights.sha256:
+            raise UserError(
+                f"The weights that {variant.name} brings are no longer those that the suite was "
+                "planned with; run the command again."
+            )
     else:
         raise ValueError(f"{variant.name} has neither a seed nor a file of weights")
     return encoder.eval()
+
+
+def brought_weights(variant: Variant) -> str:
+    """Hash of the weights that the variant's own code brings along, as it is made now."""
+    return weights_fingerprint(encoder_code(variant).build(variant, {}))
 
 
 def check_weights(jobs: Iterable[EmbeddingJob]) -> None:

@@ -10,7 +10,8 @@ timestamps, patch_size)`` and a submodule called ``patch_embedding``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -29,7 +30,7 @@ CountedShape = Sequence[InputShape]
 
 # Operators whose MACs are counted, by the category that they belong to outside the patch
 # embedding. fvcore's own handlers do all but attention and baddbmm.
-_LINEAR = frozenset({"linear", "addmm", "mm", "matmul", "bmm", "baddbmm", "einsum", "conv"})
+_LINEAR = frozenset({"linear", "addmm", "mm", "matmul", "bmm", "baddbmm", "mv", "einsum", "conv"})
 _ATTENTION = "scaled_dot_product_attention"
 
 # Operators that hold no product of two tensors' inner dimensions. Everything else raises.
@@ -39,15 +40,31 @@ _NO_MACS_BY_KIND = {
         "unsqueeze squeeze unbind split chunk slice select index gather scatter cat stack to size "
         "alias detach arange zeros zeros_like ones ones_like full full_like empty new_zeros "
         "new_ones repeat repeat_interleave roll flip movedim embedding index_select masked_fill "
-        "where copy_ meshgrid pad complex view_as_complex view_as_real take_along_dim"
+        "where copy_ meshgrid pad type_as narrow tile tril triu one_hot im2col col2im "
+        "pixel_shuffle pixel_unshuffle channel_shuffle linspace scalar_tensor lift_fresh "
+        "numpy_T moveaxis swapaxes hstack vstack dstack broadcast_to take_along_dim complex "
+        "view_as_complex view_as_real"
     ),
     "element by element": (
         "add add_ sub sub_ rsub mul mul_ div div_ neg reciprocal pow sqrt rsqrt exp log sin cos "
         "tanh sigmoid relu relu_ gelu silu softmax _softmax dropout eq ne lt le gt ge "
-        "logical_not logical_and logical_or bitwise_not clamp floor round abs maximum minimum outer"
+        "logical_not logical_and logical_or bitwise_not clamp floor round abs maximum minimum "
+        "outer square absolute sign erf log1p expm1 log2 log10 sin_ cos_ tan atan atan2 asin acos "
+        "hardtanh hardtanh_ hardswish hardswish_ hardsigmoid hardsigmoid_ leaky_relu leaky_relu_ "
+        "elu elu_ selu celu mish mish_ silu_ gelu_ sigmoid_ tanh_ softplus softsign relu6 prelu "
+        "glu logsigmoid log_sigmoid log_softmax dropout_ feature_dropout clamp_ clamp_min "
+        "clamp_max neg_ exp_ sqrt_ pow_ lerp addcmul addcdiv remainder fmod floor_divide "
+        "true_divide trunc ceil isnan isfinite nan_to_num threshold"
     ),
     "reductions and norms": (
-        "layer_norm native_layer_norm batch_norm mean sum max min amax amin argsort sort norm"
+        "layer_norm native_layer_norm batch_norm group_norm instance_norm rms_norm mean sum max "
+        "min amax amin argsort sort norm linalg_vector_norm frobenius_norm std var var_mean "
+        "std_mean cumsum cumprod prod logsumexp argmax argmin topk median any all bincount"
+    ),
+    "pooling": (
+        "avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d max_pool2d_with_indices "
+        "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d "
+        "adaptive_max_pool2d lp_pool2d"
     ),
     "fixed interpolation of the image before it is cut into patches": (
         "upsample_bicubic2d _upsample_bicubic2d_aa upsample_bilinear2d _upsample_bilinear2d_aa "
@@ -71,15 +88,18 @@ def count_macs(
         patch_size: side of a patch in pixels.
 
     Raises:
-        RuntimeError: the module uses an operator that might hold MACs and has no handler.
+        UnknownOperatorError: the module uses an operator that might hold MACs and has no handler.
     """
     module = encoder if isinstance(encoder, nn.Module) else build_on_meta(encoder)
+    tensors = (*module.parameters(), *module.buffers())
     # Inference on a CPU may take oneDNN's linear layer; traced it is `F.linear`, the same
     # product by another name (tests/harness/test_macs.py compares the two).
     wrapper = _Positional(module, [shape.modality for shape in shapes], patch_size)
     try:
-        by_module = _trace(wrapper, shapes, "meta")
+        by_module = _trace(wrapper, shapes, "cpu" if any(x.is_cpu for x in tensors) else "meta")
     except TypeError:
+        if any(x.is_cpu for x in tensors):
+            raise
         # Torch's meta kernel of a convolution refuses the shapes of a trace. Such models are
         # traced on the CPU, on memory that nobody has filled: only shapes matter.
         by_module = _trace(wrapper.to_empty(device="cpu"), shapes, "cpu")
@@ -91,7 +111,7 @@ def _trace(wrapper: nn.Module, shapes: CountedShape, device: str) -> dict[str, C
         torch.empty(1, s.height, s.width, s.steps, _channels(s), device=device) for s in shapes
     ]
     timestamps = torch.zeros(1, shapes[0].steps, 3, dtype=torch.int64, device=device)
-    with torch.no_grad():
+    with torch.no_grad(), _attention_in_parts():
         analysis = FlopCountAnalysis(wrapper.eval(), (timestamps, *images))
         analysis.set_op_handle(**_HANDLERS)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
@@ -99,6 +119,21 @@ def _trace(wrapper: nn.Module, shapes: CountedShape, device: str) -> dict[str, C
         by_module: dict[str, Counter[str]] = analysis.by_module_and_operator()
         _refuse_unknown(analysis.unsupported_ops())
     return by_module
+
+
+@contextmanager
+def _attention_in_parts() -> Iterator[None]:
+    """Torch's own transformer layers as the operators they stand for, not as one fused call.
+
+    In evaluation mode `nn.MultiheadAttention` and `nn.TransformerEncoderLayer` may take a fast
+    path, the same products in a single operator that the trace cannot see into.
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _channels(shape: InputShape) -> int:
@@ -166,6 +201,30 @@ def _batched_macs(inputs: list[Any], _outputs: list[Any]) -> Counter[str]:
     return Counter({"baddbmm": a[0] * a[1] * a[2] * b[2]})
 
 
+def _vector_macs(inputs: list[Any], _outputs: list[Any]) -> Counter[str]:
+    """``mv(matrix, vector)`` and ``dot(a, b)``: one per entry of the first."""
+    return Counter({"mv": prod(_shape(inputs[0]))})
+
+
+def _einsum_macs(inputs: list[Any], _outputs: list[Any]) -> Counter[str]:
+    """One per combination of all indices of two operands; fvcore's own count is rounded."""
+    equation = str(inputs[0].toIValue()).replace(" ", "")
+    operands = list(inputs[1].node().inputs())
+    terms = equation.partition("->")[0].split(",")
+    if len(operands) == 1:
+        return Counter()
+    if len(operands) > 2 or "." in equation:
+        raise UnknownOperatorError(
+            f'MACs cannot be counted: einsum "{equation}" is more than a product of two tensors '
+            "by named indices"
+        )
+    sizes: dict[str, int] = {}
+    for term, operand in zip(terms, operands, strict=True):
+        for index, size in zip(term, _shape(operand), strict=True):
+            sizes[index] = max(size, sizes.get(index, 1))
+    return Counter({"einsum": prod(sizes.values())})
+
+
 def _nothing(_inputs: list[Any], _outputs: list[Any]) -> Counter[str]:
     return Counter()
 
@@ -175,16 +234,22 @@ _HANDLERS: dict[str, Callable[[list[Any], list[Any]], Counter[str]]] = {
     **dict.fromkeys(_NO_MACS, _nothing),
     "aten::scaled_dot_product_attention": _attention_macs,
     "aten::baddbmm": _batched_macs,
+    "aten::einsum": _einsum_macs,
+    "aten::mv": _vector_macs,
+    "aten::dot": _vector_macs,
 }
 
 
 def _refuse_unknown(operators: Iterable[str]) -> None:
     unknown = sorted(set(operators))
     if unknown:
-        raise RuntimeError(
-            f"MACs cannot be counted: no handler for {', '.join(unknown)}; say in harness/macs.py "
-            "what these operators cost"
+        raise UnknownOperatorError(
+            f"MACs cannot be counted: no handler for {', '.join(unknown)} in harness/macs.py"
         )
+
+
+class UnknownOperatorError(RuntimeError):
+    """An operator that might hold MACs and has no handler."""
 
 
 @dataclass
@@ -199,7 +264,7 @@ def _split(by_module: dict[str, Counter[str]]) -> MacCount:
     everything, embedding = by_module[""], by_module.get("encoder.patch_embedding", Counter())
     for operator, macs in everything.items():
         if macs and operator not in _LINEAR and operator != _ATTENTION:
-            raise RuntimeError(f"MACs of operator {operator} belong to no category; add it to one")
+            raise UnknownOperatorError(f"MACs of operator {operator} belong to no category")
     tally = _Tally(patch_embedding=round(sum(embedding.values())))
     for operator, macs in everything.items():
         outside = round(macs - embedding.get(operator, 0))

@@ -207,6 +207,10 @@ def _weights(entrant: Entrant, seed: int, places: Places) -> Weights | str:
             f'No study weights are shipped for "{variant.name}" in this version; '
             "allowed tiers: official, random."
         )
+    if variant.brought is not None and entrant.weights is None:
+        from harness.encoders import brought_weights  # noqa: PLC0415  (torch loads with it)
+
+        return Weights("official", sha256=brought_weights(variant), source=variant.brought)
     if variant.official is None and entrant.weights is None:
         return (
             f"no official weights exist for {variant.name}: nobody published any for token "

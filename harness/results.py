@@ -293,6 +293,8 @@ def _notes(plan: Plan) -> tuple[str, ...]:
             "nothing is trained. A trained variant that does not beat them has learned nothing "
             "of use for the task."
         )
+    for entrant in plan.suite.entrants:
+        notes += entrant.variant.notes
     for dataset in plan.datasets.values():
         notes += _level_notes(plan, dataset.card)
     for cell in plan.cells:

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from harness.model_input import InputPolicy, MissingBands, Resize
 from models import config_file
 from models.errors import UserError, did_you_mean
-from models.registry import Registry, Variant, load_registry
+from models.registry import Option, Registry, Variant, load_registry
 from suites.datasets import catalogue
 
 SUITES_FOLDER = Path(__file__).parent.parent / "suites"
@@ -133,7 +133,10 @@ class VariantEntry(_Strict):
     ``optional``: when its weights cannot be had it is listed as not run, and the rest goes on.
     """
 
-    variant: str
+    variant: str = Field(description="a registry's variant, module:Class or path/file.py:Class")
+    options: dict[str, Option] = Field(
+        default={}, description="arguments of the constructor of a class of your own"
+    )
     tier: Tier | None = None
     weights: Path | None = None
     optional: bool = False
@@ -283,14 +286,23 @@ def _entrants(
     for i, item in enumerate(listed):
         entry = VariantEntry(variant=item) if isinstance(item, str) else item
         try:
-            variant = registry.variant(entry.variant)
+            # A path is relative to where it is written: in the suite's file, or in a command.
+            folder = None if overrides.variants else document.path.parent
+            variant = registry.variant(entry.variant, entry.options, folder)
         except UserError as error:
             if overrides.variants:
                 raise
             raise document.error(("variants", i), str(error)) from None
         own_folder = path_from(document.path, entry.weights)
         weights = folders.get(variant.name, own_folder)
-        tier = overrides.tier or entry.tier or ("official" if weights else file.tier)
+        trained = weights is not None or variant.brought is not None
+        tier = overrides.tier or entry.tier or ("official" if trained else file.tier)
+        if tier == "random" and variant.brought is not None:
+            raise document.error(
+                ("variants", i),
+                f'"{variant.name}" brings weights of its own ({variant.brought}) and cannot run '
+                "with random ones; choose tier official.",
+            )
         if tier == "random":
             if own_folder is not None:
                 raise document.error(
@@ -335,7 +347,11 @@ def _untrained(found: Sequence[Entrant]) -> list[Entrant]:
         if old is None or _work(entrant.variant) < _work(old):
             smallest[entrant.variant.family] = entrant.variant
     untrained = {e.variant.family for e in found if e.tier == "random"}
-    return [Entrant(v, "random") for family, v in smallest.items() if family not in untrained]
+    return [
+        Entrant(v, "random")
+        for family, v in smallest.items()
+        if family not in untrained and v.brought is None
+    ]
 
 
 def _work(variant: Variant) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -23,6 +24,7 @@ from models.sensors import modality
 from models.tokens import MAX_PATCH_SIZE, TokenScheme, token_scheme
 
 VARIANTS_FOLDER = Path(__file__).parent / "variants"
+USERS_OWN = "own"  # the code behind users' own classes, which no file names (`models.own`)
 Groups = Literal["all", "each"] | list[list[str]]
 
 
@@ -109,7 +111,8 @@ class FamilyFile(_Strict):
 
 def encoder_names() -> list[str]:
     """Names of the families' code: every folder here that says what its tokens are."""
-    return sorted(path.parent.name for path in Path(__file__).parent.glob("*/design.py"))
+    folders = {path.parent.name for path in Path(__file__).parent.glob("*/design.py")}
+    return sorted(folders - {USERS_OWN})
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,16 @@ class Variant:
     def max_patch_size(self) -> int:
         """Side of the patch that the embedding's weights stand for, pixels."""
         return MAX_PATCH_SIZE
+
+    @property
+    def brought(self) -> str | None:
+        """Where weights are from that come with the code itself; None when none do."""
+        return None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences that a reader of its scores must know."""
+        return ()
 
     @property
     def architecture(self) -> dict[str, Any]:
@@ -181,18 +194,38 @@ class Registry:
             for size in entry.sizes
         ]
 
-    def variant(self, name: str) -> Variant:
-        """Resolve ``family-version-size[:scheme]``.
+    def variant(
+        self,
+        name: str,
+        options: Mapping[str, Option] = MappingProxyType({}),
+        folder: Path | None = None,
+    ) -> Variant:
+        """Resolve ``family-version-size[:scheme]``, or a user's own class (`models.own`).
+
+        ``options`` go to the constructor of such a class; ``folder`` (None: the current one)
+        is where its file is looked for.
 
         Raises `UserError` naming the closest valid name for an unknown family, version,
         size or scheme, and for a size that the version does not come in.
         """
+        if name.partition(":")[0] not in self.names():
+            from models.own.variant import own_variant  # noqa: PLC0415  (it builds on this module)
+
+            own = own_variant(name, options, folder or Path())
+            if own is not None:
+                return own
+        if options:
+            raise UserError(
+                f'"{name}" takes no options; they are for a class of your own. Sizes and schemes '
+                "are data of a registry file."
+            )
         base, _, scheme = name.partition(":")
         parts = base.split("-")
         if len(parts) != 3 or (":" in name and not scheme):
             raise UserError(
                 f'Unknown variant "{name}": {did_you_mean(name, self.names())}. '
-                "A variant is family-version-size, with :scheme to depart from its version's own."
+                "A variant is family-version-size, with :scheme to depart from its version's own, "
+                "or module:Class."
             )
         family_name, version, size = parts
         family = self.families.get(family_name)

@@ -97,7 +97,7 @@ def entry_of(
         size=variant.size,
         scheme=variant.scheme.name,
         scheme_title=_title(registry, variant),
-        dim=variant.dim,
+        dim=variant.dim or design.width(shapes),
         depth=variant.depth,
         heads=variant.heads,
         patch_size=patch_size,

@@ -127,8 +127,9 @@ def measure(
     """Peak memory of one sample and throughput in batches, for these shapes (as image side)."""
     single = subject.inputs(shapes, 1)
     peak = peak_bytes(lambda: subject.encode(single, patch_size), subject.device)
-    tokens = design_of(subject.variant).layout(shapes, patch_size).tokens
-    batch = batch_size(tokens, subject.variant.dim, subject.device)
+    design = design_of(subject.variant)
+    tokens = design.layout(shapes, patch_size).tokens
+    batch = batch_size(tokens, design.width(shapes), subject.device)
     rate = samples_per_second(subject, subject.inputs(shapes, batch), patch_size, seconds)
     return Measurement("side", shapes[0].height, rate, batch, peak)
 

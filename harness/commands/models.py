@@ -101,6 +101,8 @@ def _licences(console: Console, variants: Sequence[Variant]) -> None:
 
 
 def _with_every_scheme(registry: Registry, variant: Variant) -> list[Variant]:
+    if variant.family not in registry.families:  # a class of the user's own
+        return [variant]
     schemes = registry.families[variant.family].schemes
     base = f"{variant.family}-{variant.version}-{variant.size}"
     return [registry.variant(f"{base}:{scheme}") for scheme in schemes]
@@ -122,7 +124,7 @@ def _row(variant: Variant, shapes: tuple[InputShape, ...], patch_size: int, publ
         str(cost.tokens) if cut == patch_size else f"{cost.tokens}\n[yellow]p = {cut}[/]",
         si(cost.params),
         si(cost.macs),
-        f"{100 * cost.attention / cost.macs:.0f}%",
+        f"{100 * cost.attention / max(1, cost.macs):.0f}%",
         si(cost.macs - cost.attention),
     ]
     return row + ([_published(variant)] if published else [])
@@ -144,6 +146,8 @@ def _read_instead(shapes: Sequence[InputShape]) -> str:
 def _tiers(variant: Variant) -> str:
     if variant.family == "baseline":
         return "nothing trained"
+    if variant.brought is not None:
+        return "its own"
     return "official, random" if variant.official else "random"
 
 

@@ -6,7 +6,7 @@ decides nothing: `harness.atlas` computes, `reports` draws.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def tokens_command(
     console = Console()
     atlas, shapes = _collected(known, variants, asked)
     if measure:
-        atlas = _measured(console, atlas, known, shapes)
+        atlas = _measured(console, atlas, {each.name: each for each in variants}, shapes)
     _show(console, atlas)
     _write(console, atlas, out)
 
@@ -80,14 +80,16 @@ def _collected(known: Registry, variants: Sequence[Variant], asked: Asked) -> tu
     return Atlas(tuple(entries), tuple(refused), *size), given
 
 
-def _measured(console: Console, atlas: Atlas, known: Registry, shapes: Shapes) -> Atlas:
+def _measured(
+    console: Console, atlas: Atlas, known: Mapping[str, Variant], shapes: Shapes
+) -> Atlas:
     from harness.atlas.measure import machine, measured_entry  # noqa: PLC0415  (torch)
 
     where = machine()  # before this command is what keeps it busy
     entries = []
     for entry in atlas.entries:
         with console.status(f"Measuring {escape(entry.variant)} (random weights)"):
-            variant = known.variant(entry.variant)
+            variant = known[entry.variant]
             entries.append(measured_entry(entry, variant, shapes[entry.variant]))
     return replace(atlas, entries=tuple(entries), machine=where)
 

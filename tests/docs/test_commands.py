@@ -29,7 +29,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parent.parent.parent
-PAGES = ("tutorial.md", "extending.md", "regression-check.md", "tokens.md")
+PAGES = ("tutorial.md", "extending.md", "own-model.md", "regression-check.md", "tokens.md")
 RUN_ELSEWHERE = {"published.md": "tests/harness/published/test_beside.py"}  # with its table
 SERVED_WITHIN = 60.0  # seconds
 
@@ -84,6 +84,7 @@ def environment(project: Path, hub: Any) -> dict[str, str]:
         "HF_HOME": str(project / ".hub"),
         "HF_HUB_DISABLE_XET": "1",
         "COLUMNS": "80",
+        "TOKENRANK_CACHE": str(project / ".notes"),
     }
 
 
@@ -146,3 +147,9 @@ def test_no_page_with_commands_is_left_out() -> None:
     assert showing == {*PAGES, *RUN_ELSEWHERE}
     for name, test in RUN_ELSEWHERE.items():
         assert name in (ROOT / test).read_text(encoding="utf-8")
+
+
+def test_a_model_of_ones_own_is_added_in_under_forty_lines() -> None:
+    files = [b for b in blocks_of(ROOT / "docs" / "own-model.md") if b.remark.startswith("file:")]
+    assert {block.language for block in files} == {"python", "yaml"}
+    assert sum(len(block.text.splitlines()) for block in files) < 40

@@ -1,0 +1,1 @@
+"""Other libraries' models as users' own classes: their bands, statistics and tokens."""
