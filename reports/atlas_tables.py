@@ -32,7 +32,7 @@ def _row(entry: Entry) -> tuple[Cell, ...]:
     groups = sum(kind.modality is not None for kind in entry.kinds)
     sequences = len(entry.sequences)
     return (
-        Cell(entry.variant, entry.variant, note=_shape(entry)),
+        Cell(entry.variant, entry.variant, note=_size(entry)),
         Cell(entry.scheme, entry.scheme),
         Cell(" + ".join(strip.title for strip in entry.strips), note=_shape(entry)),
         Cell(words.whole(groups), groups),
@@ -61,7 +61,7 @@ def _shape(entry: Entry) -> str:
     return f"{strip.height} x {strip.width}, T = {strip.steps}, p = {entry.patch_size}"
 
 
-def _shape(entry: Entry) -> str:
+def _size(entry: Entry) -> str:
     """Width and depth; nothing of a depth that is none, or that only the user's class knows."""
     return f"width {entry.dim}" + (f", depth {entry.depth}" if entry.depth else "")
 
