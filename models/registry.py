@@ -212,6 +212,11 @@ class Registry:
             from models.own.variant import own_variant  # noqa: PLC0415  (it builds on this module)
 
             own = own_variant(name, options, folder or Path())
+            if own is not None and own.name in self.names():
+                raise UserError(
+                    f'"{name}" calls itself {own.name}, which is a variant of the registry; '
+                    "choose another name."
+                )
             if own is not None:
                 return own
         if options:

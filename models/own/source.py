@@ -16,7 +16,7 @@ import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import distribution, packages_distributions, version
 from pathlib import Path
 
 from models.code import without_docstrings
@@ -61,15 +61,10 @@ class _Reader:
             name, path = todo.pop()
             if name in self.texts:
                 continue
-            try:
-                tree = ast.parse(path.read_text(encoding="utf-8"))
-            except SyntaxError as error:
-                raise UserError(f"{path}:{error.lineno}: {error.msg}.") from None
-            except (OSError, UnicodeDecodeError) as error:
-                raise UserError(f"{path} cannot be read as text ({error}).") from None
             package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-            imported = set(_imported(tree, package))
-            self.texts[name] = ast.unparse(without_docstrings(tree))
+            status = path.stat()
+            text, imported = _parsed(path, package, status.st_mtime_ns, status.st_size)
+            self.texts[name] = text
             self.files[name] = path
             todo += [found for each in sorted(imported) for found in self._modules(each)]
 
@@ -104,10 +99,23 @@ class _Reader:
             root: Path | None = self.root
         else:
             root = _folder_on_path(top)
-        if root is None or _is_installed(root):
+        if root is None or _is_installed(root) or _is_distributed(top, root):
             self.packages.add(top)
             return None
         return root
+
+
+@lru_cache(maxsize=1024)
+def _parsed(path: Path, package: str, _mtime: int, _size: int) -> tuple[str, frozenset[str]]:
+    """A module's code, and the names that it imports; read again when the file changed."""
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise UserError(f"{path}:{error.lineno}: {error.msg}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as text ({error}).") from None
+    imported = frozenset(_imported(tree, package))
+    return ast.unparse(without_docstrings(tree)), imported
 
 
 def _imported(tree: ast.Module, package: str) -> Iterator[str]:
@@ -135,6 +143,17 @@ def _folder_on_path(top: str) -> Path | None:
 def _is_installed(root: Path) -> bool:
     paths = sysconfig.get_paths()
     return any(root.is_relative_to(paths[key]) for key in ("purelib", "platlib", "stdlib"))
+
+
+@lru_cache(maxsize=256)
+def _is_distributed(top: str, root: Path) -> bool:
+    """Installed into another folder than Python's own; an editable installation is not."""
+    # Only what was installed from a wheel has a RECORD; a source folder's egg-info has none.
+    found = [distribution(name) for name in _distributions().get(top, ())]
+    return any(
+        each.read_text("RECORD") is not None and Path(str(each.locate_file(""))) == root
+        for each in found
+    )
 
 
 @lru_cache(maxsize=1)

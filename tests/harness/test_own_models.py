@@ -250,9 +250,11 @@ def test_a_weights_file_is_official_and_must_fit(
     encoder = build_encoder(cell.variant, cell.weights, {})
     assert torch.equal(encoder.state_dict()["model.mix.weight"], state["weight"])
     # Untrained, the same class takes part beside it, as for every family.
-    (tmp_path / "suite.yaml").write_text(
-        SUITE.format(variants="  - net.py:Colour").replace("mean_std]", "mean_std, random]")
-    )
+    path = tmp_path / "suite.yaml"
+    path.write_text(path.read_text().replace("mean_std]", "mean_std, random]"))
+    beside = [(e.variant.name, e.tier) for e in load_suite(path).entrants]
+    assert ("colour", "random") in beside
+    path.write_text(SUITE.format(variants="  - net.py:Colour"))
     said = tokenrank(
         *("run", tmp_path / "suite.yaml", "--store", tmp_path / "store"),
         *("--tier", "official", "--weights", f"colour={tmp_path / 'short.pth'}"),
@@ -400,6 +402,12 @@ def test_two_files_of_one_name_are_not_mistaken_for_each_other(tmp_path: Path) -
     (tmp_path / "harness.py").write_text(COLOUR)
     with pytest.raises(UserError, match="cannot be imported as harness"):
         load_registry().variant("harness.py:Colour", {}, tmp_path)
+
+
+def test_a_registrys_name_is_not_taken(tmp_path: Path) -> None:
+    taken = COLOUR.replace('"colour"', '"olmoearth-v1-nano"')
+    with pytest.raises(UserError, match="calls itself olmoearth-v1-nano"):
+        variant_of(tmp_path, taken, "net.py:Colour")
 
 
 def test_an_unknown_option_is_answered_with_the_known_ones(tmp_path: Path) -> None:
