@@ -33,9 +33,23 @@ def write_atlas(atlas: Atlas, folder: Path, suite: str = "") -> tuple[Path, ...]
     report beside it, if there is one.
     """
     with Studio() as studio:
-        gallery = Gallery(studio)
-        page, plates = atlas_page(gallery, atlas, suite)
-        plates |= gallery.plates()
+        return AtlasInWork(studio, atlas, suite).write(folder)
+
+
+class AtlasInWork:
+    """The atlas while its charts are drawn, in a studio that may draw others beside them."""
+
+    def __init__(self, studio: Studio, atlas: Atlas, suite: str = "") -> None:
+        self._atlas = atlas
+        self._gallery = Gallery(studio)
+        self._page, self._plates = atlas_page(self._gallery, atlas, suite)
+
+    def write(self, folder: Path) -> tuple[Path, ...]:
+        """Wait for the charts and write everything, the page last."""
+        return _write(self._atlas, self._page, self._plates | self._gallery.plates(), folder)
+
+
+def _write(atlas: Atlas, page: Page, plates: dict[str, Plate], folder: Path) -> tuple[Path, ...]:
     folder.mkdir(parents=True, exist_ok=True)
     written = [write_whole(folder / name, raw) for name, raw in image_files(plates)]
     written.append(write_whole(folder / "atlas.json", atlas_json(atlas)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reports.against_baselines import against_baselines
-from reports.atlas_page import write_atlas
+from reports.atlas_page import AtlasInWork
 from reports.gallery import Gallery, image_files
 from reports.io import as_json, as_parquet, write_whole
 from reports.page import page
@@ -48,10 +48,11 @@ def build_report(results: SuiteResults, folder: Path, resamples: int = RESAMPLES
     with Studio() as studio:
         gallery = Gallery(studio)
         content = page(gallery, results, rankings, pairs, against)
+        atlas = AtlasInWork(studio, results.atlas, content.title) if results.atlas else None
         plates = gallery.plates()
+        folder.mkdir(parents=True, exist_ok=True)
+        atlas_files = atlas.write(folder) if atlas else ()
 
-    folder.mkdir(parents=True, exist_ok=True)
-    atlas = write_atlas(results.atlas, folder, suite=content.title) if results.atlas else ()
     paths = tuple(write_whole(folder / name, raw) for name, raw in image_files(plates))
     table = flat_table(results, rankings, against)
     whole = record(results, rankings, pairs, table, against)
@@ -61,5 +62,5 @@ def build_report(results: SuiteResults, folder: Path, resamples: int = RESAMPLES
         markdown=write_whole(folder / "report.md", render_markdown(content)),
         html=write_whole(folder / "report.html", render_html(content, plates)),
         figures=paths,
-        atlas=atlas,
+        atlas=atlas_files,
     )
