@@ -71,7 +71,9 @@ def tests(session: nox.Session) -> None:
         run(session, "dev", "ruff", "format", "--check", ".")
         run(session, "dev", "mypy")
         run(session, "dev", "lint-imports")
-    run(session, "dev", "pytest", *session.posargs)
+    # Two files at a time: much of a test's time is waiting, for a browser or another process.
+    workers = () if session.posargs else ("-n", "2", "--dist", "loadfile")
+    run(session, "dev", "pytest", *workers, *session.posargs)
 
 
 @nox.session
