@@ -37,6 +37,9 @@ class InputPolicy:
     resize: Resize = "refuse"
 
 
+STRICT = InputPolicy()
+
+
 @dataclass(frozen=True)
 class Source:
     """Where one channel comes from: ``bands`` are stored ones (two for a derived channel)."""
@@ -159,7 +162,8 @@ def _modality(
     sources: list[Source] = []
     missing: list[str] = []
     for channel in wanted.channels:
-        source = _source(channel, modality_name, stored, policy)
+        # What takes whatever there is has nothing to be made up for it.
+        source = _source(channel, modality_name, stored, STRICT if wanted.whichever else policy)
         if source is not None:
             sources.append(source)
         elif not wanted.whichever:

@@ -7,7 +7,7 @@ in a second. It must know nothing of how a cell is computed or where it runs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -133,9 +133,12 @@ def make_plan(suite: Suite, places: Places, progress: Progress | None = None) ->
     datasets = _datasets(suite, places, progress)
     cells: list[Cell] = []
     missing: list[Missing] = []
+    entrants: list[Entrant] = []
     for entrant in suite.entrants:
-        for seed in suite.seeds:
-            weights = _weights(entrant, seed, places)
+        if entrant.added and entrant.tier == "random" and not _has_trained(cells, entrant):
+            continue  # the mark of a family whose weights could not be had
+        entrants.append(entrant)
+        for seed, weights in zip(suite.seeds, _all_weights(entrant, suite, places), strict=True):
             for task in suite.tasks:
                 dataset = datasets[dataset_id(task)]
                 given = weights if isinstance(weights, str) else given_input(entrant, task, dataset)
@@ -143,17 +146,33 @@ def make_plan(suite: Suite, places: Places, progress: Progress | None = None) ->
                     missing.append(Missing(entrant, task, seed, str(given)))
                 else:
                     cells.append(_cell(entrant.variant, weights, task, seed, dataset, given))
-    if all(cell.weights.tier == BASELINE for cell in cells):
-        reason = _first_reason(missing) or "it names no variant."
+    asked = {(e.variant.name, e.tier) for e in entrants if not e.added}
+    if not any((cell.variant.name, cell.weights.tier) in asked for cell in cells):
+        reasons = [m.reason for m in missing if not m.entrant.added]
+        reason = reasons[0] if reasons else "it names no variant."
         raise UserError(f'Suite "{suite.name}" has nothing to run: {reason}')
     key = content_key(
-        {"suite": suite.name, "cells": [c.key for c in cells], "missing": len(missing)}
+        {
+            "suite": suite.name,
+            "cells": [[c.key, c.variant.name, c.weights.tier] for c in cells],
+            "missing": [[m.entrant.variant.name, m.entrant.tier, m.task.name] for m in missing],
+        }
     )
-    return Plan(suite, key, tuple(cells), tuple(missing), datasets)
+    kept = replace(suite, entrants=tuple(entrants))
+    return Plan(kept, key, tuple(cells), tuple(missing), datasets)
 
 
-def _first_reason(missing: list[Missing]) -> str | None:
-    return next((m.reason for m in missing if m.entrant.tier != BASELINE), None)
+def _has_trained(cells: list[Cell], entrant: Entrant) -> bool:
+    """Whether a variant of the entrant's family runs with weights that somebody trained."""
+    family = entrant.variant.family
+    return any(c.variant.family == family and c.weights.tier != "random" for c in cells)
+
+
+def _all_weights(entrant: Entrant, suite: Suite, places: Places) -> list[Weights | str]:
+    """Weights per seed; a checkpoint is looked for once, since seeds do not change it."""
+    if entrant.tier in ("random", BASELINE):
+        return [_weights(entrant, seed, places) for seed in suite.seeds]
+    return [_weights(entrant, 0, places)] * len(suite.seeds)
 
 
 def given_input(entrant: Entrant, task: Task, dataset: Dataset) -> ModelInput | str:
@@ -221,7 +240,9 @@ def _weights(entrant: Entrant, seed: int, places: Places) -> Weights | str:
     try:
         found = find_checkpoint(variant.name, variant.official, entrant.weights, homes)
     except UserError as error:
-        if entrant.optional:
+        # A place that the user gave and that is wrong is a mistake, optional or not.
+        given = entrant.weights or places.weights
+        if entrant.optional and (given is None or (given.is_dir() and entrant.weights is None)):
             return f"{str(error).rstrip('.')}; it is optional in this suite."
         raise
     return Weights(

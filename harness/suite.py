@@ -181,12 +181,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Entrant:
-    """A variant as it takes part in a suite: with a tier, and maybe a folder of weights."""
+    """A variant as it takes part in a suite: with a tier, and maybe a folder of weights.
+
+    ``added``: nobody named it; it is there as a mark for the others.
+    """
 
     variant: Variant
     tier: str
     weights: Path | None = None
     optional: bool = False
+    added: bool = False
 
 
 @dataclass(frozen=True)
@@ -282,12 +286,10 @@ def _entrants(
     folders = dict(overrides.weights)
     used: set[str] = set()
     found: list[Entrant] = []
-    listed: Sequence[str | VariantEntry] = overrides.variants or file.variants
-    for i, item in enumerate(listed):
-        entry = VariantEntry(variant=item) if isinstance(item, str) else item
+    for i, (entry, written_in_file) in enumerate(_listed(file, overrides)):
         try:
             # A path is relative to where it is written: in the suite's file, or in a command.
-            folder = None if overrides.variants else document.path.parent
+            folder = document.path.parent if written_in_file else None
             variant = registry.variant(entry.variant, entry.options, folder)
         except UserError as error:
             if overrides.variants:
@@ -297,6 +299,8 @@ def _entrants(
         weights = folders.get(variant.name, own_folder)
         trained = weights is not None or variant.brought is not None
         tier = overrides.tier or entry.tier or ("official" if trained else file.tier)
+        if variant.encoder == BASELINE:
+            tier = BASELINE  # whatever is asked of the others: nothing in it can be trained
         if tier == "random" and variant.brought is not None:
             raise document.error(
                 ("variants", i),
@@ -322,6 +326,23 @@ def _entrants(
     return (*found, *_baselines(file, document, registry, found))
 
 
+def _listed(file: SuiteFile, overrides: Overrides) -> list[tuple[VariantEntry, bool]]:
+    """Entries to run, and whether each is written in the file.
+
+    A variant named on the command line runs as the file has it (tier, weights, options) if the
+    file has it, and is no longer optional; else as the suite's default.
+    """
+    written = [VariantEntry(variant=v) if isinstance(v, str) else v for v in file.variants]
+    if not overrides.variants:
+        return [(entry, True) for entry in written]
+    found: list[tuple[VariantEntry, bool]] = []
+    for name in overrides.variants:
+        mine = [entry for entry in written if entry.variant == name]
+        found += [(entry.model_copy(update={"optional": False}), True) for entry in mine]
+        found += [] if mine else [(VariantEntry(variant=name), False)]
+    return found
+
+
 def _baselines(
     file: SuiteFile, document: config_file.Document, registry: Registry, found: Sequence[Entrant]
 ) -> list[Entrant]:
@@ -332,7 +353,7 @@ def _baselines(
             added += _untrained(found)
             continue
         try:
-            added.append(Entrant(registry.variant(name), BASELINE))
+            added.append(Entrant(registry.variant(name), BASELINE, added=True))
         except UserError as error:
             raise document.error(("baselines", i), str(error)) from None
     names = [e.variant.name for e in found]
@@ -342,13 +363,13 @@ def _baselines(
 def _untrained(found: Sequence[Entrant]) -> list[Entrant]:
     """The smallest variant of every family with trained weights, as it is before training."""
     smallest: dict[str, Variant] = {}
-    for entrant in found:
+    for entrant in (e for e in found if e.tier != BASELINE):
         old = smallest.get(entrant.variant.family)
         if old is None or _work(entrant.variant) < _work(old):
             smallest[entrant.variant.family] = entrant.variant
     untrained = {e.variant.family for e in found if e.tier == "random"}
     return [
-        Entrant(v, "random")
+        Entrant(v, "random", added=True)
         for family, v in smallest.items()
         if family not in untrained and v.brought is None
     ]

@@ -105,7 +105,7 @@ def banner(plan: Plan) -> Panel:
         simulated = simulated or card.origin == "simulated"
         lines.append(f"Data: [bold]{card.origin.upper()}[/] · {escape(card.title)} ({card.name})")
         lines += [f"  {escape(note)}" for note in card.notes]
-    tiers = sorted({entrant.tier for entrant in plan.suite.entrants})
+    tiers = sorted({cell.weights.tier for cell in plan.cells})
     untrained = "random" in tiers
     words = {
         "random": "RANDOM (untrained, seeded)",

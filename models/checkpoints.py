@@ -16,6 +16,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from models.design import Official
 from models.errors import UserError
 from models.fetching import download, head
@@ -81,7 +83,9 @@ def _named_folder(name: str, official: Official, root: Path) -> Path:
             f"The weights directory {root} is not there; check --weights-dir or TOKENRANK_WEIGHTS."
         )
     names = [official.hub.rpartition("/")[2]] if official.hub else []
-    found = [root / each for each in (name, *names) if (root / each).is_dir()]
+    # The same weights hold for every scheme that they fit.
+    tried = (name, name.partition(":")[0], *names)
+    found = [root / each for each in tried if (root / each).is_dir()]
     if not found:
         wanted = " or ".join([*names, name])
         raise UserError(
@@ -121,14 +125,28 @@ def _downloaded(official: Official, cache: Path | None) -> CheckpointFiles:
     if not weights.is_file():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            download(address, part, head(address, follow=True).size)
+            with FileLock(folder / "guard"):  # two runs want the same file at the same time
+                download(address, part, head(address, follow=True).size)
+                _require_weights(part, address)
+                part.replace(weights)
         except urllib.error.URLError as error:
             raise UserError(
                 f"Could not load {address}: nobody answers ({error.reason}); check the connection, "
                 f"or get {weights.name} yourself and give its place with --weights."
             ) from None
-        part.replace(weights)
     return CheckpointFiles(None, weights, _remembered_sha256(weights, cache), address)
+
+
+def _require_weights(part: Path, address: str) -> None:
+    """Refuse, and do not keep, what a server sent in the place of weights (a login page)."""
+    with part.open("rb") as file:
+        start = file.read(2)
+    if not start.startswith((b"PK", b"\x80")):  # a zip archive, or a pickle
+        part.unlink()
+        raise UserError(
+            f"{address} sent something that is not a file of weights (it was not kept); get the "
+            "file yourself and give its place with --weights."
+        )
 
 
 def hub_file(repo_id: str, name: str, cache_dir: Path | str | None) -> Path:
@@ -187,7 +205,7 @@ def _require_answer(endpoint: str) -> None:
     except OSError as error:
         # Whatever else went wrong (a slow line, certificates) the library may handle better.
         reason = getattr(error, "reason", error)
-        if isinstance(reason, (ConnectionRefusedError, socket.gaierror)):
+        if isinstance(reason, (ConnectionRefusedError, socket.gaierror, TimeoutError)):
             raise _NoAnswerError(str(reason)) from None
 
 

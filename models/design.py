@@ -73,6 +73,8 @@ class ModalityNeeds:
         levels: and truncated to this many steps (255: as if kept in 8 bits).
         whichever: the model takes those of its channels that the data hold (a baseline);
             else a channel that the data lack is refused or imputed, as the protocol says.
+        z_scores: the encoder itself turns what `two_sigma` brought to 0..1 back into z-scores,
+            ``(x - 0.5) * 4``, and sees those.
         fixed: channels whose normalisation is the pretraining's, whatever the protocol.
     """
 
@@ -82,6 +84,7 @@ class ModalityNeeds:
     clip: bool = False
     levels: int | None = None
     whichever: bool = False
+    z_scores: bool = False
     fixed: tuple[str, ...] = ()
 
 

@@ -152,10 +152,12 @@ def _sentence(each: ModalityInput, group: _Group, card: DatasetCard, samples: in
     """Size, normalisation and caveats in a line."""
     needs, given = each.needs, each.given
     if needs.shift is not None:
-        how = "normalised with the pretraining's statistics"
+        how = "normalised with the model's own statistics"
     else:
         how = f"normalised with the data set's own statistics (here of {samples} samples)"
     parts = [f"{given.height} x {given.width} pixels", f"patches of {group.patch_size}", how]
+    if needs.z_scores:
+        parts.append("as z-scores")
     if needs.clip:
         parts.append("cut to 0..1")
     if needs.levels is not None:
@@ -179,7 +181,7 @@ def _rows(
     for i, source in enumerate(each.sources):
         places = ", ".join(f"{band} (no. {stored_order.index(band) + 1})" for band in source.bands)
         label = {"stored": "", "imputed": "copy of ", "derived": "index of "}[source.how]
-        values = seen[..., i]
+        values = (seen[..., i] - 0.5) * 4 if each.needs.z_scores else seen[..., i]
         yield [
             source.channel if source.how == "stored" else f"[yellow]{source.channel}[/]",
             f"{label}{places}",

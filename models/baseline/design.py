@@ -40,7 +40,7 @@ class BaselineDesign:
         """Whatever there is."""
         return InputNeeds(
             modalities={
-                name: ModalityNeeds(modality(name).band_names, whichever=True)
+                name: ModalityNeeds(modality(name).band_names, whichever=True, z_scores=True)
                 for name in self.variant.scheme.groups
             },
             max_steps=ANY_STEPS,

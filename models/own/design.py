@@ -52,10 +52,11 @@ class OwnDesign:
         said = self.variant.declaration
         channels = said.bands[name]
         if name not in said.statistics:
-            return ModalityNeeds(channels)
+            return ModalityNeeds(channels, z_scores=True)
         pairs = said.statistics[name]
         return ModalityNeeds(
             channels,
+            z_scores=True,
             shift=tuple(mean - 2 * deviation for mean, deviation in pairs),
             divisor=tuple(4 * deviation for _, deviation in pairs),
         )

@@ -214,3 +214,10 @@ def test_what_is_kept_in_levels_moves_in_steps() -> None:
     exact = apply_rule(Images(of).arrays[S2], replace(rule, clip=True))
     assert all(0 <= e - c < 0.25 for e, c in zip(exact.flat, coarse.flat, strict=True))
     assert all(a <= b for a, b in pairwise(sorted(coarse.ravel()[:20])))
+
+
+def test_nothing_is_made_up_for_what_reads_whatever_there_is() -> None:
+    variant = load_registry().variant("baseline-statistics-mean_std")
+    few = card({S2: ("B02", "B03", "B04", "B08")})
+    given, _ = seen(variant, few, "dataset", InputPolicy(missing_bands="nearest"))
+    assert sorted(given.channels[S2]) == ["B02", "B03", "B04", "B08"]

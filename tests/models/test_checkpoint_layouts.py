@@ -150,3 +150,13 @@ def test_an_address_where_nobody_answers_is_said(tmp_path: Path) -> None:
 def test_a_variant_nobody_published_asks_for_a_folder() -> None:
     with pytest.raises(UserError, match=f"{NAME} has no published weights; give a folder"):
         find_checkpoint(NAME, None, None, Places(None, None))
+
+
+def test_a_page_in_the_place_of_weights_is_refused_and_not_kept(
+    site: _Site, tmp_path: Path
+) -> None:
+    site.content = b"<html>Please log in</html>"
+    official = Official(None, f"http://127.0.0.1:{site.server_port}/w.pth", "w.pth", None, "X")
+    with pytest.raises(UserError, match="not a file of weights"):
+        find_checkpoint(NAME, official, None, Places(None, tmp_path))
+    assert not list(tmp_path.rglob("*w.pth*"))
