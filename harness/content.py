@@ -36,6 +36,7 @@ EMBEDDING_CODE = (
     "models.sensors",
     "models.tokens",
     "models.transformer",
+    "models.visible",
     "models.weights",
 )
 PROBE_CODE = (

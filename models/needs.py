@@ -6,7 +6,7 @@ any family: ``who`` is the name that the sentence gives it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from models.design import InputNeeds
@@ -81,3 +81,23 @@ def check_images(
         shapes.append(InputShape(height, width, steps, name))
     check_shapes(who, needs, shapes, patch_size)
     return tuple(shapes)
+
+
+def check_known(name: str, known: Iterable[str]) -> None:
+    """`UserError` for a modality or other source that an encoder does not read."""
+    if name not in known:
+        raise UserError(
+            f'This encoder does not read modality "{name}": {did_you_mean(name, known)}.'
+        )
+
+
+def check_times(name: str, batch: int, steps: int, most: int, timestamps: Tensor) -> None:
+    """`UserError` for more than ``most`` steps, or timestamps that are not ``[B, T, 3]``."""
+    if steps > most:
+        raise UserError(f"{name} has {steps} time steps; this encoder takes at most {most}.")
+    expected = [batch, steps, 3]
+    if list(timestamps.shape) != expected:
+        raise UserError(
+            f"Timestamps have shape {list(timestamps.shape)} but {name} needs {expected}: day, "
+            "month (0-based) and year of each step."
+        )

@@ -7,7 +7,7 @@ arrays out, bands on the last axis.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
@@ -31,27 +31,39 @@ class BandStatistics:
     std: Array
 
 
-def pretraining_statistics(modality_name: str) -> tuple[Array, Array]:
-    """Mean and standard deviation ``[D]`` of OlmoEarth's pretraining data, canonical band order.
+def pretraining_statistics(
+    modality_name: str, channels: Sequence[str] | None = None, family: str = "olmoearth"
+) -> tuple[Array, Array]:
+    """Mean and standard deviation ``[D]`` of a family's pretraining data.
 
-    Source and units are stated in ``olmoearth/statistics.yaml``.
+    ``channels``: in which order; None stands for the sensor's canonical one. Source and units
+    are stated in the family's ``statistics.yaml``.
+
+    Raises `UserError` when the family has none of the modality or of a channel.
     """
-    table = _pretraining_table()
+    table = known_statistics(family)
     if modality_name not in table:
         raise UserError(
             f'There are no pretraining statistics for "{modality_name}": '
             f"{did_you_mean(modality_name, table)}."
         )
     rows = table[modality_name]
-    names = modality(modality_name).band_names
+    names = modality(modality_name).band_names if channels is None else channels
+    unknown = [name for name in names if name not in rows]
+    if unknown:
+        raise UserError(
+            f"{family} has no pretraining statistics of {', '.join(unknown)} of {modality_name}; "
+            f"it knows {', '.join(rows)}."
+        )
     mean = np.array([rows[band]["mean"] for band in names], dtype=np.float64)
     std = np.array([rows[band]["std"] for band in names], dtype=np.float64)
     return mean, std
 
 
-@lru_cache(maxsize=1)
-def _pretraining_table() -> dict[str, dict[str, dict[str, float]]]:
-    text = resources.files("models").joinpath("olmoearth/statistics.yaml").read_text()
+@lru_cache(maxsize=8)
+def known_statistics(family: str) -> dict[str, dict[str, dict[str, float]]]:
+    """``mean`` and ``std`` per modality and channel, in the order of the family's file."""
+    text = resources.files("models").joinpath(f"{family}/statistics.yaml").read_text()
     statistics: dict[str, dict[str, dict[str, float]]] = yaml.safe_load(text)["statistics"]
     return statistics
 

@@ -22,6 +22,7 @@ def cut(images: Tensor, patch_size: int) -> Tensor:
 def kernel_as_matrix(kernel: Tensor) -> Tensor:
     """A convolution's kernel ``[dim, D, p, p]`` as a matrix ``[dim, p * p * D]``.
 
-    It multiplies flattened patches of `cut`.
+    It multiplies flattened patches of `cut`. A linear layer's matrix is left as it is: some
+    publishers keep the one, some the other.
     """
-    return kernel.permute(0, 2, 3, 1).flatten(1)
+    return kernel.permute(0, 2, 3, 1).flatten(1) if kernel.ndim == 4 else kernel

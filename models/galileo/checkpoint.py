@@ -14,6 +14,7 @@ from models.errors import UserError
 from models.galileo.encoder import GalileoEncoder
 from models.galileo.patch_resizing import STORED_SIDE
 from models.galileo.sources import Group, Kind, weighted_groups
+from models.patches import kernel_as_matrix
 
 _PREFIX: dict[Kind, str] = {"space_time": "s_t", "space": "sp", "time": "t", "static": "st"}
 _BLOCK_LAYERS = ("norm1", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
@@ -105,7 +106,7 @@ def _converted(
         for group, vector in zip(groups, vectors, strict=True):
             place = f"patch_embedding.groups.{group.name}"
             yield f"{place}.channel", vector
-            yield f"{place}.proj.weight", _as_matrix(given[f"{_layer(kind, group)}.weight"])
+            yield f"{place}.proj.weight", kernel_as_matrix(given[f"{_layer(kind, group)}.weight"])
             yield f"{place}.proj.bias", given[f"{_layer(kind, group)}.bias"]
     for block in range(encoder.config.depth):
         for suffix in ("weight", "bias"):
@@ -113,8 +114,3 @@ def _converted(
             yield f"blocks.{block}.attn.qkv.{suffix}", cat(parts)
     for name in _same_names(encoder):
         yield name, given[name]
-
-
-def _as_matrix(weight: Tensor) -> Tensor:
-    """A convolution kernel ``[dim, C, 8, 8]`` as the matrix over (row, column, channel)."""
-    return weight.permute(0, 2, 3, 1).flatten(1) if weight.ndim == 4 else weight

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from importlib import resources
+from dataclasses import dataclass, replace
 
-import yaml
-
-from models.cost import MacCount
+from models.cost import MacCount, transformer_macs
 from models.design import InputNeeds, Layout, ModalityNeeds, TokenKind
 from models.errors import UserError
 from models.galileo.sources import MAX_STEPS, Source, space_time_sources, token_title
+from models.normalisation import pretraining_statistics, two_sigma
 from models.registry import Variant
 from models.tokens import InputShape, patch_grid
 
@@ -62,17 +59,12 @@ class GalileoDesign:
 
         Per token of a group of C channels ``p^2 C dim`` to embed a patch: the kernel comes to
         the patch's size, not the patch to the kernel's. (Resizing the kernel is done once per
-        batch and holds no sample; it is not counted.) Per block and token
-        ``(4 + 2 mlp_ratio) dim^2`` in linear layers and ``2 N dim`` in attention.
+        batch and holds no sample; it is not counted.) The blocks: `models.cost.transformer_macs`.
         """
-        dim, depth = self.variant.dim, self.variant.depth
-        layout = self.layout(shapes, patch_size)
-        tokens, hidden = layout.tokens, int(dim * self.variant.mlp_ratio)
-        return MacCount(
-            patch_embedding=sum(k.count * patch_size**2 * len(k.bands) * dim for k in layout.kinds),
-            linear=depth * tokens * (4 * dim**2 + 2 * dim * hidden),
-            attention=depth * 2 * tokens**2 * dim,
-        )
+        v, layout = self.variant, self.layout(shapes, patch_size)
+        embedding = sum(k.count * patch_size**2 * len(k.bands) * v.dim for k in layout.kinds)
+        blocks = transformer_macs(layout.tokens, v.dim, v.depth, v.mlp_ratio)
+        return replace(blocks, patch_embedding=embedding)
 
     def _sources(self) -> tuple[Source, ...]:
         return space_time_sources(self.variant.scheme)
@@ -88,25 +80,15 @@ class GalileoDesign:
 
 
 def _needs(source: Source) -> ModalityNeeds:
-    statistics = _statistics()[source.name]
-    pairs = [UNCHANGED.get(c) or _shift_and_divisor(**statistics[c]) for c in source.channels]
+    measured = [channel for channel in source.channels if channel not in UNCHANGED]
+    shift, divisor = two_sigma(*pretraining_statistics(source.name, measured, "galileo"))
+    pairs = {**dict(zip(measured, zip(shift, divisor, strict=True), strict=True)), **UNCHANGED}
     return ModalityNeeds(
         channels=source.channels,
-        shift=tuple(shift for shift, _ in pairs),
-        divisor=tuple(divisor for _, divisor in pairs),
+        shift=tuple(float(pairs[c][0]) for c in source.channels),
+        divisor=tuple(float(pairs[c][1]) for c in source.channels),
         fixed=tuple(c for c in source.channels if c in UNCHANGED),
     )
-
-
-def _shift_and_divisor(mean: float, std: float) -> tuple[float, float]:
-    return mean - 2 * std, 4 * std
-
-
-@lru_cache(maxsize=1)
-def _statistics() -> dict[str, dict[str, dict[str, float]]]:
-    text = resources.files("models").joinpath("galileo/statistics.yaml").read_text()
-    statistics: dict[str, dict[str, dict[str, float]]] = yaml.safe_load(text)["statistics"]
-    return statistics
 
 
 def design(variant: Variant) -> GalileoDesign:

@@ -27,10 +27,10 @@ from models.galileo.sources import (
     space_time_sources,
     weighted_groups,
 )
-from models.galileo.visible import over_visible
 from models.initialisation import torch_default, xavier
 from models.registry import Variant
 from models.transformer import Block
+from models.visible import over_visible
 
 NORM_EPS = 1e-5
 
@@ -119,7 +119,8 @@ class GalileoEncoder(nn.Module):
         if masks is None:
             x = self._transform(x)
         else:
-            x = over_visible(self._transform, x, self._visible(grids, masks, patch_size))
+            visible = self._visible(grids, masks, patch_size)
+            x = over_visible(lambda kept, bias, _: self._transform(kept, bias), x, visible)
         x = self.norm(x)
         parts = torch.split(x, [tokens.shape[1] for tokens in flat], dim=1)
         return {

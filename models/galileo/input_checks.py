@@ -9,8 +9,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from models.errors import UserError, did_you_mean
+from models.errors import UserError
 from models.galileo.sources import MAX_STEPS, Source
+from models.needs import check_known, check_times
 from models.tokens import InputShape, patch_grid
 
 
@@ -29,10 +30,7 @@ def check_inputs(
     if not values:
         raise UserError("The encoder was given no images; pass at least one modality.")
     for name, given in values.items():
-        if name not in sources:
-            raise UserError(
-                f'This encoder does not read modality "{name}": {did_you_mean(name, sources)}.'
-            )
+        check_known(name, sources)
         source = sources[name]
         if given.ndim != source.ndim or given.shape[-1] != len(source.channels):
             raise UserError(
@@ -42,16 +40,4 @@ def check_inputs(
         if source.in_space:
             patch_grid(InputShape(given.shape[1], given.shape[2], modality=name), patch_size)
         if source.in_time:
-            _check_steps(name, given, timestamps)
-
-
-def _check_steps(name: str, given: Tensor, timestamps: Tensor) -> None:
-    steps = given.shape[-2]
-    if steps > MAX_STEPS:
-        raise UserError(f"{name} has {steps} time steps; this encoder takes at most {MAX_STEPS}.")
-    expected = [given.shape[0], steps, 3]
-    if list(timestamps.shape) != expected:
-        raise UserError(
-            f"Timestamps have shape {list(timestamps.shape)} but {name} needs "
-            f"{expected}: day, month (0-based) and year of each step."
-        )
+            check_times(name, len(given), given.shape[-2], MAX_STEPS, timestamps)

@@ -14,6 +14,7 @@ from torch import Tensor, cat, nn
 
 from models.errors import UserError
 from models.olmoearth.encoder import OlmoEarthEncoder
+from models.patches import kernel_as_matrix
 
 DECODE_ONLY = (
     "worldcover",
@@ -110,7 +111,7 @@ def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif match := _PATCH.fullmatch(key):
             layer = "proj" if match[3] == "proj" else "pixel"
             name = f"patch_embedding.groups.{match[1]}.{match[2]}.{layer}.{match[4]}"
-            converted[name] = _as_matrix(tensor)
+            converted[name] = kernel_as_matrix(tensor)
         elif match := _ROTARY.fullmatch(key):
             converted[f"rotary.frequencies.{match[1]}"] = tensor
         elif key.startswith(_CHANNEL):
@@ -131,11 +132,6 @@ def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             raise UserError(f'The checkpoint lacks tensor "encoder.{missing}".')
         converted[name] = cat([parts["q"], parts["k"], parts["v"]])
     return converted
-
-
-def _as_matrix(weight: Tensor) -> Tensor:
-    """A convolution kernel ``[dim, bands, p, p]`` as the matrix over (row, column, band)."""
-    return weight.permute(0, 2, 3, 1).flatten(1) if weight.ndim == 4 else weight
 
 
 def _published(name: str) -> str:

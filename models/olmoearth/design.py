@@ -13,8 +13,6 @@ from models.registry import Variant
 from models.sensors import modality
 from models.tokens import InputShape, patch_grid
 
-MAX_STEPS = 12
-
 
 @dataclass(frozen=True)
 class OlmoEarthDesign:
@@ -27,7 +25,7 @@ class OlmoEarthDesign:
         """Every modality that the token scheme covers, all bands, pretraining statistics."""
         return InputNeeds(
             modalities={name: _needs(name) for name in self.variant.scheme.groups},
-            max_steps=MAX_STEPS,
+            max_steps=config_of(self.variant).max_steps,
         )
 
     def layout(self, shapes: Sequence[InputShape], patch_size: int) -> Layout:

@@ -16,15 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from models.encodings import month_table, space_encoding, time_encoding
-from models.errors import UserError, did_you_mean
+from models.errors import UserError
 from models.families import Channels
 from models.initialisation import torch_default, xavier
+from models.needs import check_known, check_times
 from models.olmoearth.config import OlmoEarthConfig, config_of
 from models.olmoearth.patches import PatchEmbedding
 from models.olmoearth.rotary import RotaryPositions
 from models.registry import Variant
 from models.sensors import modality
 from models.transformer import Block, Rotation
+from models.visible import over_visible
 
 Rotations = Callable[[Tensor | None], Iterable[Rotation | None]]
 """From which tokens are kept (places in the sequence ``[B, n]``; None: all) to one per block."""
@@ -103,7 +105,11 @@ class OlmoEarthEncoder(nn.Module):
         if masks is None:
             x = self._transform(x, None, rotations(None))
         else:
-            x = self._transform_visible(x, _visible(grids, masks, patch_size), rotations)
+            x = over_visible(
+                lambda kept, bias, places: self._transform(kept, bias, rotations(places)),
+                x,
+                _visible(grids, masks, patch_size),
+            )
         parts = torch.split(x, [tokens.shape[1] for tokens in flat], dim=1)
         return {
             name: part.view(grid.shape)
@@ -153,55 +159,18 @@ class OlmoEarthEncoder(nn.Module):
         normed: Tensor = self.norm(x)
         return normed
 
-    def _transform_visible(self, x: Tensor, visible: Tensor, rotations: Rotations) -> Tensor:
-        """Encode only the visible tokens of ``x`` ``[B, N, dim]``; the others come out zero.
-
-        Visible tokens move to the front and all samples are cut to the longest; what pads
-        the shorter ones is hidden from attention.
-        """
-        counts = visible.sum(dim=1)
-        longest = int(counts.max())
-        if longest == 0:
-            return torch.zeros_like(x)
-        order = visible.int().argsort(dim=1, descending=True, stable=True)[:, :longest]
-        places = order[..., None].expand(-1, -1, x.shape[-1])
-        real = torch.arange(longest, device=x.device) < counts[:, None]
-        bias = None
-        if int(counts.min()) < longest:
-            # A sample without any visible token attends to its first padding token: a softmax
-            # over nothing would be NaN, and NaN gradients survive being multiplied by zero.
-            attended = real.clone()
-            attended[:, 0] = True
-            bias = attended[:, None, None]
-        encoded = self._transform(x.gather(1, places), bias, rotations(order))
-        encoded = encoded.masked_fill(~real[..., None], 0.0)
-        return torch.zeros_like(x, dtype=encoded.dtype).scatter(1, places, encoded)
-
     def _check(self, images: Mapping[str, Tensor], timestamps: Tensor) -> None:
         if not images:
             raise UserError("The encoder was given no images; pass at least one modality.")
         for name, image in images.items():
-            if name not in self.config.scheme.groups:
-                raise UserError(
-                    f'This encoder does not read modality "{name}": '
-                    f"{did_you_mean(name, self.config.scheme.groups)}."
-                )
+            check_known(name, self.config.scheme.groups)
             bands = len(modality(name).bands)
             if image.ndim != 5 or image.shape[-1] != bands:
                 raise UserError(
                     f"{name} images have shape {list(image.shape)}; expected [B, H, W, T, {bands}]."
                 )
-            if image.shape[3] > self.config.max_steps:
-                raise UserError(
-                    f"{name} images have {image.shape[3]} time steps; "
-                    f"this encoder takes at most {self.config.max_steps}."
-                )
-            expected = (image.shape[0], image.shape[3], 3)
-            if tuple(timestamps.shape) != expected:
-                raise UserError(
-                    f"Timestamps have shape {list(timestamps.shape)} but the {name} images need "
-                    f"{list(expected)}: day, month (0-based) and year of each step."
-                )
+            steps, most = image.shape[3], self.config.max_steps
+            check_times(name, len(image), steps, most, timestamps)
 
 
 def _visible(grids: Mapping[str, Tensor], masks: Mapping[str, Tensor], patch_size: int) -> Tensor:

@@ -31,7 +31,8 @@ def load_class(reference: Reference, source: Source) -> type[nn.Module]:
         # Last, so that a file of the user's can never stand in for an installed module.
         sys.path.append(str(reference.root))
     importlib.invalidate_caches()
-    with in_one_sentence(f"{reference.module} cannot be imported", reference.root):
+    sentence = f"{reference.module} cannot be imported"
+    with settings_kept(), in_one_sentence(sentence, reference.root):
         module = importlib.import_module(reference.module)
     _refuse_other_modules(source.files)
     found = getattr(module, reference.qualname, None)
@@ -100,11 +101,28 @@ def construct(found: type[nn.Module], reference: Reference, seed: int) -> nn.Mod
 
     Torch's global random state is left as it was.
     """
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+    with settings_kept(), torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.manual_seed(seed)
         with in_one_sentence(f"{reference.shown} cannot be made", reference.root):
             made = found(**reference.arguments)
     return made.eval()
+
+
+@contextmanager
+def settings_kept() -> Iterator[None]:
+    """Torch's process-wide settings as they were, whatever the user's code makes of them.
+
+    Other variants run in the same process, and no key of theirs knows of this class.
+    """
+    dtype, precision = torch.get_default_dtype(), torch.get_float32_matmul_precision()
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_float32_matmul_precision(precision)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
 
 
 @contextmanager

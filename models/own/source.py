@@ -56,7 +56,8 @@ class _Reader:
         self.packages: set[str] = set()
 
     def read(self, module: str, file: Path) -> None:
-        todo = [(module, file)]
+        # Importing a module runs its packages first.
+        todo = [(module, file), *self._modules(module)]
         while todo:
             name, path = todo.pop()
             if name in self.texts:

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from importlib import resources
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.cost import MacCount, transformer_macs
 from models.design import InputNeeds, Layout, ModalityNeeds, TokenKind
 from models.errors import UserError
 from models.needs import check_shapes
+from models.normalisation import known_statistics, pretraining_statistics, two_sigma
 from models.registry import Variant
 from models.tokens import InputShape, TokenScheme, patch_grid
 
@@ -56,7 +54,7 @@ def channels_of(scheme: TokenScheme) -> tuple[str, ...]:
             "use a scheme of that alone."
         )
     wanted = {band for group in scheme.of(MODALITY) for band in group}
-    known = _statistics()
+    known = known_statistics("satmae")[MODALITY]
     unknown = sorted(wanted - set(known))
     if unknown:
         raise UserError(
@@ -75,13 +73,13 @@ def group_positions(scheme: TokenScheme) -> tuple[tuple[int, ...], ...]:
 def needs_of(scheme: TokenScheme, native_side: int) -> InputNeeds:
     """The pretraining's statistics, in 8 bits: cut to [0, 1] in 255 steps."""
     channels = channels_of(scheme)
-    rows = [_statistics()[band] for band in channels]
+    shift, divisor = two_sigma(*pretraining_statistics(MODALITY, channels, "satmae"))
     return InputNeeds(
         modalities={
             MODALITY: ModalityNeeds(
                 channels=channels,
-                shift=tuple(row["mean"] - 2 * row["std"] for row in rows),
-                divisor=tuple(4 * row["std"] for row in rows),
+                shift=tuple(shift.tolist()),
+                divisor=tuple(divisor.tolist()),
                 clip=True,
                 levels=255,
             )
@@ -92,13 +90,6 @@ def needs_of(scheme: TokenScheme, native_side: int) -> InputNeeds:
         native_side=native_side,
         level="L1C",
     )
-
-
-@lru_cache(maxsize=1)
-def _statistics() -> dict[str, dict[str, float]]:
-    text = resources.files("models").joinpath("satmae/statistics.yaml").read_text()
-    found: dict[str, dict[str, float]] = yaml.safe_load(text)["statistics"][MODALITY]
-    return found
 
 
 @dataclass(frozen=True)

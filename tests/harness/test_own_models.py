@@ -237,6 +237,21 @@ def test_random_weights_follow_the_seed_and_leave_torchs_state_alone(tmp_path: P
     assert not torch.equal(first["model.mix.weight"], other["model.mix.weight"])
 
 
+def test_torchs_settings_stay_as_they_were_for_other_variants(tmp_path: Path) -> None:
+    spoiling = (
+        "torch.set_default_dtype(torch.float64)\ntorch.set_float32_matmul_precision('medium')"
+    )
+    inside = "super().__init__()\n        torch.set_default_dtype(torch.float64)"
+    text = COLOUR.replace("from torch import nn", f"from torch import nn\n{spoiling}")
+    try:
+        build(variant_of(tmp_path, text.replace("super().__init__()", inside), "net.py:Colour"), 0)
+        assert torch.get_default_dtype() is torch.float32
+        assert torch.get_float32_matmul_precision() == "highest"
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_float32_matmul_precision("highest")
+
+
 def test_a_weights_file_is_official_and_must_fit(
     tmp_path: Path, tokenrank: Callable[..., Ended]
 ) -> None:

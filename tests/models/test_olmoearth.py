@@ -444,3 +444,17 @@ def test_inputs_that_do_not_fit_are_refused_in_one_sentence(
     tensors = {n: torch.zeros(shape) for n, shape in images.items()}
     with pytest.raises(UserError, match=words):
         ours(tensors, torch.zeros(stamps, dtype=torch.long), p)
+
+
+def test_a_hidden_value_that_is_not_a_number_reaches_nobody() -> None:
+    # The second sample's hidden tokens pad it to the first one's length.
+    encoder = init_random(OlmoEarthEncoder(config_of("nano", "v1")), 0).eval()
+    images = torch.rand(2, 8, 8, 1, 12, generator=torch.Generator().manual_seed(0))
+    masks = torch.zeros(2, 8, 8, 1, 3)
+    masks[1, :, :, :, 1:] = 1
+    stamps = torch.tensor([[[15, 6, 2021]]]).repeat(2, 1, 1)
+    with torch.inference_mode():
+        clean = encoder({"sentinel2_l2a": images}, stamps, 4, {"sentinel2_l2a": masks})
+        images[1, ..., 4:] = torch.nan  # every band of the hidden groups
+        spoilt = encoder({"sentinel2_l2a": images}, stamps, 4, {"sentinel2_l2a": masks})
+    assert torch.equal(clean["sentinel2_l2a"], spoilt["sentinel2_l2a"])

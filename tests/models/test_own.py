@@ -15,9 +15,15 @@ from models.own.source import source_of
 from models.registry import load_registry
 
 
+def file_of(folder: Path, name: str) -> Path:
+    """``pack__net`` is pack/net.py, ``pack____init__`` pack/__init__.py."""
+    parts = name.replace("__init__", "*").split("__")
+    return folder / f"{'/'.join(parts).replace('*', '__init__')}.py"
+
+
 def write(folder: Path, **files: str) -> Path:
     for name, text in files.items():
-        path = folder / f"{name.replace('__', '/')}.py"
+        path = file_of(folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return folder
@@ -111,11 +117,12 @@ def test_the_key_holds_a_packages_modules_however_they_are_imported(tmp_path: Pa
     write(tmp_path, pack__parts____init__="", pack__parts__block="import pack.far\n")
     write(tmp_path, pack__far="def late():\n    from pack import deep\n", pack__deep="X = 1\n")
     seen = {sha(tmp_path, "pack.net:Net")}
-    for name in ("pack__parts__block", "pack__far", "pack__deep"):
-        path = tmp_path / f"{name.replace('__', '/')}.py"
+    # Packages count even where nobody names them: importing a module runs them first.
+    for name in ("pack__parts__block", "pack__far", "pack__deep", "pack____init__"):
+        path = file_of(tmp_path, name)
         path.write_text(path.read_text() + "Y = 1\n")
         seen.add(sha(tmp_path, "pack.net:Net"))
-    assert len(seen) == 4
+    assert len(seen) == 5
 
 
 def test_the_key_holds_the_versions_of_installed_packages(

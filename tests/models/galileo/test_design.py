@@ -8,33 +8,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from torch import Tensor, nn
 
+from harness.costs import with_channels
 from harness.macs import count_macs
 from models.errors import UserError
 from models.families import design_of, encoder_code
-from models.registry import Variant, load_registry
+from models.registry import load_registry
 from models.tokens import InputShape
 
 S2, S1 = "sentinel2_l2a", "sentinel1"
-
-
-class _OwnChannels(nn.Module):
-    """Hands the encoder as many channels as it takes, whatever the tracer made up."""
-
-    def __init__(self, variant: Variant) -> None:
-        super().__init__()
-        encoder = encoder_code(variant).build(variant, {})
-        self.patch_embedding = encoder.patch_embedding
-        self.inner = encoder
-        self.channels = {n: len(m.channels) for n, m in design_of(variant).needs.modalities.items()}
-
-    def forward(
-        self, images: dict[str, Tensor], timestamps: Tensor, patch_size: int
-    ) -> dict[str, Tensor]:
-        cut = {n: x[..., : self.channels[n]] for n, x in images.items()}
-        tokens: dict[str, Tensor] = self.inner(cut, timestamps, patch_size)
-        return tokens
 
 
 @pytest.mark.parametrize("size", ["nano", "tiny", "base"])
@@ -49,7 +31,8 @@ def test_the_closed_form_is_the_trace(
 ) -> None:
     variant = load_registry().variant(f"galileo-v1-{size}{scheme}")
     shapes = [InputShape(height, width, steps, name) for name in names]
-    traced = count_macs(partial(_OwnChannels, variant), shapes, p)
+    given = with_channels(design_of(variant), shapes)
+    traced = count_macs(partial(encoder_code(variant).build, variant, {}), given, p)
     assert design_of(variant).macs(shapes, p) == traced
 
 
@@ -125,7 +108,8 @@ def test_a_scheme_with_bands_that_galileo_was_never_given_is_refused(tmp_path: P
     assert single.official is None
     shapes = [InputShape(16, 16)]
     assert design_of(single).layout(shapes, 8).tokens == 4
-    traced = count_macs(partial(_OwnChannels, single), shapes, 8)
+    given = with_channels(design_of(single), shapes)
+    traced = count_macs(partial(encoder_code(single).build, single, {}), given, 8)
     assert design_of(single).macs(shapes, 8) == traced
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Transform = Callable[[Tensor, Tensor | None], Tensor]
+Transform = Callable[[Tensor, Tensor | None, Tensor], Tensor]
 
 
 def over_visible(transform: Transform, x: Tensor, visible: Tensor) -> Tensor:
@@ -20,8 +20,9 @@ def over_visible(transform: Transform, x: Tensor, visible: Tensor) -> Tensor:
     shorter ones is hidden from attention, so samples of a batch never influence one another.
 
     Args:
-        transform: from tokens and an attention bias (None, or boolean
-            ``[B, 1, 1, N]``, True = may be attended) to tokens of the same shape.
+        transform: from tokens ``[B, n, dim]``, an attention bias (None, or boolean
+            ``[B, 1, 1, n]``, True = may be attended) and the places ``[B, n]`` that they had in
+            the sequence, to tokens of the same shape.
         x: tokens.
         visible: boolean ``[B, N]``.
     """
@@ -41,5 +42,5 @@ def over_visible(transform: Transform, x: Tensor, visible: Tensor) -> Tensor:
         attended = real.clone()
         attended[:, 0] = True
         bias = attended[:, None, None]
-    encoded = transform(taken, bias).masked_fill(~real[..., None], 0.0)
+    encoded = transform(taken, bias, order).masked_fill(~real[..., None], 0.0)
     return torch.zeros_like(x, dtype=encoded.dtype).scatter(1, places, encoded)
