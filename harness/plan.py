@@ -131,6 +131,7 @@ def make_plan(suite: Suite, places: Places, progress: Progress | None = None) ->
     Raises `UserError` for data or weights that cannot be found, before anything is computed.
     """
     datasets = _datasets(suite, places, progress)
+    known = {task.name: _DataIdentity.of(datasets[dataset_id(task)], task) for task in suite.tasks}
     cells: list[Cell] = []
     missing: list[Missing] = []
     entrants: list[Entrant] = []
@@ -145,7 +146,9 @@ def make_plan(suite: Suite, places: Places, progress: Progress | None = None) ->
                 if isinstance(given, str) or isinstance(weights, str):
                     missing.append(Missing(entrant, task, seed, str(given)))
                 else:
-                    cells.append(_cell(entrant.variant, weights, task, seed, dataset, given))
+                    cells.append(
+                        _cell(entrant.variant, weights, task, seed, known[task.name], given)
+                    )
     asked = {(e.variant.name, e.tier) for e in entrants if not e.added}
     if not any((cell.variant.name, cell.weights.tier) in asked for cell in cells):
         reasons = [m.reason for m in missing if not m.entrant.added]
@@ -254,11 +257,30 @@ def _weights(entrant: Entrant, seed: int, places: Places) -> Weights | str:
     )
 
 
+@dataclass(frozen=True)
+class _DataIdentity:
+    """What a task's data are, for keys: read once, however many cells there are."""
+
+    images: Mapping[str, Any]
+    split: str
+
+    @classmethod
+    def of(cls, dataset: Dataset, task: Task) -> _DataIdentity:
+        code = code_version((type(dataset).__module__,))
+        images = {"fingerprint": dataset.fingerprint, "code": code}
+        return cls(images, split_identity(dataset, task.split_seed))
+
+
 def _cell(
-    variant: Variant, weights: Weights, task: Task, seed: int, dataset: Dataset, given: ModelInput
+    variant: Variant,
+    weights: Weights,
+    task: Task,
+    seed: int,
+    data: _DataIdentity,
+    given: ModelInput,
 ) -> Cell:
     embeddings = tuple(
-        _embedding(variant, weights, task, dataset, given, normalisation)
+        _embedding(variant, weights, task, data, given, normalisation)
         for normalisation in normalisations(given, task.normalisations)
     )
     tokens = design_of(variant).layout(given.shapes, task.patch_size).tokens
@@ -267,9 +289,9 @@ def _cell(
         "embeddings": [job.key for job in embeddings],
         "normalisations": [job.normalisation for job in embeddings],
         "poolings": list(pooled),
-        "data": _data_identity(dataset),
+        "data": data.images,
         "given": given.identity,
-        "split": split_identity(dataset, task.split_seed),
+        "split": data.split,
         "probe": task.probe.model_dump(),
         "metric": task.metric,
         "bootstrap": task.bootstrap,
@@ -297,18 +319,18 @@ def _embedding(
     variant: Variant,
     weights: Weights,
     task: Task,
-    dataset: Dataset,
+    data: _DataIdentity,
     given: ModelInput,
     normalisation: str,
 ) -> EmbeddingJob:
     inputs = {
         "architecture": variant.architecture,
         "weights": weights.identity,
-        "data": _data_identity(dataset),
+        "data": data.images,
         "given": given.identity,
         "normalisation": normalisation,
         # The data set's own statistics come from its training split.
-        "split": split_identity(dataset, task.split_seed) if normalisation == "dataset" else None,
+        "split": data.split if normalisation == "dataset" else None,
         "patch_size": task.patch_size,
         "precision": "float32",
         "code": code_version((*EMBEDDING_CODE, *code_of(variant))),
@@ -330,10 +352,3 @@ def split_identity(dataset: Dataset, split_seed: int) -> str:
     """Hash of the rows of every split: the split itself, whatever rule or seed made it."""
     rows = dataset.splits(split_seed)
     return content_key({name: [int(row) for row in rows[name]] for name in SPLITS})
-
-
-def _data_identity(dataset: Dataset) -> dict[str, Any]:
-    return {
-        "fingerprint": dataset.fingerprint,
-        "code": code_version((type(dataset).__module__,)),
-    }

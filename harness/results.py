@@ -21,6 +21,7 @@ from harness.provenance import Manifest
 from harness.store import CellResult, Store
 from harness.suite import BASELINE, Entrant, KnnProbe, LinearProbe, Task
 from models.families import design_of
+from models.own.variant import OWN
 from models.registry import Variant
 from models.sensors import modality
 from reports.table import (
@@ -112,7 +113,7 @@ def _variant_row(plan: Plan, entrant: Entrant, costs: Costs) -> dict[str, object
         "size": variant.size,
         "scheme": variant.scheme.name,
         "tier": entrant.tier,
-        "licence": _licence(entrant),
+        "licence": licence_of(entrant),
         "groups": _groups(plan, entrant),
         "params": own[0].params if own else None,
         "tokens": mean(c.tokens for c in own),
@@ -125,10 +126,13 @@ def _variant_row(plan: Plan, entrant: Entrant, costs: Costs) -> dict[str, object
     }
 
 
-def _licence(entrant: Entrant) -> str:
+def licence_of(entrant: Entrant) -> str:
     """What a user may do with the weights; what was never trained has no licence to mind."""
+    variant = entrant.variant
     if entrant.tier == "official":
-        return entrant.variant.licence
+        # A publisher's licence is not that of weights which somebody else trained.
+        of_a_user = variant.official is None and variant.encoder != OWN
+        return "not stated (the user's own weights)" if of_a_user else variant.licence
     return "none (nothing is trained)" if entrant.tier == BASELINE else "none (untrained)"
 
 

@@ -8,7 +8,7 @@ without touching Python. It must know nothing of suites, data sets or results.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -176,7 +176,6 @@ class Family:
     sizes: Mapping[str, SizeEntry]
     versions: Mapping[str, VersionEntry]
     schemes: Mapping[str, TokenScheme]
-    scheme_titles: Mapping[str, str]
 
 
 class Registry:
@@ -345,7 +344,6 @@ def _merge(old: Family | None, entry: FamilyFile, document: config_file.Document
                     (section, name), f'"{name}": names of {section} hold no "-"; use "_" or ".".'
                 )
     schemes = {name: _scheme(name, s, document) for name, s in entry.schemes.items()}
-    titles = {name: s.title or name for name, s in entry.schemes.items()}
     merged = Family(
         name=entry.family,
         encoder=entry.encoder or (old.encoder if old else ""),
@@ -354,7 +352,6 @@ def _merge(old: Family | None, entry: FamilyFile, document: config_file.Document
         sizes={**(old.sizes if old else {}), **entry.sizes},
         versions={**(old.versions if old else {}), **entry.versions},
         schemes={**(old.schemes if old else {}), **schemes},
-        scheme_titles={**(old.scheme_titles if old else {}), **titles},
     )
     _check_references(merged, entry, document)
     return merged
@@ -374,7 +371,7 @@ def _scheme(name: str, entry: SchemeEntry, document: config_file.Document) -> To
     if not groups:
         raise document.error(("schemes", name), f'scheme "{name}" names no modality; add one.')
     try:
-        return token_scheme(name, groups, entry.ignored)
+        return replace(token_scheme(name, groups, entry.ignored), title=entry.title or name)
     except UserError as error:
         raise document.error(("schemes", name), str(error)) from None
 

@@ -34,6 +34,7 @@ class TokenScheme:
     name: str
     groups: Mapping[str, BandGroups]
     ignored: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    title: str = ""
 
     def of(self, modality_name: str) -> BandGroups:
         """Band groups of one modality; a `UserError` when the scheme says nothing of it."""

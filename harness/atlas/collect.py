@@ -15,6 +15,7 @@ from models.cost import MacCount
 from models.design import Design
 from models.errors import UserError
 from models.families import design_of
+from models.needs import check_shapes
 from models.registry import Registry, Variant
 from models.sensors import DERIVED, MODALITIES, Band
 from models.tokens import InputShape
@@ -79,7 +80,6 @@ def _usual(design: Design) -> tuple[str, ...]:
 
 
 def entry_of(
-    registry: Registry | None,
     variant: Variant,
     shapes: Sequence[InputShape],
     patch_size: int,
@@ -88,7 +88,7 @@ def entry_of(
 ) -> Entry:
     """The variant at this input; `UserError` where its design cannot cut it."""
     design = design_of(variant)
-    _check(variant, design, shapes, patch_size)
+    check_shapes(variant.name, design.needs, shapes, patch_size)
     layout = design.layout(shapes, patch_size)
     return Entry(
         variant=name or variant.name,
@@ -96,7 +96,7 @@ def entry_of(
         version=variant.version,
         size=variant.size,
         scheme=variant.scheme.name,
-        scheme_title=_title(registry, variant),
+        scheme_title=variant.scheme.title,
         dim=variant.dim or design.width(shapes),
         depth=variant.depth,
         heads=variant.heads,
@@ -111,29 +111,6 @@ def entry_of(
         params=params,
         curves=tuple(_curves(variant, design, shapes, patch_size)),
     )
-
-
-def _check(variant: Variant, design: Design, shapes: Sequence[InputShape], patch_size: int) -> None:
-    """What a design declares and its layout need not check again."""
-    needs = design.needs
-    if patch_size not in needs.patch_sizes:
-        allowed = ", ".join(map(str, needs.patch_sizes))
-        raise UserError(
-            f"{variant.name} cannot cut patches of {patch_size} pixels; allowed: {allowed}."
-        )
-    steps = max(shape.steps for shape in shapes)
-    if steps > needs.max_steps:
-        raise UserError(
-            f"{variant.name} takes at most {needs.max_steps} time step"
-            f"{'s' * (needs.max_steps > 1)}, not {steps}."
-        )
-    if needs.square and any(shape.height != shape.width for shape in shapes):
-        raise UserError(f"{variant.name} takes square images only.")
-
-
-def _title(registry: Registry | None, variant: Variant) -> str:
-    family = registry.families.get(variant.family) if registry else None
-    return family.scheme_titles.get(variant.scheme.name, "") if family else ""
 
 
 def _macs(count: MacCount) -> Macs:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from harness.atlas.collect import entry_of
 from harness.plan import Plan, given_input
 from models.errors import UserError
-from models.registry import load_registry
 from reports.atlas import Atlas, Entry, Refusal
 
 
@@ -33,7 +32,7 @@ def atlas_of(plan: Plan, params: Mapping[str, int]) -> Atlas | None:
             continue
         count = params.get(variant.name)
         try:
-            found = entry_of(load_registry(), variant, given.shapes, task.patch_size, count)
+            found = entry_of(variant, given.shapes, task.patch_size, count)
             entries[variant.name] = found
         except UserError as error:
             refused[variant.name] = Refusal(variant.name, str(error))

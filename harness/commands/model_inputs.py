@@ -82,7 +82,7 @@ def model_inputs_command(
     if not groups:
         raise UserError(f"None of the variants can take part: {next(iter(refusals))}")
     for group in groups:
-        _show(console, group, found, sample)
+        _show(console, group, found, sample, patch_size)
     for sentence, who in refusals.items():
         console.print(f"\n[yellow]Cannot take part: {', '.join(who)}.[/] {escape(sentence)}")
 
@@ -136,26 +136,33 @@ def _sample(dataset: Dataset) -> SampledPixels:
     return SampledPixels(dict(batch.images), batch.timestamps)
 
 
-def _show(console: Console, group: _Group, dataset: Dataset, sample: SampledPixels) -> None:
+def _show(
+    console: Console, group: _Group, dataset: Dataset, sample: SampledPixels, asked: int
+) -> None:
     normalisation = "pretraining" if group.given.has_statistics else "dataset"
     every = np.arange(len(sample), dtype=np.int64)
     rules = make_rules(dataset.card, group.given, normalisation, sample, every)
     console.print(f"\n[bold]{', '.join(v.name for v in group.variants)}[/]", soft_wrap=True)
     for each in group.given.modalities:
-        console.print(_sentence(each, group, dataset.card, len(sample)), soft_wrap=True)
+        console.print(_sentence(each, group, dataset.card, len(sample), asked), soft_wrap=True)
         rows = list(_rows(each, dataset.card, rules[each.name], sample))
         headers = ["channel", "stored as", "stored\nmean", "sees:\nmean", "min", "max"]
         console.print(plain_table(headers, rows, numeric=2))
 
 
-def _sentence(each: ModalityInput, group: _Group, card: DatasetCard, samples: int) -> str:
+def _sentence(
+    each: ModalityInput, group: _Group, card: DatasetCard, samples: int, asked: int
+) -> str:
     """Size, normalisation and caveats in a line."""
     needs, given = each.needs, each.given
     if needs.shift is not None:
         how = "normalised with the model's own statistics"
     else:
         how = f"normalised with the data set's own statistics (here of {samples} samples)"
-    parts = [f"{given.height} x {given.width} pixels", f"patches of {group.patch_size}", how]
+    patches = f"patches of {group.patch_size}"
+    if group.patch_size != asked:
+        patches += f" [yellow](it cannot cut {asked}, a run with that refuses it)[/]"
+    parts = [f"{given.height} x {given.width} pixels", patches, how]
     if needs.z_scores:
         parts.append("as z-scores")
     if needs.clip:

@@ -16,6 +16,7 @@ from harness.terminal import plain_table, si
 from models.design import Design
 from models.errors import UserError
 from models.families import design_of
+from models.needs import check_shapes
 from models.registry import Registry, Variant, load_registry
 from models.tokens import InputShape
 
@@ -86,15 +87,15 @@ def _footnotes(console: Console, published_axis: bool) -> None:
 
 
 def _licences(console: Console, variants: Sequence[Variant]) -> None:
-    """Licences of published weights; they differ in what a user may do with them."""
+    """Licences of published weights, or of those that a class brings: they allow unlike things."""
     by_licence: dict[str, list[str]] = {}
     for variant in variants:
-        if variant.official is not None:
+        if variant.official is not None or variant.brought is not None:
             name = f"{variant.family} {variant.version}"
-            by_licence.setdefault(variant.official.licence, []).append(name)
+            by_licence.setdefault(variant.licence, []).append(name)
     for licence, who in by_licence.items():
         console.print(
-            f"Licence of the official weights of {', '.join(dict.fromkeys(who))}: {licence}.",
+            f"Licence of the weights of {', '.join(dict.fromkeys(who))}: {licence}.",
             style="dim",
             soft_wrap=True,
         )
@@ -115,7 +116,7 @@ def _row(variant: Variant, shapes: tuple[InputShape, ...], patch_size: int, publ
     design = design_of(variant)
     cut = allowed_patch_size(design, patch_size)
     given = with_channels(design, shapes)
-    _check_steps(design, given)
+    check_shapes("it", design.needs, given, cut)
     cost = cost_of(variant, given, cut, None)
     row: Row = [
         f"{escape(variant.name)}\n[dim]{escape(variant.scheme.name)}\n{_tiers(variant)}"
@@ -156,12 +157,6 @@ def allowed_patch_size(design: Design, wanted: int) -> int:
     return min(design.needs.patch_sizes, key=lambda size: (abs(size - wanted), size))
 
 
-def _check_steps(design: Design, shapes: Sequence[InputShape]) -> None:
-    most = design.needs.max_steps
-    if any(shape.steps > most for shape in shapes):
-        raise UserError(f"it takes at most {most} time step{'s' * (most > 1)}.")
-
-
 def _published(variant: Variant) -> str:
     """Mean MACs over the 13 published task inputs (`models.cost.PUBLISHED_TASK_SHAPES`)."""
     from models.cost import PUBLISHED_TASK_SHAPES  # noqa: PLC0415
@@ -171,9 +166,7 @@ def _published(variant: Variant) -> str:
     for task in PUBLISHED_TASK_SHAPES:
         try:
             shapes = with_channels(design, task.inputs())
-            _check_steps(design, shapes)
-            if task.patch_size not in design.needs.patch_sizes:
-                return "-"
+            check_shapes("it", design.needs, shapes, task.patch_size)
             total += task.weight * cost_of(variant, shapes, task.patch_size, None).macs
         except UserError:
             return "-"

@@ -69,7 +69,7 @@ def _collected(known: Registry, variants: Sequence[Variant], asked: Asked) -> tu
                 design_of(variant), asked.modalities, asked.height, asked.width, asked.steps
             )
             # Refused before its parameters are counted, which builds it.
-            entry = entry_of(known, variant, shapes, asked.patch_size, None)
+            entry = entry_of(variant, shapes, asked.patch_size, None)
             entries.append(replace(entry, params=parameters(variant, shapes)))
             given[variant.name] = shapes
         except UserError as error:

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from harness.plan import Places, Plan, make_plan
-from harness.suite import SUITES_FOLDER, Overrides, load_suite
+from harness.results import licence_of
+from harness.suite import SUITES_FOLDER, Entrant, Overrides, load_suite
 from models.errors import UserError
+from models.registry import load_registry
 
 GALILEO = "galileo-v1-nano"
 
@@ -66,3 +68,14 @@ def test_a_baseline_stays_a_baseline_whatever_is_asked(tmp_path: Path) -> None:
     name = "baseline-projection-512"
     found = plan(tmp_path, variants=(name, "olmoearth-v1-nano"), tier="random")
     assert {tier for variant, tier in tiers(found) if variant == name} == {"baseline"}
+
+
+def test_a_publishers_licence_is_not_put_on_a_users_own_weights(tmp_path: Path) -> None:
+    registry = load_registry()
+    published, own = (
+        Entrant(registry.variant(f"olmoearth-v1-nano{scheme}"), "official", tmp_path)
+        for scheme in ("", ":single")
+    )
+    assert licence_of(published) == "OlmoEarth Artifact License"
+    assert licence_of(own) == "not stated (the user's own weights)"
+    assert "MIT" in licence_of(Entrant(registry.variant(f"{GALILEO}:with-ndvi"), "official"))

@@ -89,7 +89,7 @@ def test_measurements_lie_on_the_curves_and_include_the_own_input() -> None:
     registry = load_registry()
     variant = registry.variant("olmoearth-v1.1-nano")
     shapes = shapes_of(variant, 32, steps=2)
-    entry = entry_of(registry, variant, shapes, 8, None)
+    entry = entry_of(variant, shapes, 8, None)
     found = measured_entry(entry, variant, shapes, seconds=0.0).measured
     places = {(m.axis, m.value) for m in found}
     assert {("side", 32), ("steps", 2), ("patch_size", 8)} <= places
@@ -113,7 +113,7 @@ def test_the_drawn_tokens_are_those_that_the_encoder_gives() -> None:
     for name in ("olmoearth-v1-nano", "galileo-v1-nano:with-ndvi"):
         variant = registry.variant(name)
         shapes = shapes_of(variant, 16, steps=2)
-        entry = entry_of(registry, variant, shapes, 4, None)
+        entry = entry_of(variant, shapes, 4, None)
         subject = Subject(variant, shapes, CPU)
         given = subject.encode(subject.inputs(shapes, 1), 4)
         assert entry.tokens == sum(tokens[..., 0].numel() for tokens in given.values())
