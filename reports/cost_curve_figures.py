@@ -36,12 +36,18 @@ def cost_ratio_chart(
 
     Draws the pairs of versions (else of schemes, else of recipes), `MOST_LINES` at most.
     """
+    cast = Cast.of(results)
     drawn = main_kind(ratio_curves(results, pairs))
-    names = list(dict.fromkeys((c.candidate, c.reference) for c in drawn))[:MOST_LINES]
+    # Cost knows no weights: a pair that stands in several tiers is one line.
+    once: dict[tuple[str, str], tuple[str, str]] = {}
+    for c in drawn:
+        shown = (cast.labels[c.candidate], cast.labels[c.reference])
+        once.setdefault(shown, (c.candidate, c.reference))
+    names = list(once.values())[:MOST_LINES]
     drawn = tuple(c for c in drawn if (c.candidate, c.reference) in names)
     if not drawn or not results.run.tasks:
         return None
-    cast, task = Cast.of(results), results.run.tasks[0]
+    task = results.run.tasks[0]
     lines: dict[Axis, list[Line]] = {}
     for curve in drawn:
         lines.setdefault(curve.axis, []).extend(_ratio_lines(curve, cast, task))
@@ -59,10 +65,13 @@ def macs_chart(results: SuiteResults, frame: Frame = WIDE) -> Spec | None:
     """
     known = set(results.curves["variant"].to_list())
     judged = results.variants.filter(pl.col("tier") != BASELINE)["variant"].to_list()
-    variants = [name for name in judged if name in known]
+    cast = Cast.of(results)
+    # Cost knows no weights: a variant that stands in several tiers is one line.
+    once = {cast.labels[name]: name for name in reversed(judged) if name in known}
+    variants = [name for name in judged if name in once.values()]
     if not variants or len(variants) > MOST_LINES or not results.run.tasks:
         return None
-    cast, task = Cast.of(results), results.run.tasks[0]
+    task = results.run.tasks[0]
     lines: dict[Axis, list[Line]] = {}
     for axis in AXES:
         found = [_macs_line(results, name, axis, cast, task) for name in variants]

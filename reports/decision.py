@@ -90,7 +90,8 @@ def schemes(pairs: Sequence[Pair], ranking: RankingTable) -> Statement | None:
         change = words.cost_change(cheapest.macs_ratio)
         cost = f" {cheapest.candidate} needs {change}."
         if len(mine) > 1:
-            cost = f" The cheapest of them, {cheapest.candidate}, needs {change}."
+            best = "greatest saving" if cheapest.macs_ratio > 1 else "smallest addition"
+            cost = f" The {best} is that of {cheapest.candidate}: {change}."
     return Statement("Other token schemes", outcome(mine, ranking, named=1) + cost)
 
 

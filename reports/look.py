@@ -62,7 +62,9 @@ class Cast:
         """Names and versions.
 
         Where there are several families, the colours name them, and so do the labels of
-        all but the most numerous one. Baselines come last and count for none.
+        all but the most numerous one. Baselines come last and count for none. A name that
+        stands in several tiers is shown without its tier: a figure is of one, and says so,
+        unless the suite mixes them.
         """
         rows = results.variants.to_dicts()
         marks = [row for row in rows if row["tier"] == BASELINE]
@@ -75,7 +77,8 @@ class Cast:
         return cls(
             {
                 r["variant"]: words.short_label(
-                    r["variant"], main if r["tier"] != BASELINE else r["family"]
+                    _untiered(r) if not results.run.mix_tiers else r["variant"],
+                    main if r["tier"] != BASELINE else r["family"],
                 )
                 for r in rows
             },
@@ -103,6 +106,10 @@ class Cast:
         shapes = [SCHEME_SHAPES[every.index(s) % len(SCHEME_SHAPES)] for s in shown]
         scale = alt.Scale(domain=shown, range=shapes)
         return alt.Shape("scheme:N", title="Token scheme", scale=scale)
+
+
+def _untiered(row: Mapping[str, Any]) -> str:
+    return str(row["variant"]).removesuffix(f"@{row['tier']}")
 
 
 def to_svg(spec: Spec) -> str:

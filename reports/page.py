@@ -170,7 +170,7 @@ def _cost_rank(
     gallery: Gallery, results: SuiteResults, ranking: RankingTable
 ) -> tuple[Figure, ...]:
     axis = cost_axis(results, ranking)
-    if axis is None:
+    if axis is None or len(ranking.ranked) < 2:  # one variant has no rank to draw
         return ()
     whiskers = "bars are 95% intervals; " if ranking.draws is not None else ""
     return gallery.drawn(
