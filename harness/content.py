@@ -70,8 +70,16 @@ def code_version(modules: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
     for name in sorted(modules):
         digest.update(name.encode())
-        digest.update(normalised_source(module_file(name)).encode())
+        path = module_file(name)
+        status = path.stat()
+        digest.update(_code(path, status.st_mtime_ns, status.st_size).encode())
     return digest.hexdigest()[:16]
+
+
+@lru_cache(maxsize=512)
+def _code(path: Path, _mtime: int, _size: int) -> str:
+    # Each family's version holds the shared modules too; they are parsed once.
+    return normalised_source(path)
 
 
 def reports_version() -> str:

@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness.costs import cost_of, with_channels
-from harness.terminal import plain_table, si
+from harness.terminal import plain_table
 from models.design import Design
 from models.errors import UserError
 from models.families import design_of
 from models.needs import check_shapes
 from models.registry import Registry, Variant, load_registry
 from models.tokens import InputShape
+from reports.words import quantity
 
 SENTINEL2 = "sentinel2_l2a"
 
@@ -123,10 +124,10 @@ def _row(variant: Variant, shapes: tuple[InputShape, ...], patch_size: int, publ
         f"{_read_instead(shapes)}[/]",
         str(design.layout(given, cut).groups),
         str(cost.tokens) if cut == patch_size else f"{cost.tokens}\n[yellow]p = {cut}[/]",
-        si(cost.params),
-        si(cost.macs),
+        quantity(cost.params),
+        quantity(cost.macs),
         f"{100 * cost.attention / max(1, cost.macs):.0f}%",
-        si(cost.macs - cost.attention),
+        quantity(cost.macs - cost.attention),
     ]
     return row + ([_published(variant)] if published else [])
 
@@ -170,4 +171,4 @@ def _published(variant: Variant) -> str:
             total += task.weight * cost_of(variant, shapes, task.patch_size, None).macs
         except UserError:
             return "-"
-    return si(total / sum(task.weight for task in PUBLISHED_TASK_SHAPES))
+    return quantity(total / sum(task.weight for task in PUBLISHED_TASK_SHAPES))

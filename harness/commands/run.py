@@ -43,6 +43,9 @@ def run_suite_command(
     weights: list[str],
 ) -> None:
     """Run a suite and show what came out. Raises `UserError` for any mistake in the options."""
+    # Statistics take a second to import, and other commands need this module's helpers only.
+    from harness import outcome_view  # noqa: PLC0415
+
     overrides = Overrides(
         variants=tuple(variants) if variants else None,
         tier=checked_tier(tier),
@@ -59,9 +62,9 @@ def run_suite_command(
     with room_on(store):
         with terminal.TerminalWatcher(console) as watcher:
             outcome = run_suite(loaded, places, kept, command, watcher)
-        terminal.show_outcome(console, outcome)
+        outcome_view.show_outcome(console, outcome)
         _track(console, outcome, kept, command)
-    terminal.show_time(console, outcome)
+    outcome_view.show_time(console, outcome)
     console.print(
         f"Open the MLflow UI with: [bold]{escape(_ui_command(store))}[/]",
         soft_wrap=True,

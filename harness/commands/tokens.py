@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from harness.atlas.collect import default_variants, entry_of, parameters, shapes_for
 from harness.atlas.strips import strip_lines
-from harness.terminal import plain_table, si
+from harness.terminal import plain_table
 from models.errors import UserError
 from models.families import design_of
 from models.registry import Registry, Variant, load_registry
@@ -23,6 +23,7 @@ from models.sensors import modality
 from models.tokens import InputShape
 from reports.atlas import Atlas, Entry, Refusal, layouts
 from reports.atlas_tables import measured_here
+from reports.words import quantity
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def _row(entry: Entry) -> list[str]:
     return [
         escape(entry.variant),
         f"{entry.tokens:,}",
-        si(entry.macs.total),
+        quantity(entry.macs.total),
         f"{entry.macs.attention_share:.0%}",
         _bytes(entry.activation_bytes),
         _bytes(entry.weights_bytes),
@@ -137,7 +138,7 @@ def _measured_row(entry: Entry) -> list[str]:
         return [escape(entry.variant), "-", "-", "-", _bytes(entry.activation_bytes)]
     return [
         escape(entry.variant),
-        si(found.samples_per_second),
+        quantity(found.samples_per_second),
         str(found.batch),
         _bytes(found.peak_bytes),
         _bytes(entry.activation_bytes),
@@ -147,7 +148,7 @@ def _measured_row(entry: Entry) -> list[str]:
 def _bytes(value: int | None) -> str:
     if value is None:
         return "-"
-    return f"{si(value)}B" if value >= 1000 else f"{value} B"
+    return f"{quantity(value)}B" if value >= 1000 else f"{value} B"
 
 
 def _write(console: Console, atlas: Atlas, out: Path) -> None:

@@ -63,7 +63,7 @@ def ranking_table(table: RankingTable, results: SuiteResults) -> Table:
                 spread,
                 str(entry.significance_tier or ""),
                 "" if gflops is None else f"{gflops:,.1f}",
-                "" if row["macs"] is None else terminal.si(row["macs"]),
+                "" if row["macs"] is None else words.quantity(row["macs"]),
             )
         )
     headers: tuple[str, ...] = (

@@ -14,11 +14,11 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from harness.comparison import compare
+from harness.outcome_view import ranking_tables
 from harness.provenance import Manifest
 from harness.run import Outcome
 from harness.store import Store
 from harness.suite import DEFAULT_BASELINES
-from harness.terminal import ranking_tables
 from harness.tracking import publish
 from reports.build import build_report
 from reports.io import load_results
@@ -113,7 +113,7 @@ def test_tables_of_eighty_columns_lose_nothing(synthetic: Any, n_tasks: int) -> 
 def test_a_tier_that_was_not_run_has_no_table_and_one_line(
     synthetic: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from harness.terminal import show_outcome  # noqa: PLC0415
+    from harness.outcome_view import show_outcome  # noqa: PLC0415
 
     quality = {"olmoearth-v1-nano": 0.5, "galileo-v1-nano": 0.7}
     tiers = {"olmoearth-v1-nano": "random", "galileo-v1-nano": "official"}

@@ -1,0 +1,160 @@
+"""What a finished run says in the terminal: rankings, baselines, what was not run, the time.
+
+Numbers come ready-made from `reports` and `harness`; nothing is computed here. It must
+know nothing of how cells run or where results are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from harness.run import Outcome
+from reports.absences import absences
+from reports.against_baselines import AgainstBaselines, against_baselines, is_mark_only
+from reports.baseline_tables import baseline_sentences, untrained_sentences
+from reports.ranking import BASELINE, IncompleteVariant, RankedVariant, RankingTable, Score, rank
+from reports.resampling import Interval, bootstrap
+from reports.table import SuiteResults, TaskInfo
+from reports.words import NO_VALUE, quantity
+
+_BASELINES = "BASELINES (nothing trained)"
+_TASKS_BESIDE_THE_RANKS, _TASKS_PER_TABLE = 3, 5
+_SMALL_PRINT = (
+    "ties: groups that these data cannot tell apart; 1 is the best and all that tie with it. "
+    "Small print: 95% intervals, paired bootstrap. MACs: per sample, with attention."
+)
+
+
+def ranking_tables(table: RankingTable, results: SuiteResults) -> list[Table]:
+    """One ranking as rich tables, 80 columns wide; origin and tier stand in the first's title.
+
+    Baselines have scores and costs, but no rank: they are there to be beaten. Variants of
+    which nothing was run have no row. Of many tasks the scores follow in tables of their own.
+    """
+    rows = {row["variant"]: row for row in results.variants.iter_rows(named=True)}
+    entries = [entry for entry in table.entries if entry.scores]
+    if not entries:
+        return []
+    has_ranks = BASELINE not in table.tiers
+    beside = table.tasks if len(table.tasks) <= _TASKS_BESIDE_THE_RANKS else ()
+    names, first = _named_table(table, entries, rows)
+    weights = f"{' + '.join(table.tiers).upper()} weights" if has_ranks else _BASELINES
+    first.title = title = f"{weights} · {table.origin.upper()} data"
+    first.min_width = len(title)
+    headings = ["average\nrank", "ties"] if has_ranks else []
+    for heading in (*headings, *map(_heading, beside), "tokens", "MACs"):
+        first.add_column(heading, justify="right", no_wrap=True)
+    for entry, name in zip(entries, names, strict=True):
+        place = _place(entry) if has_ranks else []
+        first.add_row(name, *place, *_scores(entry, beside), *_cost(rows[entry.variant]))
+    further = []
+    for i in range(len(beside), len(table.tasks), _TASKS_PER_TABLE):
+        tasks = table.tasks[i : i + _TASKS_PER_TABLE]
+        _, scores = _named_table(table, entries, rows)
+        for task in tasks:
+            scores.add_column(_heading(task), justify="right", no_wrap=True)
+        for entry, name in zip(entries, names, strict=True):
+            scores.add_row(name, *_scores(entry, tasks))
+        further.append(scores)
+    return [first, *further]
+
+
+Entry = RankedVariant | IncompleteVariant
+
+
+def _named_table(
+    table: RankingTable, entries: Sequence[Entry], rows: Mapping[str, Mapping[str, object]]
+) -> tuple[list[str], Table]:
+    """Names in short, and a table whose first column they are to stand in."""
+    families = {str(rows[entry.variant]["family"]) for entry in entries}
+    # What all have in common says nothing in every row, and 80 columns are few.
+    start = f"{families.pop()}-" if len(families) == 1 else ""
+    end = f"@{table.tiers[0]}" if len(table.tiers) == 1 else ""
+    names = [escape(e.variant.removeprefix(start).removesuffix(end)) for e in entries]
+    shown = Table(title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    # A name too long for its column goes on in the next line: half a name is none.
+    shown.add_column(start.removesuffix("-") or "variant", overflow="fold", min_width=14)
+    return names, shown
+
+
+def _scores(entry: Entry, tasks: Sequence[TaskInfo]) -> list[str]:
+    return [_score(entry.scores.get(task.name)) for task in tasks]
+
+
+def _place(entry: Entry) -> list[str]:
+    if isinstance(entry, IncompleteVariant):
+        return ["incom-\nplete", ""]
+    average = _with_interval(f"{entry.average_rank:.2f}", entry.interval, 1)
+    return [average, str(entry.significance_tier or "")]
+
+
+def _heading(task: TaskInfo) -> str:
+    first, dash, last = task.name.rpartition("-")
+    return f"{first}{dash}\n{last}"
+
+
+def _with_interval(value: str, interval: Interval | None, digits: int) -> str:
+    if interval is None:
+        return value
+    return f"{value}\n[dim]{interval.low:.{digits}f}–{interval.high:.{digits}f}[/]"
+
+
+def _score(score: Score | None) -> str:
+    return "–" if score is None else _with_interval(f"{score.value:.3f}", score.interval, 2)
+
+
+def _cost(row: dict[str, object]) -> list[str]:
+    tokens, macs = row["tokens"], row["macs"]
+    return [
+        NO_VALUE if tokens is None else f"{tokens:g}",
+        NO_VALUE if macs is None else quantity(float(str(macs))),
+    ]
+
+
+def show_outcome(console: Console, outcome: Outcome) -> None:
+    """The ranking, who does not beat the baselines, what was not run, and where the report is."""
+    results = outcome.results
+    scores = bootstrap(results)
+    rankings = rank(results, scores=scores)
+    for table in rankings:
+        for shown in ranking_tables(table, results):
+            console.print(shown)
+    if any(table.ranked for table in rankings):
+        console.print(_SMALL_PRINT, style="dim")
+    asked = [table for table in rankings if not is_mark_only(results, table)]
+    show_standings(console, against_baselines(results, asked, scores))
+    for table in rankings:
+        for absence in absences(results, table):
+            console.print(absence.sentence, style="yellow", highlight=False, markup=False)
+    place = f"Report: {outcome.report / 'report.html'}"
+    console.print(place, soft_wrap=True, highlight=False, markup=False)
+
+
+def show_standings(console: Console, found: Sequence[AgainstBaselines]) -> None:
+    """Whether the baselines are beaten; names of tiers and origins where several are judged."""
+    for entry in found:
+        ranking = entry.ranking
+        where = f" ({' + '.join(ranking.tiers)} weights, {ranking.origin} data)"
+        said = [*baseline_sentences(entry), *untrained_sentences(entry)]
+        heading = f"Baselines{where if len(found) > 1 else ''}: "
+        if said:
+            console.print(heading + " ".join(said), highlight=False, markup=False)
+
+
+def show_time(console: Console, outcome: Outcome) -> None:
+    """Where the time went; a run that computed nothing has nothing to tell."""
+    seconds = outcome.seconds
+    if not outcome.computed:
+        console.print(f"Nothing to compute; done in {seconds.total:.1f} s.")
+        return
+    rest = seconds.total - seconds.encoder - seconds.probe
+    console.print(
+        f"{outcome.computed} cells in {seconds.total:.0f} s: encoders {seconds.encoder:.0f} s, "
+        f"probes {seconds.probe:.0f} s, everything else {rest:.1f} s "
+        f"({100 * rest / seconds.total:.0f}%)."
+    )
