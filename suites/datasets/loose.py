@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -67,16 +68,22 @@ def read_image(path: Path) -> LooseImage:
         raise UserError(f"{path} cannot be read ({reason}): it is damaged or truncated.") from None
 
 
+def descriptions(page: Any) -> dict[int, str]:
+    """Band descriptions of a GeoTIFF page by channel, as GDAL keeps them; empty without any."""
+    metadata = page.tags.get(42112)  # GDAL_METADATA
+    text = str(metadata.value) if metadata is not None else ""
+    return {int(i): name for i, name in _DESCRIPTION.findall(text)}
+
+
 def _read_tiff(path: Path) -> LooseImage:
     with tifffile.TiffFile(path) as tiff:
         image = np.asarray(tiff.pages[0].asarray())
-        metadata = tiff.pages.first.tags.get(42112)  # GDAL_METADATA
-        text = str(metadata.value) if metadata is not None else ""
+        told = descriptions(tiff.pages.first)
     if image.ndim != 3:
         raise UserError(f"{path} has shape {image.shape}; an image has rows, columns and bands.")
     if image.shape[0] < image.shape[2] and image.shape[0] <= 13:
         image = image.transpose(1, 2, 0)  # band-sequential storage
-    described = {int(i): band_name(name) for i, name in _DESCRIPTION.findall(text)}
+    described = {i: band_name(name) for i, name in told.items()}
     return LooseImage(
         image.astype(np.float32), _complete([described.get(i) for i in range(image.shape[2])])
     )

@@ -1,0 +1,1 @@
+"""Pretraining: what is masked, what is predicted, and the loop that trains an encoder."""

@@ -1,0 +1,6 @@
+"""Folders of unlabelled (or labelled) chips as one readable set for pretraining."""
+
+from suites.chips.card import ChipCard
+from suites.chips.folder import ChipFolder, open_chips
+
+__all__ = ["ChipCard", "ChipFolder", "open_chips"]
