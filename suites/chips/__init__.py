@@ -2,5 +2,6 @@
 
 from suites.chips.card import ChipCard
 from suites.chips.folder import ChipFolder, open_chips
+from suites.chips.simulated import SimulatedChips, simulated_chips
 
-__all__ = ["ChipCard", "ChipFolder", "open_chips"]
+__all__ = ["ChipCard", "ChipFolder", "SimulatedChips", "open_chips", "simulated_chips"]

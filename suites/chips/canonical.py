@@ -24,6 +24,7 @@ MIN_SIDE = 8
 """Smallest side of a chip, in pixels: one patch of the largest published patch size."""
 
 OPTICAL = frozenset({"sentinel2_l2a", "landsat"})
+UNNAMED = "carry no band names"
 _REFLECTANCE_BELOW = 4.0
 _FLOAT32_ROUNDING = 2e-3  # of reflectance 0..2.8 brought to digital numbers
 
@@ -85,6 +86,12 @@ def joined(steps: Sequence[Chip]) -> Chip:
     return Chip(images, np.concatenate([step.timestamps for step in steps]))
 
 
+def is_mostly_empty(chip: Chip) -> bool:
+    """Whether more than half of the pixels are 0 in every band: no data, by convention."""
+    empty = [float((image == 0).all(axis=3).mean()) for image in chip.images.values()]
+    return max(empty) > 0.5
+
+
 def _by(shape: Sequence[int]) -> str:
     return " x ".join(str(n) for n in shape)
 
@@ -139,23 +146,24 @@ def remarks(stored: StoredChip, layout: Layout, date: Date | None = None) -> tup
     """What was taken for granted about a usable chip, in words for the set's card."""
     found = []
     if date is None and stored.timestamps is None and layout.dates is None:
-        found.append("without dates: 1 July 2020 is assumed")
+        found.append("carry no dates: 1 July 2020 is assumed")
     for modality, image in sorted(stored.images.items()):
         depth = image.pixels.shape[image.axes.index("D")]
         names = band_order(modality, depth, image, layout.stored(modality))
         if names is image.implied:
-            found.append(f"without band names: the order {' '.join(names)} is assumed")
+            found.append(f"{UNNAMED}: the order {' '.join(names)} is assumed")
         unused = [band for band in passed_over(modality) if band in names]
         if unused:
-            found.append(f"with {', '.join(unused)}, so top-of-atmosphere (L1C); it is not used")
+            found.append(f"hold {', '.join(unused)}, so are top-of-atmosphere (L1C); it is not used")
     return tuple(found)
 
 
 def _open_question(modality: str, depth: int) -> str:
+    ask = how_to_name(modality)
     if modality == "sentinel2_l2a" and depth == len(NATURAL_L2A) + 1:
-        return f"has 13 bands without names, and B8A may be the 9th or the last: {how_to_name(modality)}"
+        return f"has 13 bands without names, and B8A may be the 9th or the last: {ask}"
     plural = "1 band without a name" if depth == 1 else f"{depth} bands without names"
-    return f"has {plural}: {how_to_name(modality)}, or leave such files out with ignore"
+    return f"has {plural}: {ask}, or leave such files out with ignore"
 
 
 def _check_unit(modality: str, pixels: npt.NDArray[Any], stated: StoredModality) -> None:

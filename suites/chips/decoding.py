@@ -14,7 +14,7 @@ from pathlib import Path
 
 from models.errors import UserError
 from models.pretraining.chips import Chip
-from suites.chips.canonical import chip_of, joined, remarks
+from suites.chips.canonical import chip_of, is_mostly_empty, joined, remarks
 from suites.chips.finding import Found
 from suites.chips.formats import FORMATS
 from suites.chips.sidecar import SIDECAR, Date, Layout
@@ -122,7 +122,10 @@ def _decode(source: Source, files: _OpenFiles, layout: Layout) -> Decoded:
             raise UnusableError(f"{where}{error}") from None
         said.update(dict.fromkeys(remarks(stored, layout, part.date)))
     formats = frozenset(FORMATS[part.file.suffix].title for part in source.parts)
-    return Decoded(source.name, joined(steps), "", formats, tuple(said))
+    chip = joined(steps)
+    if is_mostly_empty(chip):
+        said["are more than half without data (0 in every band)"] = None
+    return Decoded(source.name, chip, "", formats, tuple(said))
 
 
 class _OpenFiles:
@@ -136,7 +139,7 @@ class _OpenFiles:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for _, _, stack in self._open.values():
+        for _name, _read, stack in self._open.values():
             stack.close()
 
     def reader(self, place: int, file: Found) -> ReadRow:

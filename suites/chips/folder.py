@@ -12,17 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
 
-from models.errors import UserError
 from models.pretraining.chips import Chip
 from models.sensors import MODALITIES
 from suites.chips.card import ChipCard
-from suites.chips.decoding import Source, decode, sources
+from suites.chips.decoding import decode, sources
 from suites.chips.finding import Found, find, signature
 from suites.chips.formats import FOLDER_SUFFIXES
 from suites.chips.ledger import Ledger, check_share
-from suites.chips.packed import Index, PackedChips, load_index, packing, repeated
+from suites.chips.packed import Index, PackedChips, keeping, packing, repeated
+from suites.chips.plausibility import Sample, doubts
 from suites.chips.sidecar import Layout, read_layout
 from suites.datasets.base import Origin
 from suites.datasets.digests import Progress, fingerprint
@@ -96,9 +95,10 @@ class ChipFolder:
 def _notes(index: Index, origin: Origin) -> tuple[str, ...]:
     total = len(index.ids)
     notes = [
-        f"{'All' if count == total else f'{count:,} of {total:,}'} chips are {remark}."
+        f"{'All' if count == total else f'{count:,} of {total:,}'} chips {remark}."
         for remark, count in sorted(index.facts["remarks"].items())
     ]
+    notes += index.facts["doubts"]
     twins = repeated(index.digests)
     if twins:
         notes.append(f"{twins:,} chips repeat the pixels and dates of another.")
@@ -128,12 +128,11 @@ def open_chips(
     found = find(root, layout, only)
     place = cache_dir / f"chips-{fingerprint([str(folder.resolve())])[:16]}"
     wanted = signature(found, layout, READER)
-    opened = _opened(place, wanted)
-    if opened is None:
-        opened = _pack(root, found, layout, place, wanted, tolerate, progress)
-    packed, index = opened
+    packed, index = keeping(
+        place, wanted, lambda: _pack(root, found, layout, Index(wanted), place, tolerate, progress)
+    )
     total = len(index.ids) + len(index.skipped)
-    check_share(folder, index.skipped, total, tolerate, total)
+    check_share(root, index.skipped, total, tolerate, total)
     return ChipFolder(folder.resolve().name, layout, packed, index)
 
 
@@ -144,58 +143,31 @@ def _root(folder: Path) -> tuple[Path, str | None]:
     return folder, None
 
 
-def _opened(place: Path, wanted: str) -> tuple[PackedChips, Index] | None:
-    index = load_index(place, wanted)
-    if index is None:
-        return None
-    try:
-        return PackedChips(place, index), index
-    except OSError:  # replaced between two looks by a process that saw other files
-        return None
-
-
 def _pack(
     root: Path,
-    found: list[Found],
+    found: Sequence[Found],
     layout: Layout,
+    index: Index,
     place: Path,
-    wanted: str,
     tolerate: float,
     progress: Progress | None,
-) -> tuple[PackedChips, Index]:
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{place}.lock"):
-            # Perhaps the process that held the lock before has just made it.
-            return _opened(place, wanted) or _packed(
-                root, sources(root, found, layout), layout, place, wanted, tolerate, progress
-            )
-    except OSError as error:
-        raise UserError(
-            f"The decoded chips cannot be kept in {place.parent} ({error.strerror or error}): "
-            "free some space there or choose another folder."
-        ) from None
-
-
-def _packed(
-    root: Path,
-    chips: Sequence[Source],
-    layout: Layout,
-    place: Path,
-    wanted: str,
-    tolerate: float,
-    progress: Progress | None,
-) -> tuple[PackedChips, Index]:
-    index = Index(wanted)
+) -> Index:
+    chips = sources(root, found, layout)
     ledger = Ledger(root, len(chips), tolerate)
+    sample = Sample(len(chips))
     with packing(place, index) as writer:
         for done, decoded in enumerate(decode(root, chips, layout), start=1):
             chip = ledger.take(decoded)
             if chip is not None:
                 writer.add(decoded.name, chip)
+                sample.offer(done - 1, chip)
             if progress is not None:
                 progress(done, len(chips))
         index.bands = {name: list(MODALITIES[name].band_names) for name in ledger.modalities}
         index.skipped = ledger.skipped
-        index.facts = {"formats": sorted(ledger.formats), "remarks": dict(ledger.remarks)}
-    return PackedChips(place, index), index
+        index.facts = {
+            "formats": sorted(ledger.formats),
+            "remarks": dict(ledger.remarks),
+            "doubts": doubts(root, sample, layout.origin, order_is_assumed=ledger.assumes_order),
+        }
+    return index

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from models.errors import UserError
 from models.pretraining.chips import Chip
+from suites.chips.canonical import UNNAMED
 from suites.chips.decoding import Decoded
 
 _NAMED = 3  # chips that an error names for each reason
@@ -33,6 +34,11 @@ class Ledger:
     skipped: list[list[str]] = field(default_factory=list)
     remarks: Counter[str] = field(default_factory=Counter)
     formats: set[str] = field(default_factory=set)
+
+    @property
+    def assumes_order(self) -> bool:
+        """Whether any chip's band order was taken for granted."""
+        return any(remark.startswith(UNNAMED) for remark in self.remarks)
 
     def take(self, decoded: Decoded) -> Chip | None:
         """The chip if it belongs to the set. Raises `UserError` once too many do not."""

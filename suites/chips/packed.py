@@ -14,14 +14,16 @@ import contextlib
 import json
 import mmap
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock
 
+from models.errors import UserError
 from models.pretraining.chips import Chip
 from suites.datasets.digests import fingerprint, pixel_digest, write_atomically
 
@@ -181,6 +183,41 @@ class PackedChips:
         }
         start, stop = self._first_step[row : row + 2]
         return Chip(images, self._timestamps[start:stop])
+
+
+def keeping(place: Path, signature: str, pack: Callable[[], Index]) -> tuple[PackedChips, Index]:
+    """The packed copy in ``place``, made with ``pack`` unless there is one with this signature.
+
+    A copy that is there is opened without a lock, so that it may lie where nobody may write.
+    Raises `UserError` when it cannot be written.
+    """
+    opened = _opened(place, signature)
+    if opened is not None:
+        return opened
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        # The lock is the operating system's: it dies with its process, however that ends.
+        with FileLock(f"{place}.lock"):
+            opened = _opened(place, signature)  # made by whoever held the lock before
+            if opened is None:
+                index = pack()
+                opened = PackedChips(place, index), index
+            return opened
+    except OSError as error:
+        raise UserError(
+            f"The decoded chips cannot be kept in {place.parent} ({error.strerror or error}): "
+            "free some space there or choose another folder."
+        ) from None
+
+
+def _opened(place: Path, signature: str) -> tuple[PackedChips, Index] | None:
+    index = load_index(place, signature)
+    if index is None:
+        return None
+    try:
+        return PackedChips(place, index), index
+    except OSError:  # replaced between two looks by a process that saw other files
+        return None
 
 
 def repeated(digests: Iterable[str]) -> int:
