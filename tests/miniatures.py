@@ -9,7 +9,7 @@ import json
 import pickle
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,3 +77,24 @@ def write_m_eurosat(folder: Path, foreign: type) -> None:
     (folder / "default_partition.json").write_text(json.dumps(split))
     small = {"train": ids[:2], "valid": ids[10:20], "test": ids[20:]}
     (folder / "0.01x_train_partition.json").write_text(json.dumps(small))
+
+
+def write_geotiff(
+    path: Path, image: np.ndarray, names: Sequence[str] = (), *, planar: bool = True
+) -> None:
+    """An image [H, W, D] as GDAL writes it, with its band descriptions if there are any."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    items = "".join(
+        f'<Item name="DESCRIPTION" sample="{i}" role="description">{name}</Item>'
+        for i, name in enumerate(names)
+    )
+    metadata = f"<GDALMetadata>{items}</GDALMetadata>"
+    tifffile.imwrite(
+        path,
+        image.transpose(2, 0, 1) if planar else image,
+        planarconfig="separate" if planar else "contig",
+        photometric="minisblack",
+        compression="zlib",
+        metadata=None,
+        extratags=[(42112, "s", 0, metadata, True)] if names else [],
+    )

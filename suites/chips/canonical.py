@@ -154,7 +154,9 @@ def remarks(stored: StoredChip, layout: Layout, date: Date | None = None) -> tup
             found.append(f"{UNNAMED}: the order {' '.join(names)} is assumed")
         unused = [band for band in passed_over(modality) if band in names]
         if unused:
-            found.append(f"hold {', '.join(unused)}, so are top-of-atmosphere (L1C); it is not used")
+            found.append(
+                f"hold {', '.join(unused)}, so are top-of-atmosphere (L1C); it is not used"
+            )
     return tuple(found)
 
 

@@ -95,19 +95,24 @@ def _refuse_unknown_geobench(file: Any, layout: Layout) -> None:
 
 def _images(file: Any) -> NamedArrays | None:
     """The file's arrays if any of them is an image; ``None`` for 2-D band arrays."""
-    arrays = {str(name): item for name, item in file.items() if isinstance(item, h5py.Dataset)}
-    bands = {
-        name: [t.decode() if isinstance(t, bytes) else str(t) for t in array.attrs["bands"]]
-        for name, array in arrays.items()
-        if "bands" in array.attrs
-    }
-    return NamedArrays(arrays, bands) if any(a.ndim >= 3 for a in arrays.values()) else None
+    try:
+        arrays = {str(name): item for name, item in file.items() if isinstance(item, h5py.Dataset)}
+        bands = {
+            name: [t.decode() if isinstance(t, bytes) else str(t) for t in array.attrs["bands"]]
+            for name, array in arrays.items()
+            if "bands" in array.attrs
+        }
+        return NamedArrays(arrays, bands) if any(a.ndim >= 3 for a in arrays.values()) else None
+    except Exception as error:  # h5py raises whatever it finds, KeyError and RuntimeError too
+        raise _broken(error) from None
 
 
 def _whole(read: ReadRow, row: int) -> StoredChip:
     try:
         return read(row)
-    except (OSError, ValueError, RuntimeError) as error:
+    except UnusableError:
+        raise
+    except Exception as error:
         raise _broken(error) from None
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from models import config_file
 from models.errors import did_you_mean
@@ -126,17 +126,6 @@ class _Sidecar(_Stored):
     ignore: list[str] = Field(default_factory=list)
     geobench: str | None = None
 
-    @model_validator(mode="after")
-    def _says_one_thing(self) -> _Sidecar:
-        single = sorted(self.model_fields_set & {*_Stored.model_fields, "modality"})
-        if self.modalities is not None and single:
-            raise ValueError(
-                f'"{single[0]}" belongs below one of "modalities" when they are listed'
-            )
-        if self.steps is not None and self.dates is not None:
-            raise ValueError('"steps" has the dates already: remove "dates"')
-        return self
-
 
 def read_layout(folder: Path) -> Layout:
     """What ``folder/chips.yaml`` says; the defaults where there is none.
@@ -148,6 +137,7 @@ def read_layout(folder: Path) -> Layout:
         return Layout({"sentinel2_l2a": StoredModality()})
     document = config_file.read(path)
     said = config_file.validate(_Sidecar, document)
+    _refuse_contradictions(said, document)
     for location, date in _dates(said):
         try:
             check_date(*date)
@@ -168,6 +158,16 @@ def read_layout(folder: Path) -> Layout:
         geobench=said.geobench,
         text=path.read_text(encoding="utf-8"),
     )
+
+
+def _refuse_contradictions(said: _Sidecar, document: config_file.Document) -> None:
+    for key in sorted(said.model_fields_set & {*_Stored.model_fields, "modality"}):
+        if said.modalities is not None:
+            raise document.error(
+                (key,), f'"{key}" belongs below one of "modalities" when they are listed.'
+            )
+    if said.steps is not None and said.dates is not None:
+        raise document.error(("dates",), '"steps" has the dates already: remove "dates".')
 
 
 def _dates(said: _Sidecar) -> list[tuple[config_file.Location, Date]]:
