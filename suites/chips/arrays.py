@@ -57,10 +57,22 @@ class NamedArrays:
     bands: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Picked:
+    """The array that holds a modality: the order of its axes, and its band names if it has any."""
+
+    array: ArrayLike
+    axes: str
+    bands: tuple[str, ...] | None
+
+
 def rows_of(file: NamedArrays, layout: Layout) -> int | None:
     """How many chips the arrays hold along their axis N; ``None`` without such an axis."""
-    chosen = _chosen(file, layout)
-    lengths = {array.shape[0] if axes[0] == "N" else None for array, axes in chosen.values()}
+    return _length(_picked(file, layout))
+
+
+def _length(picked: Mapping[str, _Picked]) -> int | None:
+    lengths = {p.array.shape[0] if p.axes[0] == "N" else None for p in picked.values()}
     if len(lengths) != 1:
         raise UnusableError("its modalities hold different numbers of chips")
     (rows,) = lengths
@@ -69,16 +81,15 @@ def rows_of(file: NamedArrays, layout: Layout) -> int | None:
 
 def reader_of(file: NamedArrays, layout: Layout) -> ReadRow:
     """Reads one chip of the arrays."""
-    chosen = _chosen(file, layout)
-    rows = rows_of(file, layout)
+    picked = _picked(file, layout)
+    rows = _length(picked)
     dates = _timestamps(file.arrays.get(TIMESTAMPS), rows)
-    columns = {name: _Rows(array, many=rows is not None) for name, (array, _) in chosen.items()}
-    bands = {name: _told(file, name) for name in chosen}
+    columns = {name: _Rows(p.array, many=rows is not None) for name, p in picked.items()}
 
     def read(row: int) -> StoredChip:
         images = {
-            name: StoredImage(columns[name].at(row), axes.removeprefix("N"), bands[name])
-            for name, (_, axes) in chosen.items()
+            name: StoredImage(columns[name].at(row), p.axes.removeprefix("N"), p.bands)
+            for name, p in picked.items()
         }
         own = dates if dates is None or dates.ndim == 2 else dates[row]
         return StoredChip(images, own)
@@ -86,49 +97,50 @@ def reader_of(file: NamedArrays, layout: Layout) -> ReadRow:
     return read
 
 
-def _chosen(file: NamedArrays, layout: Layout) -> dict[str, tuple[ArrayLike, str]]:
-    """Modality -> its array and the order of its axes."""
+def _picked(file: NamedArrays, layout: Layout) -> dict[str, _Picked]:
+    """Modality -> its array."""
     arrays = {name: array for name, array in file.arrays.items() if name != TIMESTAMPS}
-    found = {name: array for name, array in arrays.items() if name in MODALITIES}
+    names = {name: name for name in arrays if name in MODALITIES}
     if layout.names_modalities:
-        missing = [name for name in layout.modalities if name not in found]
+        missing = [name for name in layout.modalities if name not in names]
         if missing:
             held = ", ".join(arrays) or "nothing"
             raise UnusableError(f"has no array {', '.join(missing)}; it holds {held}")
-        found = {name: found[name] for name in layout.modalities}
-    images = {name: array for name, array in arrays.items() if len(array.shape) >= 3}
-    if not found and len(images) == 1:
-        found = {next(iter(layout.modalities)): next(iter(images.values()))}
-    if not found:
+        names = {name: name for name in layout.modalities}
+    images = [name for name, array in arrays.items() if len(array.shape) >= 3]
+    if not names and len(images) == 1:
+        names = {next(iter(layout.modalities)): images[0]}
+    if not names:
         held = ", ".join(f"{name} {tuple(array.shape)}".strip() for name, array in arrays.items())
         raise UnusableError(
             f"holds neither one image nor arrays named after modalities "
             f"({', '.join(MODALITIES)}), but {held or 'nothing'}"
         )
-    return {name: (array, _axes(name, array, file, layout)) for name, array in found.items()}
+    return {modality: _pick(modality, name, file, layout) for modality, name in names.items()}
 
 
-def _told(file: NamedArrays, modality: str) -> tuple[str, ...] | None:
-    names = file.bands.get(modality, file.bands.get(""))
-    return None if names is None else tuple(str(name) for name in names)
+def _pick(modality: str, name: str, file: NamedArrays, layout: Layout) -> _Picked:
+    told = file.bands.get(name, file.bands.get(""))
+    bands = None if told is None else tuple(str(band) for band in told)
+    array, stated = file.arrays[name], layout.stored(modality)
+    shape, axes = tuple(array.shape), stated.axes
+    if axes is None:
+        axes = _usual_axes(modality, shape, stated.bands or bands)
+    elif len(axes) != len(shape):
+        raise UnusableError(f"has shape {shape}, but chips.yaml says axes: {axes}")
+    return _Picked(array, axes, bands)
 
 
-def _axes(modality: str, array: ArrayLike, file: NamedArrays, layout: Layout) -> str:
-    """The order of an array's axes: as chips.yaml states, else the usual one if it fits."""
-    stated, shape = layout.stored(modality), tuple(array.shape)
-    if stated.axes is not None:
-        if len(stated.axes) != len(shape):
-            raise UnusableError(f"has shape {shape}, but chips.yaml says axes: {stated.axes}")
-        return stated.axes
-    names = stated.bands or _told(file, modality)
-    if names is None:
-        raise UnusableError(f"has no band names: {how_to_name(modality)}")
+def _usual_axes(modality: str, shape: tuple[int, ...], bands: Sequence[str] | None) -> str:
+    """The order that arrays of so many axes usually have, if that fits the number of bands."""
+    if bands is None:
+        raise UnusableError(f"names no bands of {modality}: {how_to_name(modality)}")
     axes = _BY_DIMENSIONS.get(len(shape))
     if axes is None:
         raise UnusableError(f"has shape {shape}; a chip has rows, columns and bands")
-    if shape[-1] != len(names) or (axes == "HWD" and shape[0] == len(names)):
+    if shape[-1] != len(bands) or (axes == "HWD" and shape[0] == len(bands)):
         raise UnusableError(
-            f"has shape {shape}, and which axis holds the {len(names)} bands is not certain: "
+            f"has shape {shape}, and which axis holds the {len(bands)} bands is not certain: "
             'state the order in chips.yaml, as in "axes: DHW" (N for chips, T for time steps)'
         )
     return axes

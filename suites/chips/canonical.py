@@ -35,6 +35,9 @@ def chip_of(stored: StoredChip, layout: Layout, date: Date | None = None) -> Chi
     Raises `UnusableError` when it is too small, holds values that are no numbers, is
     constant, or leaves open what it holds.
     """
+    missing = [name for name in layout.modalities if name not in stored.images]
+    if layout.names_modalities and missing:
+        raise UnusableError(f"holds no {', '.join(missing)}")
     images = {
         name: _canonical(name, stored.images[name], layout.stored(name))
         for name in sorted(stored.images)
@@ -104,6 +107,8 @@ def _canonical(modality: str, image: StoredImage, stated: StoredModality) -> Pix
     """``[H, W, T, D]`` in canonical bands and digital numbers."""
     if image.pixels.dtype.kind not in "iuf":
         raise UnusableError(f"holds {image.pixels.dtype} values, not numbers")
+    if image.pixels.ndim != len(image.axes) or not image.pixels.size:
+        raise UnusableError(f"has shape {image.pixels.shape}, which is no image")
     pixels = _in_order(image.pixels, image.axes)
     names = band_order(modality, pixels.shape[3], image, stated)
     chosen = pixels[..., [names.index(band) for band in MODALITIES[modality].band_names]]

@@ -17,6 +17,8 @@ import numpy.typing as npt
 MAX_BYTES = 2**30
 """A larger array is no chip: it would fill the memory before anything could be said of it."""
 
+_LONGEST = 120  # characters of another library's message
+
 
 class UnusableError(Exception):
     """One chip cannot be used. The message says why, without the name of the file."""
@@ -87,6 +89,7 @@ def refuse_giants(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """The first line of a library's complaint."""
+    """The first line of a library's complaint, without its tail where it is long."""
     text = str(error).strip()
-    return text.splitlines()[0].rstrip(".") if text else type(error).__name__
+    first = text.splitlines()[0].rstrip(".") if text else type(error).__name__
+    return first if len(first) <= _LONGEST else f"{first[:_LONGEST]}..."

@@ -6,6 +6,7 @@ nothing of axes or bands.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -48,9 +49,11 @@ def _opened(path: str) -> NamedArrays:
             f'{path} needs the package zarr: run pip install "tokenrank[zarr]".'
         ) from None
     try:
-        store: Any = zarr.open(path, mode="r")
-        single = isinstance(store, zarr.Array)
-        arrays: dict[str, Any] = {"": store} if single else dict(store.arrays())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of files in the store that are no part of it
+            store: Any = zarr.open(path, mode="r")
+            single = isinstance(store, zarr.Array)
+            arrays: dict[str, Any] = {"": store} if single else dict(store.arrays())
         named = {name: array.attrs.get("bands") for name, array in arrays.items()}
     except Exception as error:
         raise _broken(error) from None

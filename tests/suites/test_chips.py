@@ -58,7 +58,6 @@ def _image_of_hdf5(folder: Path) -> None:
         file["image"] = natural(3)
         file["image"].attrs["bands"] = list(NATURAL)
         file["label"] = 3
-    (folder / "chips.yaml").write_text(NAMES)
 
 
 def _zarr(version: int) -> Callable[[Path], None]:

@@ -122,6 +122,12 @@ def _fortran_of_objects(path: Path) -> None:
         pickle.dump(Bomb(), file)
 
 
+def test_a_modality_that_is_asked_for_must_be_there(folder: Path) -> None:
+    (folder / "chips.yaml").write_text("modalities: {sentinel2_l2a: {}, sentinel1: {}}\n")
+    with pytest.raises(UserError, match="holds no sentinel1"):
+        opened(folder)
+
+
 @pytest.mark.parametrize(
     ("name", "write", "says"),
     [
