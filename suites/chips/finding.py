@@ -78,8 +78,18 @@ def _walk(
                 yield from _walk(Path(entry.path), f"{name}/", inside, others)
         elif suffix in FILE_SUFFIXES:
             yield Found(name, suffix, _status(entry))
-        elif entry.name != SIDECAR:
+        elif entry.name == SIDECAR:
+            _refuse_deeper(entry, prefix)
+        else:
             others[suffix or entry.name] += 1
+
+
+def _refuse_deeper(sidecar: os.DirEntry[str], prefix: str) -> None:
+    if prefix:
+        raise UserError(
+            f"{sidecar.path} would not be read, because it does not lie in the folder that was "
+            f"given itself: move it there, or open {Path(sidecar.path).parent} alone."
+        )
 
 
 def _store_status(folder: Path, above: tuple[_Identity, ...]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import zarr
 
 from models.errors import UserError
 from suites.chips import ChipFolder, open_chips
+from suites.chips.sidecar import read_layout
 from suites.datasets import simulated
 from suites.datasets.spectra import BANDS as L1C_BANDS
 from tests.miniatures import write_geotiff
@@ -248,6 +250,13 @@ def test_an_assumed_order_that_the_pixels_contradict_is_an_error(tmp_path: Path)
     assert not any("order" in note for note in opened(folder).card.notes)
 
 
+def test_a_chips_yaml_further_down_is_not_passed_over(folder: Path) -> None:
+    (folder / "deep").mkdir()
+    (folder / "deep" / "chips.yaml").write_text("origin: simulated\n")
+    with pytest.raises(UserError, match=r"deep/chips.yaml would not be read"):
+        opened(folder)
+
+
 def test_files_can_be_left_out(folder: Path) -> None:
     (folder / "masks").mkdir()
     tifffile.imwrite(folder / "masks" / "good_0.tif", np.zeros((64, 64), np.uint8))
@@ -255,3 +264,12 @@ def test_files_can_be_left_out(folder: Path) -> None:
         opened(folder, tolerate=0.0)
     (folder / "chips.yaml").write_text('ignore: ["masks/*"]\n')
     assert len(opened(folder, tolerate=0.0)) == 3
+
+
+def test_the_examples_in_the_documentation_are_valid(folder: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "chips.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == 4
+    for example in examples:
+        (folder / "chips.yaml").write_text(example)
+        assert read_layout(folder).text == example
