@@ -101,6 +101,7 @@ def packing(folder: Path, index: Index) -> Iterator[Writer]:
     On any exception, a full disk among them, nothing of it is left and an older copy stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _remove(folder.glob(".*.tmp"))  # of processes that were killed: `keeping` holds the lock
     path = folder / index.pixels_name
     temporary = folder / f".{path.name}.{os.getpid()}.tmp"
     try:
@@ -117,15 +118,14 @@ def packing(folder: Path, index: Index) -> Iterator[Writer]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sweep(folder, keep=path)
+    # Whoever has mapped an older copy keeps it.
+    _remove(old for old in folder.glob("pixels-*.bin") if old != path)
 
 
-def _sweep(folder: Path, keep: Path) -> None:
-    """Remove older pixel files and what killed processes left; whoever maps one keeps it."""
-    for old in [*folder.glob("pixels-*.bin"), *folder.glob(".*.tmp")]:
-        if old != keep:
-            with contextlib.suppress(OSError):
-                old.unlink()
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def load_index(folder: Path, signature: str) -> Index | None:
