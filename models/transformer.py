@@ -143,7 +143,8 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block: ``x + attention(norm(x))``, then ``x + mlp(norm(x))``.
 
-    Dosovitskiy et al. 2021 (ViT), section 3.1, without dropout.
+    Dosovitskiy et al. 2021 (ViT), section 3.1, without dropout. ``drop_path`` is the rate at
+    which training leaves branches out.
     """
 
     def __init__(
@@ -159,13 +160,19 @@ class Block(nn.Module):
         self.attn = Attention(dim, heads, qkv_bias)
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.drop_path = 0.0
 
     def forward(
         self, x: Tensor, attention_bias: Tensor | None = None, rotate: Rotation | None = None
     ) -> Tensor:
         """Tokens ``[B, N, dim]`` to the same shape; arguments as in `Attention.forward`."""
         # Added in place to the branch's fresh result: one large allocation less each time.
-        attended: Tensor = self.attn(self.norm1(x), attention_bias, rotate)
-        x = attended.add_(x)
-        mixed: Tensor = self.mlp(self.norm2(x))
-        return mixed.add_(x)
+        x = self._kept(self.attn(self.norm1(x), attention_bias, rotate)).add_(x)
+        return self._kept(self.mlp(self.norm2(x))).add_(x)
+
+    def _kept(self, branch: Tensor) -> Tensor:
+        """Stochastic depth (Huang et al. 2016), while training: a sample's branch or nothing."""
+        if not self.training or not self.drop_path:
+            return branch
+        kept = branch.new_empty(len(branch), 1, 1).bernoulli_(1 - self.drop_path)
+        return branch * kept / (1 - self.drop_path)

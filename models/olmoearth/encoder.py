@@ -124,24 +124,11 @@ class OlmoEarthEncoder(nn.Module):
     def _tokens(
         self, name: str, images: Tensor, timestamps: Tensor, patch_size: int, spacing: float
     ) -> Tensor:
-        """Patch embedding plus encodings; a quarter of the width for each of the four kinds.
-
-        Those of time and space are zero where positions are rotary.
-        """
+        """Patch embedding plus encodings; those of time and space are zero where rotary."""
         tokens: Tensor = self.patch_embedding(name, images, patch_size)
-        batch, rows, columns, steps, groups, dim = tokens.shape
         channel = self.channel_embeddings[name]
-        month = self.months[timestamps[:, :, 1]][:, None, None, :, None]
-        if self.rotary is None:
-            time = time_encoding(steps, dim // 4, tokens.device)[:, None]
-            space = space_encoding(rows, columns, spacing, dim // 4, tokens.device)
-            space = space[:, :, None, None]
-        else:
-            time = space = month.new_zeros(())
-            rows = columns = 1  # the same at every place
-        quarter = (batch, rows, columns, steps, groups, dim // 4)
-        parts = [part.expand(quarter) for part in (channel, time, month, space)]
-        return tokens + torch.cat(parts, dim=-1)
+        place = None if self.rotary is not None else spacing
+        return tokens + added_encodings(tokens.shape, channel, self.months, timestamps, place)
 
     def _rotations(
         self, grids: Mapping[str, Tensor], spacing: float, timestamps: Tensor
@@ -171,6 +158,39 @@ class OlmoEarthEncoder(nn.Module):
                 )
             steps, most = image.shape[3], self.config.max_steps
             check_times(name, len(image), steps, most, timestamps)
+
+
+def added_encodings(
+    shape: torch.Size,
+    channel: Tensor,
+    months: Tensor,
+    timestamps: Tensor,
+    spacing: float | None,
+) -> Tensor:
+    """What tells a token its band group, step, month and place; to be added to it.
+
+    A quarter of the width for each of the four kinds.
+
+    Args:
+        shape: of the tokens, ``[B, rows, columns, T, G, dim]``.
+        channel: learned, ``[G, dim / 4]``.
+        months: of the year, ``[12, dim / 4]``.
+        timestamps: ``[B, T, 3]``.
+        spacing: of patches, in units of 10 m; None leaves step and place out (zero).
+
+    Returns:
+        ``[B, rows, columns, T, G, dim]``, or the same with the places' axes of length 1.
+    """
+    batch, rows, columns, steps, groups, dim = shape
+    month = months[timestamps[:, :, 1]][:, None, None, :, None]
+    if spacing is not None:
+        time = time_encoding(steps, dim // 4, channel.device)[:, None]
+        space = space_encoding(rows, columns, spacing, dim // 4, channel.device)[:, :, None, None]
+    else:
+        time = space = month.new_zeros(())
+        rows = columns = 1  # the same at every place
+    quarter = (batch, rows, columns, steps, groups, dim // 4)
+    return torch.cat([part.expand(quarter) for part in (channel, time, month, space)], dim=-1)
 
 
 def _visible(grids: Mapping[str, Tensor], masks: Mapping[str, Tensor], patch_size: int) -> Tensor:

@@ -1,0 +1,152 @@
+"""What one step is trained on: two normalised, masked views of a batch, made ahead of time.
+
+A batch follows from (recipe, seed, step) alone, whoever makes it and on however many
+processes it is shared out. It must not know weights or losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.initialisation import generator_of
+from models.normalisation import pretraining_statistics, two_sigma
+from models.pretraining.band_dropout import drop_bands
+from models.pretraining.chips import Chips
+from models.pretraining.crops import CropShape, Look, crop_shapes, look, rows_of, stream
+from models.pretraining.masking import Grid, draw_roles
+from models.pretraining.pretrainer import View
+from models.pretraining.recipe import Recipe, Setting
+from models.tokens import TokenScheme
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Two views of the same samples; ``spacing`` is the patches' distance in units of 10 m."""
+
+    views: tuple[View, View]
+    shape: CropShape
+
+    @property
+    def spacing(self) -> float:
+        """Distance of patches; chips are taken to have pixels of 10 m."""
+        return float(self.shape.patch_size)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        a, b = (
+            View(
+                {k: v.to(device, non_blocking=True) for k, v in view.images.items()},
+                {k: v.to(device, non_blocking=True) for k, v in view.seen.items()},
+                view.timestamps.to(device, non_blocking=True),
+                {k: v.to(device, non_blocking=True) for k, v in view.roles.items()},
+            )
+            for view in self.views
+        )
+        return Batch((a, b), self.shape)
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every batch this process works on: number ``rank`` of ``world`` equal ones."""
+
+    rank: int = 0
+    world: int = 1
+
+
+@dataclass(frozen=True)
+class BatchMaker:
+    """Makes any part of any step's batch.
+
+    A step's ``batch`` samples are cut into ``accumulate`` parts, and each of those into one
+    share per process. Everything random is drawn for the whole part and then cut, so that two
+    processes see exactly what one would.
+    """
+
+    recipe: Recipe
+    setting: Setting
+    scheme: TokenScheme
+    chips: Chips
+    seed: int
+    share: Share = Share()
+
+    def shapes(self) -> tuple[CropShape, ...]:
+        """The shapes that a step may draw."""
+        return crop_shapes(self.setting.crops, self.chips, self.scheme)
+
+    def make(self, step: int, part: int) -> Batch:
+        """Part number ``part`` of step number ``step``; images are float32, on the CPU."""
+        shapes = self.shapes()
+        shape = shapes[int(stream("shape", self.seed, step).integers(len(shapes)))]
+        size = self.setting.batch // self.setting.accumulate
+        rows = rows_of(step, self.setting.batch, len(self.chips), self.seed)
+        rows = rows[part * size : (part + 1) * size]
+        own = self.setting.views.crop == "own"
+        views = []
+        for number in (0, 1):
+            key = (self.seed, step, part)
+            seen = look(
+                self.chips,
+                rows,
+                shape,
+                self.setting.views,
+                stream("places", *key, number if own else 0),
+                stream("factors", *key, number),
+            )
+            views.append(self._view(seen, shape, f"{self.seed}:{step}:{part}:{number}"))
+        return Batch((views[0], views[1]), shape)
+
+    def _view(self, seen: Look, shape: CropShape, key: str) -> View:
+        generator = generator_of(f"view:{key}")
+        count = len(seen.timestamps)
+        images = {name: _normalised(name, torch.from_numpy(x)) for name, x in seen.images.items()}
+        grids = {
+            name: Grid(shape.side, shape.side, x.shape[3], len(self.scheme.of(name)))
+            for name, x in images.items()
+        }
+        roles = draw_roles(self.recipe.masking, grids, count, generator)
+        dropped = images
+        if self.recipe.band_dropout is not None:
+            rate = self.recipe.band_dropout
+            dropped = {name: drop_bands(x, rate, generator) for name, x in images.items()}
+        mine = self._mine(count)
+        return View(
+            _part(images, mine),
+            _part(dropped, mine),
+            torch.from_numpy(seen.timestamps)[mine],
+            _part(roles, mine),
+        )
+
+    def _mine(self, count: int) -> slice:
+        each = count // self.share.world
+        return slice(self.share.rank * each, (self.share.rank + 1) * each)
+
+
+def _part(tensors: Mapping[str, Tensor], part: slice) -> dict[str, Tensor]:
+    return {name: tensor[part] for name, tensor in tensors.items()}
+
+
+def _normalised(name: str, images: Tensor) -> Tensor:
+    """``(x - (mean - 2 std)) / (4 std)`` with the pretraining statistics, as encoders expect."""
+    shift, divisor = two_sigma(*pretraining_statistics(name))
+    return (images - torch.from_numpy(shift).float()) / torch.from_numpy(divisor).float()
+
+
+def ahead(maker: BatchMaker, first: int, steps: int, workers: int = 1) -> Iterator[list[Batch]]:
+    """The batches (all parts) of steps ``first .. steps``, made while the one before is used."""
+    parts = range(maker.setting.accumulate)
+
+    def all_parts(step: int) -> list[Batch]:
+        return [maker.make(step, part) for part in parts]
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="batches") as pool:
+        waiting = [pool.submit(all_parts, s) for s in range(first, min(steps, first + workers))]
+        for step in range(first, steps):
+            made = waiting.pop(0).result()
+            if step + workers < steps:
+                waiting.append(pool.submit(all_parts, step + workers))
+            yield made

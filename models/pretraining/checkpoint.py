@@ -1,0 +1,139 @@
+"""A run's state on disk: written in one step, so that the last good one always survives.
+
+``checkpoint.pt`` holds weights, optimiser and where the run is; ``history.jsonl`` one line per
+logged step. It must not know how a step is made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+
+from models.errors import UserError
+
+CHECKPOINT, HISTORY = "checkpoint.pt", "history.jsonl"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One logged step; means are over the steps since the record before it.
+
+    ``spread`` and ``effective_rank`` are of the pooled encodings of the last batch. Nothing of
+    it depends on when or how fast it was computed.
+    """
+
+    step: int
+    samples: int
+    loss: float
+    discrimination: float
+    contrast: float
+    gradient_norm: float
+    learning_rate: float
+    spread: float
+    effective_rank: float
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run is: so many steps done, with these weights and this optimiser."""
+
+    step: int
+    model: Mapping[str, Any]
+    optimiser: Mapping[str, Any]
+
+
+def save(folder: Path, identity: Mapping[str, Any], state: State) -> None:
+    """Write the checkpoint in one step; on a full disk the one before it stays."""
+    write_whole(
+        folder / CHECKPOINT,
+        lambda path: torch.save(
+            {
+                "identity": dict(identity),
+                "step": state.step,
+                "model": dict(state.model),
+                "optimiser": dict(state.optimiser),
+            },
+            path,
+        ),
+    )
+
+
+def load(folder: Path, identity: Mapping[str, Any]) -> State | None:
+    """The state of an earlier, unfinished run of the same command; None where there is none.
+
+    Raises:
+        UserError: the checkpoint is damaged, or that of another run (recipe, data, seed, ...).
+    """
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return None
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+        found = dict(data["identity"])
+        state = State(data["step"], data["model"], data["optimiser"])
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, BadZipFile,
+            pickle.UnpicklingError) as error:  # fmt: skip
+        raise UserError(
+            f"The checkpoint {path} is damaged ({type(error).__name__}); remove {folder} to start "
+            "over, or put back a copy."
+        ) from None
+    for key, wanted in identity.items():
+        if found.get(key) != wanted:
+            raise UserError(
+                f"The checkpoint in {folder} is of another run: its {key} is {found.get(key)}, "
+                f"this command's is {wanted}; choose another folder with --out, or remove it."
+            )
+    return state
+
+
+def read_history(folder: Path, up_to: int) -> list[Record]:
+    """Logged steps up to a step; what a killed run logged after its checkpoint is dropped."""
+    path = folder / HISTORY
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = Record(**json.loads(line))
+        except (ValueError, TypeError):  # the line that was being written
+            break
+        if record.step <= up_to:
+            records.append(record)
+    return records
+
+
+def write_history(folder: Path, records: Sequence[Record]) -> None:
+    """Replace the history by these records."""
+    lines = "".join(_line(record) for record in records)
+    write_whole(folder / HISTORY, lambda path: path.write_text(lines, encoding="utf-8"))
+
+
+def append_history(folder: Path, record: Record) -> None:
+    """Add one record."""
+    with (folder / HISTORY).open("a", encoding="utf-8") as file:
+        file.write(_line(record))
+
+
+def _line(record: Record) -> str:
+    return json.dumps(asdict(record)) + "\n"
+
+
+def write_whole(path: Path, write: Any) -> None:
+    """Let ``write`` fill a file beside ``path``, sync it, and rename it onto ``path``."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,339 @@
+"""The training loop: steps, logging, checkpoints, and stopping when a run goes wrong.
+
+Every step follows from (recipe, setting, data, size, seed, its number): a run that was killed
+goes on with the loss curve that it would have had. What happens is told to a `Watcher`;
+tracking, progress bars and probes are its business. It must not know MLflow, terminals or
+labelled data.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from models.errors import UserError
+from models.initialisation import generator_of
+from models.olmoearth.config import config_of
+from models.pretraining import checkpoint
+from models.pretraining.batches import Batch, BatchMaker, ahead
+from models.pretraining.checkpoint import Record, State
+from models.pretraining.chips import Chips
+from models.pretraining.diagnostics import effective_rank, is_collapsed, is_diverging, spread
+from models.pretraining.distributed import Group
+from models.pretraining.pretrainer import Losses, Objective, Pretrainer
+from models.pretraining.recipe import Recipe, Setting, recipe_hash
+from models.pretraining.schedule import adamw, learning_rate, warmup_steps
+from models.registry import Variant
+from models.tokens import TokenScheme
+
+
+@dataclass(frozen=True)
+class Job:
+    """One pretraining, whoever runs it. ``samples`` are seen in all (None: the setting's)."""
+
+    recipe: Recipe
+    setting: Setting
+    variant: Variant
+    chips: Chips
+    seed: int
+    samples: int | None = None
+
+    @property
+    def steps(self) -> int:
+        """Number of optimiser steps."""
+        asked = self.samples or self.setting.samples
+        if asked is None:
+            asked = (self.setting.epochs or 0) * len(self.chips)
+        return max(1, asked // self.setting.batch)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that decides the weights, as plain data."""
+        return {
+            "recipe": self.recipe.name,
+            "recipe hash": recipe_hash(self.recipe, self.setting, self.variant.size),
+            "variant": self.variant.name,
+            "data": self.chips.fingerprint,
+            "seed": self.seed,
+            "steps": self.steps,
+        }
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modalities that the scheme and the chips share; `UserError` when there are none."""
+        shared = tuple(name for name in self.variant.scheme.groups if name in self.chips.bands)
+        if not shared:
+            raise UserError(
+                f'Recipe "{self.recipe.name}" makes tokens of '
+                f"{', '.join(self.variant.scheme.groups)}, but the chips hold "
+                f"{', '.join(self.chips.bands) or 'nothing'}; choose other chips."
+            )
+        return shared
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How a run goes about it; nothing here can change a weight but by rounding.
+
+    ``log_every`` steps make a record; a checkpoint is written at the first record that is
+    ``save_seconds`` after the last one. ``compile``: the transformer blocks, by torch.compile.
+    """
+
+    log_every: int = 20
+    save_seconds: float = 60.0
+    workers: int = 1
+    compile: bool = False
+    bfloat16: bool = False
+
+
+class Watcher(Protocol):
+    """Told how a run goes."""
+
+    def started(self, job: Job, steps_done: int, history: Sequence[Record]) -> None:
+        """Training begins, or goes on after some steps."""
+
+    def logged(self, record: Record, samples_per_second: float, encoder: nn.Module) -> None:
+        """A record stands; the encoder may be looked at, not changed."""
+
+
+@dataclass
+class Trained:
+    """What a run leaves. ``waited`` are seconds spent waiting for data, of ``seconds`` in all."""
+
+    encoder: nn.Module
+    steps: int
+    history: list[Record]
+    seconds: float = 0.0
+    waited: float = 0.0
+    timed_samples: int = 0
+
+
+@dataclass
+class _Since:
+    """Sums since the last record."""
+
+    values: list[Tensor] = field(default_factory=list)
+    started: float = field(default_factory=time.perf_counter)
+
+
+def train(job: Job, folder: Path, group: Group, habits: Habits, watch: Watcher) -> Trained:
+    """Run the job to its end in a folder, going on where an earlier run stopped.
+
+    Raises:
+        UserError: the folder holds another run's checkpoint; chips that the recipe cannot use;
+            the run diverged or its encodings collapsed (the last good checkpoint stays).
+    """
+    scheme = of_modalities(job.variant.scheme, job.modalities)
+    maker = BatchMaker(job.recipe, job.setting, scheme, job.chips, job.seed, group.share)
+    maker.shapes()
+    _check_share(job.setting, group)
+    model = build(job, group).to(group.device)
+    optimiser = adamw(model, job.setting.optimiser)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = checkpoint.load(folder, job.identity)
+    if state is not None:
+        model.load_state_dict(dict(state.model))
+        optimiser.load_state_dict(dict(state.optimiser))
+    done = state.step if state else 0
+    history = checkpoint.read_history(folder, done)
+    if group.leads:
+        checkpoint.write_history(folder, history)
+        watch.started(job, done, history)
+    if habits.compile:
+        _compile_blocks(model)
+    trained = Trained(model.encoder, job.steps, history)
+    wrapped = group.wrap(model)
+    since, saved_at = _Since(), time.monotonic()
+    started = waiting = time.perf_counter()
+    for step, parts in enumerate(ahead(maker, done, job.steps, habits.workers), start=done):
+        trained.waited += time.perf_counter() - waiting
+        since.values.append(_step(wrapped, optimiser, parts, job, step, group, habits))
+        if (step + 1) % habits.log_every == 0 or step + 1 == job.steps:
+            record = _record(job, step, since, trained, group)
+            _refuse_failure(job, history, folder)
+            if group.leads:
+                checkpoint.append_history(folder, record)
+                speed = len(since.values) * job.setting.batch / _elapsed(since.started)
+                watch.logged(record, speed, model.encoder)
+                if time.monotonic() - saved_at >= habits.save_seconds or step + 1 == job.steps:
+                    checkpoint.save(folder, job.identity, _state(model, optimiser, step + 1))
+                    saved_at = time.monotonic()
+            since = _Since()
+        waiting = time.perf_counter()
+    trained.seconds = _elapsed(started)
+    trained.timed_samples = (job.steps - done) * job.setting.batch
+    group.wait()
+    return trained
+
+
+def _elapsed(start: float) -> float:
+    return max(time.perf_counter() - start, 1e-9)
+
+
+def of_modalities(scheme: TokenScheme, names: Sequence[str]) -> TokenScheme:
+    """The scheme with some of its modalities only."""
+    return TokenScheme(scheme.name, {name: scheme.of(name) for name in names})
+
+
+def build(job: Job, group: Group) -> Pretrainer:
+    """Encoder, predictor, head and targets, initialised from the job's seed."""
+    recipe = job.recipe
+    objective = Objective(
+        recipe.temperature,
+        recipe.near_duplicate,
+        recipe.contrast_weight,
+        recipe.contrast_temperature,
+    )
+    model = Pretrainer(
+        config_of(job.variant), objective, recipe.decoder_depth, job.seed, gather=group.gather
+    )
+    _set_drop_path(model, job.setting.drop_path)
+    # What the chips do not hold cannot train; its random weights stay as they are.
+    for name, parameter in model.named_parameters():
+        other = [m for m in job.variant.scheme.groups if m not in job.modalities]
+        if any(f".{m}." in f".{name}." for m in other):
+            parameter.requires_grad_(False)
+    return model
+
+
+def _set_drop_path(model: nn.Module, rate: float) -> None:
+    for module in model.modules():
+        if hasattr(module, "drop_path"):
+            module.drop_path = rate  # type: ignore[assignment]
+
+
+def _check_share(setting: Setting, group: Group) -> None:
+    part = setting.batch // setting.accumulate
+    if part % group.share.world:
+        raise UserError(
+            f'{group.share.world} processes cannot share a batch of {part} (setting "'
+            f'{setting.name}": batch {setting.batch}, accumulate {setting.accumulate}) equally; '
+            "choose a number of processes that divides it."
+        )
+
+
+def _compile_blocks(model: Pretrainer) -> None:
+    for block in (*model.encoder.blocks, *model.predictor.blocks):
+        block.compile(dynamic=True)
+
+
+def _step(
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    parts: Sequence[Batch],
+    job: Job,
+    step: int,
+    group: Group,
+    habits: Habits,
+) -> Tensor:
+    """One optimiser step; its loss terms and gradient norm ``[4]``, and diagnostics aside."""
+    rate = learning_rate(job.setting.optimiser, step, job.steps)
+    for settings in optimiser.param_groups:
+        settings["lr"] = rate
+    optimiser.zero_grad(set_to_none=True)
+    terms = []
+    for number, part in enumerate(parts):
+        losses = _backward(model, part, job, step, number, len(parts), group, habits)
+        terms.append(torch.stack([losses.total, losses.discrimination, losses.contrast]).detach())
+    trained = [p for settings in optimiser.param_groups for p in settings["params"]]
+    norm = nn.utils.clip_grad_norm_(trained, job.setting.optimiser.clip)
+    optimiser.step()
+    readings = torch.tensor([spread(losses.pooled), effective_rank(losses.pooled)])
+    mean = group.mean(torch.stack(terms).mean(dim=0))
+    return torch.cat([mean.cpu(), norm.detach().reshape(1).cpu(), readings])
+
+
+def _backward(
+    model: nn.Module,
+    part: Batch,
+    job: Job,
+    step: int,
+    number: int,
+    count: int,
+    group: Group,
+    habits: Habits,
+) -> Losses:
+    last = number + 1 == count
+    quiet: AbstractContextManager[Any] = nullcontext()
+    if not last and isinstance(model, nn.parallel.DistributedDataParallel):
+        quiet = model.no_sync()
+    batch = part.to(group.device)
+    with quiet, _seeded(job, step, number, group):
+        with torch.autocast(group.device.type, torch.bfloat16, enabled=habits.bfloat16):
+            losses: Losses = model(batch.views, batch.shape.patch_size, batch.spacing)
+        (losses.total / count).backward()  # type: ignore[no-untyped-call]
+    return losses
+
+
+def _seeded(job: Job, step: int, number: int, group: Group) -> AbstractContextManager[Any]:
+    """Torch's own random numbers, which drop path draws from, made to follow from the step."""
+    if not job.setting.drop_path:
+        return nullcontext()
+    key = f"drop path:{job.seed}:{step}:{number}:{group.share.rank}"
+    return _Seeded(generator_of(key).initial_seed(), group.device)
+
+
+class _Seeded(AbstractContextManager[None]):
+    def __init__(self, seed: int, device: torch.device) -> None:
+        devices = [device] if device.type == "cuda" else []
+        self._fork = torch.random.fork_rng(devices=devices)
+        self._seed = seed
+
+    def __enter__(self) -> None:
+        self._fork.__enter__()
+        torch.manual_seed(self._seed)
+
+    def __exit__(self, *error: Any) -> None:
+        self._fork.__exit__(*error)
+
+
+def _record(job: Job, step: int, since: _Since, trained: Trained, group: Group) -> Record:
+    values = torch.stack(since.values)
+    means = [float(x) for x in values[:, :4].mean(dim=0)]
+    record = Record(
+        step=step + 1,
+        samples=(step + 1) * job.setting.batch,
+        loss=means[0],
+        discrimination=means[1],
+        contrast=means[2],
+        gradient_norm=means[3],
+        learning_rate=learning_rate(job.setting.optimiser, step, job.steps),
+        spread=float(values[-1, 4]),
+        effective_rank=float(values[-1, 5]),
+    )
+    trained.history.append(record)
+    return record
+
+
+def _refuse_failure(job: Job, history: Sequence[Record], folder: Path) -> None:
+    """`UserError` when the run diverged, or its encodings have collapsed after the warm-up."""
+    last = history[-1]
+    kept = f"the checkpoint before it is in {folder}"
+    if is_diverging([record.loss for record in history]):
+        raise UserError(
+            f'Pretraining "{job.recipe.name}" (seed {job.seed}) diverged at step {last.step}: the '
+            f"loss is {last.loss:.4g}. Lower optimiser.learning_rate in setting "
+            f'"{job.setting.name}", or warm up longer; {kept}.'
+        )
+    warm = warmup_steps(job.setting.optimiser, job.steps)
+    if is_collapsed([record.spread for record in history if record.step > warm]):
+        raise UserError(
+            f'Pretraining "{job.recipe.name}" (seed {job.seed}) collapsed at step {last.step}: its '
+            f"encodings are all alike (spread {last.spread:.4f}, effective rank "
+            f"{last.effective_rank:.1f}). Lower the learning rate, or raise contrast_weight; "
+            f"{kept}."
+        )
+
+
+def _state(model: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> State:
+    return State(step, model.state_dict(), optimiser.state_dict())
+
+
+__all__ = ["Habits", "Job", "Record", "Trained", "Watcher", "build", "train"]
