@@ -14,8 +14,10 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -26,6 +28,10 @@ from harness.results import results_digest
 from harness.store import Store, write_json
 from reports.table import SuiteResults
 
+if TYPE_CHECKING:  # importing it would load MLflow
+    from harness.mlflow_view.pretraining import Point, Training
+
+Answer = TypeVar("Answer")
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 REACH_SECONDS = 5.0
 LOCK_SECONDS = 600.0
@@ -168,17 +174,58 @@ def _mirror(
     digest: str,
 ) -> bool:
     """Write the view; False when it was there already."""
+
+    def write() -> bool:
+        from harness.mlflow_view.facts import SuiteRun  # noqa: PLC0415
+        from harness.mlflow_view.write import write_suite_run  # noqa: PLC0415
+
+        run = SuiteRun.of(results, manifest, digest)
+        return write_suite_run(uri, run, report, store.root / LOCAL_ARTIFACTS)
+
+    return _asking(store, write)
+
+
+def push_training(store: Store, training: Training, points: Sequence[Point]) -> None:
+    """Add points to a pretraining's curves; `TrackingAwayError` when the server will not have it."""
+    uri = tracking_uri(store)
+    check_reachable(uri)
+
+    def write() -> None:
+        from harness.mlflow_view.pretraining import log_points  # noqa: PLC0415
+
+        log_points(uri, _artifacts(uri, store), training, points)
+
+    _asking(store, write)
+
+
+def end_training(store: Store, training: Training, status: str, tags: Mapping[str, str]) -> None:
+    """Close a pretraining's run, FINISHED or FAILED; raises as `push_training` does."""
+    uri = tracking_uri(store)
+    check_reachable(uri)
+
+    def write() -> None:
+        from harness.mlflow_view.pretraining import end  # noqa: PLC0415
+
+        end(uri, _artifacts(uri, store), training, status, tags)
+
+    _asking(store, write)
+
+
+def _artifacts(uri: str, store: Store) -> str | None:
+    """Where a new experiment of a local database keeps files; a server knows its own place."""
+    local = uri.startswith("sqlite:")
+    return (store.root / LOCAL_ARTIFACTS).resolve().as_uri() if local else None
+
+
+def _asking(store: Store, write: Callable[[], Answer]) -> Answer:
+    """What ``write`` returns; `TrackingAwayError` for whatever MLflow or its database raises."""
     quieten()
     # MLflow takes seconds to import.
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
     from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
-    from harness.mlflow_view.facts import SuiteRun  # noqa: PLC0415
-    from harness.mlflow_view.write import write_suite_run  # noqa: PLC0415
-
     try:
         make_database(store)
-        run = SuiteRun.of(results, manifest, digest)
-        return write_suite_run(uri, run, report, store.root / LOCAL_ARTIFACTS)
+        return write()
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
         raise TrackingAwayError(reason(error)) from None

@@ -1,0 +1,81 @@
+"""One pretraining as one MLflow run: recipe as parameters, curves as metrics over samples.
+
+The same run is found again by its key, so a resumed training goes on in it. `tracking` decides
+whether a server can be asked; this module must not know of servers that are away.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+
+from harness.mlflow_view import names
+from harness.mlflow_view.standing import KEY_TAG, KIND_TAG, runs_tagged
+
+EXPERIMENT = "tokenrank: pretraining"
+PRETRAINING = "pretraining"
+_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Point:
+    """A number of the curve ``name`` after so many samples."""
+
+    name: str
+    samples: int
+    value: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a run is called, found by and described with."""
+
+    key: str
+    title: str
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+
+
+def log_points(
+    uri: str, local_artifacts: str | None, training: Training, points: Sequence[Point]
+) -> None:
+    """Add points to the training's run, which is made if there is none."""
+    client = MlflowClient(tracking_uri=uri)
+    run_id = _run(client, local_artifacts, training)
+    now = int(time.time() * 1000)
+    metrics = [Metric(p.name, p.value, now, p.samples) for p in points]
+    for start in range(0, len(metrics), _BATCH):
+        client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
+
+
+def end(
+    uri: str, local_artifacts: str | None, training: Training, status: str, tags: Mapping[str, str]
+) -> None:
+    """Close the training's run with a status of MLflow (FINISHED, FAILED) and further tags."""
+    client = MlflowClient(tracking_uri=uri)
+    run_id = _run(client, local_artifacts, training)
+    for name, value in tags.items():
+        client.set_tag(run_id, name, names.clipped(value, names.TAG_LENGTH))
+    client.set_terminated(run_id, status)
+
+
+def _run(client: MlflowClient, local_artifacts: str | None, training: Training) -> str:
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found is None:
+        experiment = client.create_experiment(EXPERIMENT, local_artifacts)
+    else:
+        experiment = found.experiment_id
+    for run in runs_tagged(client, experiment, KEY_TAG, training.key):
+        return str(run.info.run_id)
+    tags = {KEY_TAG: training.key, KIND_TAG: PRETRAINING, **training.tags}
+    run = client.create_run(experiment, tags=tags, run_name=names.one_line(training.title))
+    params = [
+        Param(name, names.clipped(value, names.PARAM_LENGTH))
+        for name, value in training.params.items()
+    ]
+    client.log_batch(run.info.run_id, params=params)
+    return str(run.info.run_id)

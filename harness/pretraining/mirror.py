@@ -1,0 +1,122 @@
+"""A pretraining's curves mirrored into MLflow while it runs, without ever holding it up.
+
+The run's folder is the truth; what was not mirrored is mirrored by the next push, or by the
+same command given again. Pushes happen on a thread of their own. It must not know how
+training works.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+
+from harness.content import content_key
+from harness.mlflow_view.failures import shown_uri
+from harness.mlflow_view.pretraining import Point, Training
+from harness.pretraining.watching import read_probes
+from harness.store import Store, write_json
+from harness.tracking import TrackingAwayError, end_training, push_training, tracking_uri
+from models.pretraining.checkpoint import Record
+from models.pretraining.loop import Job
+
+PUSH_SECONDS = 5.0
+STATE = "tracking.json"
+CURVES = (
+    "loss",
+    "discrimination",
+    "contrast",
+    "gradient_norm",
+    "learning_rate",
+    "spread",
+    "effective_rank",
+)
+
+
+@dataclass
+class MlflowWatcher:
+    """Mirrors records and probes. ``reason`` says why the last push failed, if it did."""
+
+    store: Store
+    folder: Path
+    training: Training
+    reason: str = ""
+    _records: list[Record] = field(default_factory=list)
+    _speeds: dict[int, float] = field(default_factory=dict)
+    _pool: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="mirror")
+    )
+    _pending: Future[None] | None = None
+    _pushed_at: float = 0.0
+
+    def started(self, job: Job, steps_done: int, history: Sequence[Record]) -> None:
+        """What an earlier part of the run logged may still have to be mirrored."""
+        self._records = list(history)
+
+    def logged(self, record: Record, samples_per_second: float, encoder: nn.Module) -> None:
+        """Push, unless a push is under way or was just made."""
+        self._records.append(record)
+        self._speeds[record.samples] = samples_per_second
+        now = time.monotonic()
+        idle = self._pending is None or self._pending.done()
+        if idle and now - self._pushed_at >= PUSH_SECONDS:
+            self._pushed_at = now
+            self._pending = self._pool.submit(self._push)
+
+    def finish(self, status: str, tags: dict[str, str]) -> None:
+        """Push what is left and close the run there."""
+        self._pool.submit(self._push)
+        self._pool.submit(self._end, status, tags).result()
+        self._pool.shutdown()
+
+    @property
+    def uri(self) -> str:
+        """Where it goes, to be shown."""
+        return shown_uri(tracking_uri(self.store))
+
+    def _push(self) -> None:
+        place = content_key(tracking_uri(self.store))[:16]
+        state = _state(self.folder / STATE)
+        done = state.get(place, 0)
+        records = [r for r in self._records if r.samples > done]
+        points = [Point(name, r.samples, getattr(r, name)) for r in records for name in CURVES]
+        points += [
+            Point("samples_per_second", r.samples, self._speeds[r.samples])
+            for r in records
+            if r.samples in self._speeds
+        ]
+        points += [
+            Point(f"knn_{probe.dataset}", probe.samples, probe.knn)
+            for probe in read_probes(self.folder)
+            if probe.samples > done
+        ]
+        if not points:
+            return
+        try:
+            push_training(self.store, self.training, points)
+        except TrackingAwayError as error:
+            self.reason = str(error)
+            return
+        self.reason = ""
+        write_json(self.folder / STATE, {**state, place: max(point.samples for point in points)})
+
+    def _end(self, status: str, tags: dict[str, str]) -> None:
+        if self.reason:
+            return
+        try:
+            end_training(self.store, self.training, status, tags)
+        except TrackingAwayError as error:
+            self.reason = str(error)
+
+
+def _state(path: Path) -> dict[str, int]:
+    try:
+        found: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found
