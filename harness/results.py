@@ -14,16 +14,17 @@ import polars as pl
 from harness.atlas.of_plan import atlas_of
 from harness.content import canonical_json, content_key
 from harness.costs import Cost, cost_curve, cost_of
+from harness.entrants import BASELINE, Entrant
 from harness.metrics import metric
 from harness.model_input import level_mismatch
-from harness.plan import Cell, Plan, Weights, given_input
+from harness.plan import Cell, Plan, given_input
 from harness.provenance import Manifest
 from harness.store import CellResult, Store
-from harness.suite import BASELINE, Entrant, KnnProbe, LinearProbe, Task
+from harness.suite import KnnProbe, LinearProbe, Task
 from models.families import design_of
 from models.own.variant import OWN
-from models.registry import Variant
 from models.sensors import modality
+from models.study_cards import main_recipe
 from reports.table import (
     CURVE_SCHEMA,
     SAMPLE_SCHEMA,
@@ -69,10 +70,17 @@ def results_digest(results: SuiteResults) -> str:
     )
 
 
-def shown_name(plan: Plan, variant: Variant, tier: str) -> str:
-    """A variant's name; with ``@tier`` where it takes part in several tiers."""
-    tiers = {e.tier for e in plan.suite.entrants if e.variant.name == variant.name}
-    return f"{variant.name}@{tier}" if len(tiers) > 1 else variant.name
+def shown_name(plan: Plan, of: Entrant | Cell) -> str:
+    """A variant's name; after an ``@``, whose weights it has, where that is not plain.
+
+    That is the recipe of study weights that are not the variant's main arm, else the tier where
+    the variant takes part in several.
+    """
+    name, tier, recipe = of.row
+    if recipe is not None and recipe != main_recipe(of.variant):
+        return f"{name}@{recipe}"
+    tiers = {e.tier for e in plan.suite.entrants if e.variant.name == name}
+    return f"{name}@{tier}" if len(tiers) > 1 else name
 
 
 Costs = dict[tuple[str, str], Cost]
@@ -107,7 +115,7 @@ def _variant_row(plan: Plan, entrant: Entrant, costs: Costs) -> dict[str, object
         return sum(values) / len(own) if own else None
 
     return {
-        "variant": shown_name(plan, variant, entrant.tier),
+        "variant": shown_name(plan, entrant),
         "family": variant.family,
         "version": variant.version,
         "size": variant.size,
@@ -148,10 +156,7 @@ def _groups(plan: Plan, entrant: Entrant) -> int:
 
 
 def _weights_label(plan: Plan, entrant: Entrant) -> str:
-    labels: dict[str, Weights] = {}
-    for cell in plan.cells:
-        if cell.variant == entrant.variant and cell.weights.tier == entrant.tier:
-            labels[cell.weights.label] = cell.weights
+    labels = dict.fromkeys(c.weights.label for c in plan.cells if c.row == entrant.row)
     if entrant.tier in ("random", BASELINE):
         seeds = "random, seeds " + ", ".join(str(seed) for seed in plan.suite.seeds)
         return seeds if entrant.variant.options.get("seeded", True) else "none"
@@ -168,7 +173,7 @@ def _scores(plan: Plan, found: dict[str, CellResult | None], costs: Costs) -> pl
         cost = costs[cell.variant.name, cell.task.name]
         rows.append(
             {
-                "variant": shown_name(plan, cell.variant, cell.weights.tier),
+                "variant": shown_name(plan, cell),
                 "task": cell.task.name,
                 "seed": cell.seed,
                 "score": score,
@@ -200,7 +205,7 @@ def _samples(plan: Plan, found: dict[str, CellResult | None]) -> pl.DataFrame:
             continue
         frames.append(
             result.predictions.select(
-                pl.lit(_name(plan, cell)).alias("variant"),
+                pl.lit(shown_name(plan, cell)).alias("variant"),
                 pl.lit(cell.task.name).alias("task"),
                 pl.lit(cell.seed, dtype=pl.Int64).alias("seed"),
                 "sample",
@@ -216,7 +221,7 @@ def _samples(plan: Plan, found: dict[str, CellResult | None]) -> pl.DataFrame:
 def _trials(plan: Plan, found: dict[str, CellResult | None]) -> pl.DataFrame:
     rows = [
         (
-            _name(plan, cell),
+            shown_name(plan, cell),
             cell.task.name,
             cell.seed,
             trial["number"],
@@ -236,7 +241,7 @@ def _curves(plan: Plan) -> pl.DataFrame:
     dataset = plan.dataset_of(task)
     rows = [
         {
-            "variant": shown_name(plan, entrant.variant, entrant.tier),
+            "variant": shown_name(plan, entrant),
             "axis": point.axis,
             "value": point.value,
             "patch_size": task.patch_size,
@@ -254,13 +259,11 @@ def _curves(plan: Plan) -> pl.DataFrame:
 def _run_info(plan: Plan, manifest: Manifest, found: dict[str, CellResult | None]) -> RunInfo:
     suite = plan.suite
     missing = [
-        MissingCell(
-            shown_name(plan, m.entrant.variant, m.entrant.tier), m.task.name, m.seed, m.reason
-        )
+        MissingCell(shown_name(plan, m.entrant), m.task.name, m.seed, m.reason)
         for m in plan.missing
     ]
     missing += [
-        MissingCell(_name(plan, cell), cell.task.name, cell.seed, NOT_COMPUTED)
+        MissingCell(shown_name(plan, cell), cell.task.name, cell.seed, NOT_COMPUTED)
         for cell in plan.cells
         if found[cell.key] is None
     ]
@@ -278,10 +281,6 @@ def _run_info(plan: Plan, manifest: Manifest, found: dict[str, CellResult | None
         mix_tiers=suite.mix_tiers,
         notes=_notes(plan),
     )
-
-
-def _name(plan: Plan, cell: Cell) -> str:
-    return shown_name(plan, cell.variant, cell.weights.tier)
 
 
 def _notes(plan: Plan) -> tuple[str, ...]:

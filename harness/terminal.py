@@ -23,8 +23,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from harness.entrants import BASELINE
 from harness.plan import Cell, Plan
-from harness.suite import BASELINE
 
 
 class TerminalWatcher:

@@ -115,7 +115,7 @@ def _to_do(plan: Plan, results: SuiteResults, wanted: Callable[[CellId], bool]) 
     done = set(results.scores["cell"].to_list())
     found: dict[str, Cell] = {}
     for cell in plan.cells:
-        name = shown_name(plan, cell.variant, cell.weights.tier)
+        name = shown_name(plan, cell)
         if cell.key not in done and wanted(CellId(name, cell.task.name, cell.seed)):
             found[cell.key] = cell
     return list(found.values())
