@@ -24,7 +24,7 @@ from harness.suite import KnnProbe, LinearProbe, Task
 from models.families import design_of
 from models.own.variant import OWN
 from models.sensors import modality
-from models.study_cards import main_recipe
+from models.study_cards import StudyCard, main_recipe
 from reports.table import (
     CURVE_SCHEMA,
     SAMPLE_SCHEMA,
@@ -33,6 +33,7 @@ from reports.table import (
     VARIANT_SCHEMA,
     MissingCell,
     RunInfo,
+    StudyWeights,
     SuiteResults,
     TaskInfo,
 )
@@ -105,6 +106,7 @@ def _variants(plan: Plan, costs: Costs) -> pl.DataFrame:
 
 def _variant_row(plan: Plan, entrant: Entrant, costs: Costs) -> dict[str, object]:
     variant = entrant.variant
+    cards = _cards(plan, entrant)
     own = [
         costs[variant.name, task.name]
         for task in plan.suite.tasks
@@ -121,7 +123,7 @@ def _variant_row(plan: Plan, entrant: Entrant, costs: Costs) -> dict[str, object
         "size": variant.size,
         "scheme": variant.scheme.name,
         "tier": entrant.tier,
-        "licence": licence_of(entrant),
+        "licence": licence_of(entrant, cards[0] if cards else None),
         "groups": _groups(plan, entrant),
         "params": own[0].params if own else None,
         "tokens": mean(c.tokens for c in own),
@@ -131,12 +133,49 @@ def _variant_row(plan: Plan, entrant: Entrant, costs: Costs) -> dict[str, object
         "macs_attention": mean(c.attention for c in own),
         "weights_hash": _weights_label(plan, entrant),
         "published_gflops": None,
+        "recipe": entrant.recipe,
     }
 
 
-def licence_of(entrant: Entrant) -> str:
+def _cards(plan: Plan, entrant: Entrant) -> list[StudyCard]:
+    """Cards of an entrant's study weights, one per seed of the suite that has some."""
+    mine = {c.seed: c.weights.card for c in plan.cells if c.row == entrant.row}
+    return [card for card in mine.values() if card is not None]
+
+
+def _study(plan: Plan) -> tuple[StudyWeights, ...]:
+    found = []
+    for entrant in plan.suite.entrants:
+        cards = _cards(plan, entrant)
+        if not cards:
+            continue
+        first = cards[0]  # `harness.weights` has seen to it that they are of one training
+        found.append(
+            StudyWeights(
+                variant=shown_name(plan, entrant),
+                recipe=first.recipe,
+                recipe_hash=first.recipe_hash,
+                training_seeds=tuple(dict.fromkeys(card.seed for card in cards)),
+                steps=first.steps,
+                samples_seen=first.samples_seen,
+                pretraining_macs=first.pretraining_macs,
+                data_title=first.data.title,
+                data_count=first.data.count,
+                data_origin=first.data.origin,
+                data_licence=first.data.licence,
+                data_fingerprint=first.data.fingerprint,
+                limits=tuple(dict.fromkeys(limit for card in cards for limit in card.limits)),
+                command=first.created_by_command,
+            )
+        )
+    return tuple(found)
+
+
+def licence_of(entrant: Entrant, card: StudyCard | None = None) -> str:
     """What a user may do with the weights; what was never trained has no licence to mind."""
     variant = entrant.variant
+    if entrant.tier == "study":
+        return card.licence if card else "not known (the weights are not there)"
     if entrant.tier == "official":
         # A publisher's licence is not that of weights which somebody else trained.
         of_a_user = variant.official is None and variant.encoder != OWN
@@ -280,6 +319,7 @@ def _run_info(plan: Plan, manifest: Manifest, found: dict[str, CellResult | None
         command=manifest.command,
         mix_tiers=suite.mix_tiers,
         notes=_notes(plan),
+        study=_study(plan),
     )
 
 
@@ -289,6 +329,12 @@ def _notes(plan: Plan) -> tuple[str, ...]:
         notes.append(
             "Random weights: encoders are untrained, seeded initialisations. Their scores say what "
             "an architecture gives away for free, not what a trained model reaches."
+        )
+    if any(entrant.tier == "study" for entrant in plan.suite.entrants):
+        notes.append(
+            "Study weights: trained by this project itself, at small scale. They are not the "
+            "published checkpoints and say nothing of their scores; what they were trained on is "
+            "told under Study weights."
         )
     if any(entrant.tier == BASELINE for entrant in plan.suite.entrants):
         notes.append(

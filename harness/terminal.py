@@ -91,11 +91,10 @@ def banner(plan: Plan) -> Panel:
         lines.append(f"Data: [bold]{card.origin.upper()}[/] · {escape(card.title)} ({card.name})")
         lines += [f"  {escape(note)}" for note in card.notes]
     tiers = sorted({cell.weights.tier for cell in plan.cells})
-    untrained = "random" in tiers
     words = {
         "random": "RANDOM (untrained, seeded)",
         "official": "OFFICIAL",
-        "study": "STUDY",
+        "study": f"STUDY (trained by this project at small scale{_trained_on(plan)})",
         BASELINE: "baselines (nothing trained)",
     }
     lines.append(f"Weights: [bold]{', '.join(words[tier] for tier in tiers)}[/]")
@@ -107,8 +106,18 @@ def banner(plan: Plan) -> Panel:
             "[bold]These are not real images. Set TOKENRANK_DATA or --data-dir to a folder that "
             "holds EuroSAT-MS to use real ones.[/]"
         )
-    colour = "yellow" if simulated or untrained else "green"
+    colour = "yellow" if simulated or {"random", "study"} & set(tiers) else "green"
     return Panel("\n".join(lines), title=escape(plan.suite.title), border_style=colour)
+
+
+def _trained_on(plan: Plan) -> str:
+    """On which images the plan's study weights were trained."""
+    cards = [cell.weights.card for cell in plan.cells if cell.weights.card is not None]
+    data = dict.fromkeys(
+        f"{card.data.count:,} {card.data.origin} images ({escape(card.data.title)})"
+        for card in cards
+    )
+    return f" on {' and '.join(data)}" if data else ""
 
 
 def plain_table(headers: Sequence[str], rows: Iterable[Sequence[str]], numeric: int = 99) -> Table:

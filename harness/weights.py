@@ -6,6 +6,7 @@ It must not know data sets or cells.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -101,14 +102,30 @@ def _study(entrant: Entrant, seeds: tuple[int, ...], cache: Path) -> Resolved:
         ]
     else:
         each = [_given(entrant, entrant.weights, cache)] * len(seeds)
-    recipes = sorted({w.card.recipe for w in each if isinstance(w, Weights) and w.card})
-    if len(recipes) > 1:
-        raise UserError(
-            f"{entrant.weights} holds weights of several recipes ({', '.join(recipes)}); one row "
-            f"of a table is one recipe, so give {entrant.variant.name} weights of one."
-        )
-    recipe = recipes[0] if recipes else entrant.recipe or main_recipe(entrant.variant)
+    cards = [found.card for found in each if isinstance(found, Weights) and found.card]
+    _require_one_training(cards, entrant)
+    recipe = cards[0].recipe if cards else entrant.recipe or main_recipe(entrant.variant)
     return Resolved(replace(entrant, recipe=recipe), tuple(each))
+
+
+def _require_one_training(cards: list[StudyCard], entrant: Entrant) -> None:
+    """Seeds of one row may differ in nothing but the seed: their mean would mean nothing."""
+    for what, of in _SAME.items():
+        values = list(dict.fromkeys(of(card) for card in cards))
+        if len(values) > 1:
+            raise UserError(
+                f"{entrant.weights} holds weights that differ from seed to seed in their {what} "
+                f"({values[0]}, {values[1]}); one row of a table is one training repeated, so give "
+                f"{entrant.variant.name} weights of one."
+            )
+
+
+_SAME: Mapping[str, Callable[[StudyCard], object]] = {
+    "recipe": lambda card: card.recipe,
+    "recipe's hash": lambda card: card.recipe_hash,
+    "training data": lambda card: card.data.fingerprint,
+    "number of samples seen": lambda card: card.samples_seen,
+}
 
 
 def _given(entrant: Entrant, place: Path, cache: Path) -> Weights | str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -119,17 +119,24 @@ def against_baselines(
 def is_mark_only(results: SuiteResults, ranking: RankingTable) -> bool:
     """Whether a ranking's variants are there to be beaten, not to be chosen between.
 
-    So are baselines, and untrained encoders of which each family has one at most beside its
-    trained ones: what a suite adds for comparison.
+    So are baselines, and what a suite adds for comparison: beside study weights the same
+    variants untrained, beside other trained ones of a family one untrained encoder.
     """
     if ranking.tiers == (BASELINE,):
         return True
     if ranking.tiers != ("random",):
         return False
-    mine = [r for r in results.variants.to_dicts() if r["tier"] in ranking.tiers]
+    rows = results.variants.to_dicts()
+    studied = {_design(row) for row in rows if row["tier"] == "study"}
+    mine = [r for r in rows if r["tier"] in ranking.tiers and _design(r) not in studied]
     families = [row["family"] for row in mine]
-    trained = {r["family"] for r in results.variants.to_dicts() if _is_trained(r["tier"])}
+    trained = {row["family"] for row in rows if _is_trained(row["tier"])}
     return len(set(families)) == len(families) and set(families) <= trained
+
+
+def _design(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a variant is, whatever its weights."""
+    return tuple(str(row[key]) for key in ("family", "version", "size", "scheme"))
 
 
 def _is_trained(tier: str) -> bool:
@@ -146,7 +153,7 @@ def _of_ranking(
     untrained: list[Standing] = []
     for name in names:
         row = rows[name]
-        own = [n for n, r in rows.items() if r["tier"] == "random" and r["family"] == row["family"]]
+        own = _untrained_of(row, rows)
         if _is_trained(row["tier"]) and own:
             untrained += _standing(name, tasks, _marks(tasks, own))
     return AgainstBaselines(
@@ -155,6 +162,17 @@ def _of_ranking(
         tuple(standing for name in names for standing in _standing(name, tasks, best)),
         tuple(untrained),
     )
+
+
+def _untrained_of(row: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The variant itself untrained, where that takes part, else all untrained of its family."""
+    family = {
+        name: other
+        for name, other in rows.items()
+        if other["tier"] == "random" and other["family"] == row["family"]
+    }
+    itself = [name for name, other in family.items() if _design(other) == _design(row)]
+    return itself if itself and row["tier"] == "study" else list(family)
 
 
 def _marks(tasks: Sequence[TaskScores], names: Iterable[str]) -> dict[str, Mark]:
