@@ -26,6 +26,7 @@ from harness.weights import Weights, resolve_weights
 from models.errors import UserError
 from models.families import code_of, design_of
 from models.registry import Variant
+from models.study_cards import main_recipe
 from suites.datasets import catalogue
 from suites.datasets.base import SPLITS, Dataset
 from suites.datasets.splits import HasDigests
@@ -184,6 +185,19 @@ def given_input(entrant: Entrant, task: Task, dataset: Dataset) -> ModelInput | 
         return resolve(variant.name, design, dataset.card, task.policy, task.patch_size)
     except UserError as error:
         return str(error)
+
+
+def shown_name(plan: Plan, of: Entrant | Cell) -> str:
+    """A variant's name in every table; after an ``@``, whose weights it has, where not plain.
+
+    That is the recipe of study weights that are not the variant's main arm, else the tier where
+    the variant takes part in several.
+    """
+    name, tier, recipe = of.row
+    if recipe is not None and recipe != main_recipe(of.variant):
+        return f"{name}@{recipe}"
+    tiers = {e.tier for e in plan.suite.entrants if e.variant.name == name}
+    return f"{name}@{tier}" if len(tiers) > 1 else name
 
 
 def dataset_id(task: Task) -> str:

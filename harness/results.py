@@ -17,14 +17,14 @@ from harness.costs import Cost, cost_curve, cost_of
 from harness.entrants import BASELINE, Entrant
 from harness.metrics import metric
 from harness.model_input import level_mismatch
-from harness.plan import Cell, Plan, given_input
+from harness.plan import Plan, given_input, shown_name
 from harness.provenance import Manifest
 from harness.store import CellResult, Store
 from harness.suite import KnnProbe, LinearProbe, Task
 from models.families import design_of
 from models.own.variant import OWN
 from models.sensors import modality
-from models.study_cards import StudyCard, main_recipe
+from models.study_cards import StudyCard
 from reports.table import (
     CURVE_SCHEMA,
     SAMPLE_SCHEMA,
@@ -69,19 +69,6 @@ def results_digest(results: SuiteResults) -> str:
             "atlas": asdict(results.atlas) if results.atlas else None,
         }
     )
-
-
-def shown_name(plan: Plan, of: Entrant | Cell) -> str:
-    """A variant's name; after an ``@``, whose weights it has, where that is not plain.
-
-    That is the recipe of study weights that are not the variant's main arm, else the tier where
-    the variant takes part in several.
-    """
-    name, tier, recipe = of.row
-    if recipe is not None and recipe != main_recipe(of.variant):
-        return f"{name}@{recipe}"
-    tiers = {e.tier for e in plan.suite.entrants if e.variant.name == name}
-    return f"{name}@{tier}" if len(tiers) > 1 else name
 
 
 Costs = dict[tuple[str, str], Cost]

@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.table import Table
 
 from harness.entrants import BASELINE
-from harness.plan import Cell, Plan
+from harness.plan import Cell, Plan, shown_name
 
 
 class TerminalWatcher:
@@ -43,6 +43,7 @@ class TerminalWatcher:
         )
         self._cells = self._bars.add_task("cells", total=None, visible=False)
         self._stage = self._bars.add_task("", total=None, visible=False)
+        self._plan: Plan | None = None
 
     def __enter__(self) -> TerminalWatcher:
         self._bars.start()
@@ -53,6 +54,7 @@ class TerminalWatcher:
 
     def planned(self, plan: Plan, to_do: list[Cell]) -> None:
         """Say what data and weights are used, before anything is computed."""
+        self._plan = plan
         self.console.print(banner(plan))
         total = len({cell.key for cell in plan.cells})
         if len(to_do) < total:
@@ -61,8 +63,7 @@ class TerminalWatcher:
 
     def started(self, cell: Cell) -> None:
         """Name the cell that begins."""
-        label = f"{escape(cell.variant.name)} · {cell.task.name} · seed {cell.seed}"
-        self._bars.update(self._cells, description=label)
+        self._bars.update(self._cells, description=self._label(cell))
         self._bars.update(self._stage, visible=False)
 
     def progress(self, what: str, done: int, total: int) -> None:
@@ -75,10 +76,12 @@ class TerminalWatcher:
         """One line per finished cell; the bars stay below."""
         self._bars.advance(self._cells)
         self.console.print(
-            f"[green]✓[/] {escape(cell.variant.name)} · {cell.task.name} · seed {cell.seed}: "
-            f"{cell.task.metric} {score:.3f}",
-            highlight=False,
+            f"[green]✓[/] {self._label(cell)}: {cell.task.metric} {score:.3f}", highlight=False
         )
+
+    def _label(self, cell: Cell) -> str:
+        name = shown_name(self._plan, cell) if self._plan else cell.variant.name
+        return f"{escape(name)} · {cell.task.name} · seed {cell.seed}"
 
 
 def banner(plan: Plan) -> Panel:
@@ -114,7 +117,7 @@ def _trained_on(plan: Plan) -> str:
     """On which images the plan's study weights were trained."""
     cards = [cell.weights.card for cell in plan.cells if cell.weights.card is not None]
     data = dict.fromkeys(
-        f"{card.data.count:,} {card.data.origin} images ({escape(card.data.title)})"
+        f"{card.data.count:,} {card.data.origin} images: {escape(card.data.title)}"
         for card in cards
     )
     return f" on {' and '.join(data)}" if data else ""

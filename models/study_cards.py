@@ -221,15 +221,12 @@ def find_shipped(variant: Variant, recipe: str, cache: Path | None = None) -> Fo
     others = sorted({card.variant for card in cards.values()})
     mine = sorted(found for name, found in cards if name == variant.name)
     of_recipe = f' by recipe "{recipe}"' if mine or recipe != main_recipe(variant) else ""
-    held = f"recipes of it that are: {', '.join(mine)}" if mine else _shipped_words(others)
+    held = f"variants that have some: {', '.join(others)}" if others else "there are none yet"
+    held = f"recipes of it that are: {', '.join(mine)}" if mine else held
     return (
         f"no study weights of {variant.name}{of_recipe} are shipped with this version ({held}); "
         "train some (tokenrank pretrain) and give their folder, or choose another tier."
     )
-
-
-def _shipped_words(variants: list[str]) -> str:
-    return f"variants that have some: {', '.join(variants)}" if variants else "it ships none"
 
 
 def _files_at(place: Path) -> StudyFiles:

@@ -21,6 +21,7 @@ import numpy as np
 from reports.pairs import Difference, difference
 from reports.ranking import BASELINE, RankingTable
 from reports.resampling import DECIMALS, Floats, Interval, TaskScores, interval
+from reports.study import design, is_beginning
 from reports.table import SuiteResults, TaskInfo
 
 UNTRAINED_TIERS = ("random", BASELINE)
@@ -97,12 +98,14 @@ class AgainstBaselines:
 
     ``best`` is the best baseline of each task. Either part is empty where its marks took no
     part in the suite. Variants stand in the order of the ranking, incomplete ones last.
+    ``own_beginning``: each one's untrained mark is the variant itself, not its whole family.
     """
 
     ranking: RankingTable
     best: Mapping[str, Mark]
     baselines: tuple[Standing, ...]
     untrained: tuple[Standing, ...]
+    own_beginning: bool = False
 
 
 def against_baselines(
@@ -127,16 +130,10 @@ def is_mark_only(results: SuiteResults, ranking: RankingTable) -> bool:
     if ranking.tiers != ("random",):
         return False
     rows = results.variants.to_dicts()
-    studied = {_design(row) for row in rows if row["tier"] == "study"}
-    mine = [r for r in rows if r["tier"] in ranking.tiers and _design(r) not in studied]
+    mine = [r for r in rows if r["tier"] in ranking.tiers and not is_beginning(r, rows)]
     families = [row["family"] for row in mine]
     trained = {row["family"] for row in rows if _is_trained(row["tier"])}
     return len(set(families)) == len(families) and set(families) <= trained
-
-
-def _design(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a variant is, whatever its weights."""
-    return tuple(str(row[key]) for key in ("family", "version", "size", "scheme"))
 
 
 def _is_trained(tier: str) -> bool:
@@ -161,6 +158,7 @@ def _of_ranking(
         best,
         tuple(standing for name in names for standing in _standing(name, tasks, best)),
         tuple(untrained),
+        bool(untrained) and all(_begins(rows[s.variant], rows.values()) for s in untrained),
     )
 
 
@@ -171,8 +169,16 @@ def _untrained_of(row: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]])
         for name, other in rows.items()
         if other["tier"] == "random" and other["family"] == row["family"]
     }
-    itself = [name for name, other in family.items() if _design(other) == _design(row)]
-    return itself if itself and row["tier"] == "study" else list(family)
+    if not _begins(row, rows.values()):
+        return list(family)
+    return [name for name, other in family.items() if design(other) == design(row)]
+
+
+def _begins(row: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a variant has study weights and takes part untrained as well."""
+    return row["tier"] == "study" and any(
+        other["tier"] == "random" and design(other) == design(row) for other in rows
+    )
 
 
 def _marks(tasks: Sequence[TaskScores], names: Iterable[str]) -> dict[str, Mark]:

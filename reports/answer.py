@@ -107,7 +107,7 @@ def _limits(ranking: RankingTable) -> str:
     if "study" in ranking.tiers:
         on = f" on {ranking.trained_on}" if ranking.trained_on else ""
         return (
-            f"The weights were trained by this project at small scale{on}: this order need not "
+            f"The weights were trained by this project at small scale{on}; this order need not "
             "hold for published ones."
         )
     return ""

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from reports.ranking import BASELINE
 from reports.resampling import Interval, TaskScores, bootstrap, interval, shared_tasks
 from reports.significance import ALPHA, bootstrap_p_value, holm, mcnemar, normal_p_value
-from reports.study import departs_in_recipe
+from reports.study import departs_in_recipe, is_beginning
 from reports.table import SuiteResults
 
 Kind = Literal["version", "scheme", "recipe", "pretraining"]
@@ -105,8 +105,10 @@ def compare(
     Within a kind, pairs stand as the variants do in the table; `regressions_first` reorders.
     """
     scores = bootstrap(results) if scores is None else scores
-    # Baselines are held against everything else, not against each other.
-    rows = [row for row in results.variants.to_dicts() if row["tier"] != BASELINE]
+    # Baselines, and where study weights began, are held against everything else, not against
+    # each other.
+    every = results.variants.to_dicts()
+    rows = [row for row in every if row["tier"] != BASELINE and not is_beginning(row, every)]
     found = [
         _pair(kind, reference, candidate, scores)
         for reference in rows

@@ -15,10 +15,10 @@ from rich.console import Console
 
 from harness import terminal
 from harness.commands.run import assignment, checked_tier, regenerating_command, room_on
-from harness.plan import Cell, Places, Plan, make_plan
+from harness.plan import Cell, Places, Plan, make_plan, shown_name
 from harness.provenance import load_or_create_manifest
 from harness.regression.snapshot import CellId
-from harness.results import collect, shown_name
+from harness.results import collect
 from harness.run import Seconds, compute_cells
 from harness.store import Store
 from harness.suite import Overrides, load_suite

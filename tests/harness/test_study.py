@@ -199,7 +199,7 @@ def test_two_recipes_of_a_variant_are_two_rows_everywhere(ablated: Outcome, tmp_
     assert ablation.macs_ratio == 1.0
 
     page = (ablated.report / "report.html").read_text()
-    for said in (other, "64 real images (Tiles of nowhere)", "64 images are few.", ABLATION):
+    for said in (other, "64 real images: Tiles of nowhere", "64 images are few.", ABLATION):
         assert said in page
     assert "trained by this project at small scale on 64 real images" in page
 
@@ -223,7 +223,7 @@ def test_what_mlflow_is_told_names_recipe_and_images(ablated: Outcome) -> None:
     params = variant_params(suite_run, row)
     assert params["tier"] == "study"
     assert params["recipe"] == ABLATION
-    assert params["trained_on"] == "64 real images (Tiles of nowhere)"
+    assert params["trained_on"] == "64 real images: Tiles of nowhere"
     assert study_tags(suite_run, row)["tokenrank.samples_seen"] == "640"
 
 
@@ -299,7 +299,7 @@ def test_the_table_of_models_says_who_has_study_weights(
     assert ended.out.count("study, random") == 1
 
 
-# --- mistakes --------------------------------------------------------------------------------------
+# --- mistakes ------------------------------------------------------------------------------------
 
 
 def cut(path: Path) -> None:
@@ -311,7 +311,7 @@ def cut(path: Path) -> None:
     [
         (lambda at: cut(at / "encoder.safetensors"), "changed or damaged"),
         (lambda at: (at / "card.yaml").unlink(), "never used without their card"),
-        (lambda at: shutil.rmtree(at), "is not there"),
+        (shutil.rmtree, "is not there"),
     ],
 )
 def test_damaged_or_missing_files_end_before_anything_is_computed(

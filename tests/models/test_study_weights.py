@@ -173,7 +173,7 @@ def test_shipped_weights_are_found_by_variant_and_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(study_cards, "STUDY_FOLDER", tmp_path)
-    assert "it ships none" in str(find_shipped(variant(), "v1.1"))
+    assert "there are none yet" in str(find_shipped(variant(), "v1.1"))
     for recipe in ("v1.1", "v1.1-v1-loss"):
         files = StudyFiles.shipped(recipe, "nano")
         write_study_weights(files, encoder().state_dict(), card(recipe=recipe))
