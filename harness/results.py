@@ -20,6 +20,7 @@ from harness.model_input import level_mismatch
 from harness.plan import Plan, given_input, shown_name
 from harness.provenance import Manifest
 from harness.store import CellResult, Store
+from harness.study_facts import cards_of, study_facts
 from harness.suite import KnnProbe, LinearProbe, Task
 from models.families import design_of
 from models.own.variant import OWN
@@ -33,7 +34,6 @@ from reports.table import (
     VARIANT_SCHEMA,
     MissingCell,
     RunInfo,
-    StudyWeights,
     SuiteResults,
     TaskInfo,
 )
@@ -93,7 +93,7 @@ def _variants(plan: Plan, costs: Costs) -> pl.DataFrame:
 
 def _variant_row(plan: Plan, entrant: Entrant, costs: Costs) -> dict[str, object]:
     variant = entrant.variant
-    cards = _cards(plan, entrant)
+    cards = cards_of(plan, entrant)
     own = [
         costs[variant.name, task.name]
         for task in plan.suite.tasks
@@ -122,40 +122,6 @@ def _variant_row(plan: Plan, entrant: Entrant, costs: Costs) -> dict[str, object
         "published_gflops": None,
         "recipe": entrant.recipe,
     }
-
-
-def _cards(plan: Plan, entrant: Entrant) -> list[StudyCard]:
-    """Cards of an entrant's study weights, one per seed of the suite that has some."""
-    mine = {c.seed: c.weights.card for c in plan.cells if c.row == entrant.row}
-    return [card for card in mine.values() if card is not None]
-
-
-def _study(plan: Plan) -> tuple[StudyWeights, ...]:
-    found = []
-    for entrant in plan.suite.entrants:
-        cards = _cards(plan, entrant)
-        if not cards:
-            continue
-        first = cards[0]  # `harness.weights` has seen to it that they are of one training
-        found.append(
-            StudyWeights(
-                variant=shown_name(plan, entrant),
-                recipe=first.recipe,
-                recipe_hash=first.recipe_hash,
-                training_seeds=tuple(dict.fromkeys(card.seed for card in cards)),
-                steps=first.steps,
-                samples_seen=first.samples_seen,
-                pretraining_macs=first.pretraining_macs,
-                data_title=first.data.title,
-                data_count=first.data.count,
-                data_origin=first.data.origin,
-                data_licence=first.data.licence,
-                data_fingerprint=first.data.fingerprint,
-                limits=tuple(dict.fromkeys(limit for card in cards for limit in card.limits)),
-                command=first.created_by_command,
-            )
-        )
-    return tuple(found)
 
 
 def licence_of(entrant: Entrant, card: StudyCard | None = None) -> str:
@@ -306,7 +272,7 @@ def _run_info(plan: Plan, manifest: Manifest, found: dict[str, CellResult | None
         command=manifest.command,
         mix_tiers=suite.mix_tiers,
         notes=_notes(plan),
-        study=_study(plan),
+        study=study_facts(plan),
     )
 
 

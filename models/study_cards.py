@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -263,6 +264,13 @@ def is_study_folder(place: Path) -> bool:
 
 
 def _read(path: Path) -> StudyCard:
+    status = path.stat()
+    return _read_once(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=64)
+def _read_once(path: Path, _mtime: int, _size: int) -> StudyCard:
+    # A table of models asks for every card once a variant.
     document = config_file.read(path)
     card = config_file.validate(StudyCard, document)
     if not card.weights_sha256:
