@@ -15,6 +15,7 @@ from models.errors import UserError, did_you_mean
 from reports.pairs import Difference, adjusted, difference, is_base_scheme
 from reports.ranking import BASELINE
 from reports.resampling import TaskScores, bootstrap, shared_tasks
+from reports.study import departs_in_recipe, trained_on
 from reports.table import SuiteResults, TaskInfo
 
 Change = Literal["better", "worse", "not separated", "no interval"]
@@ -56,7 +57,8 @@ class Compared:
 class Comparison:
     """What was asked for, the pairs that it means, and what they were measured on.
 
-    ``unpaired`` names variants of which the other version has no partner of the same size.
+    ``unpaired`` names variants of which the other version has no partner of the same size,
+    ``trained_on`` the images behind study weights that are compared.
     """
 
     asked: tuple[str, str]
@@ -64,6 +66,7 @@ class Comparison:
     pairs: tuple[Compared, ...]
     unpaired: tuple[str, ...]
     tasks: tuple[TaskInfo, ...]
+    trained_on: str = ""
 
     @property
     def tests(self) -> int:
@@ -114,6 +117,7 @@ def compare(results: SuiteResults, reference: str, candidate: str) -> Comparison
         tuple(_with(pair, [next(corrected) for _ in pair.differences]) for pair in pairs),
         tuple(unpaired),
         results.run.tasks,
+        trained_on(results, {str(row["variant"]) for pair in partners for row in pair}),
     )
 
 
@@ -147,13 +151,18 @@ def _meant(name: str, rows: Sequence[Row], prefix: str) -> tuple[Kind, list[Row]
         trained = [row for row in rows if _plain(row) == wanted and row["tier"] != "random"]
         if exact or len(trained) == 1:
             return "variant", exact or trained
-        sizes = [row for row in rows if _version(row) == wanted and is_base_scheme(row["variant"])]
+        sizes = [row for row in rows if _version(row) == wanted and _is_main(row)]
         if sizes:
             return "version", sizes
     known = {row["variant"] for row in rows} | {_version(row) for row in rows}
     raise UserError(
         f'These results hold no variant or version "{name}": {did_you_mean(name, known)}.'
     )
+
+
+def _is_main(row: Row) -> bool:
+    """Whether a row stands for its version: its own token scheme, pretrained as it is meant."""
+    return is_base_scheme(row["variant"]) and not departs_in_recipe(row)
 
 
 def _version(row: Row) -> str:

@@ -34,6 +34,7 @@ EMBEDDING_CODE = (
     "models.patches",
     "models.renaming",
     "models.sensors",
+    "models.study_weights",
     "models.tokens",
     "models.transformer",
     "models.visible",

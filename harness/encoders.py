@@ -9,10 +9,12 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from harness.plan import EmbeddingJob, Weights
+from harness.plan import EmbeddingJob
+from harness.weights import Weights
 from models.errors import UserError
 from models.families import Channels, checkpoint_code, encoder_code
 from models.registry import Variant
+from models.study_weights import load_tensors
 from models.weights import read_checkpoint, weights_fingerprint
 
 
@@ -28,13 +30,11 @@ def build_encoder(variant: Variant, weights: Weights, channels: Channels) -> nn.
     encoder = code.build(variant, channels)
     if weights.seed is not None:
         code.init_random(encoder, weights.seed)
+    elif weights.card is not None and weights.file is not None:
+        _require_planned(load_tensors(encoder, weights.file), weights)
     elif weights.file is not None:
         checkpoint = read_checkpoint(weights.config, weights.file, weights.source)
-        if checkpoint.sha256 != weights.sha256:
-            raise UserError(
-                f"{weights.file} is not the file that the suite was planned with; remove the "
-                "folder cache/weights from the store and run the command again."
-            )
+        _require_planned(checkpoint.sha256, weights)
         try:
             checkpoint_code(variant).load(encoder, checkpoint.state_dict)
         except UserError as error:
@@ -48,6 +48,14 @@ def build_encoder(variant: Variant, weights: Weights, channels: Channels) -> nn.
     else:
         raise ValueError(f"{variant.name} has neither a seed nor a file of weights")
     return encoder.eval()
+
+
+def _require_planned(sha256: str, weights: Weights) -> None:
+    if sha256 != weights.sha256:
+        raise UserError(
+            f"{weights.file} is not the file that the suite was planned with; remove the "
+            "folder cache/weights from the store and run the command again."
+        )
 
 
 def brought_weights(variant: Variant) -> str:

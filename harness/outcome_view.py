@@ -46,6 +46,9 @@ def ranking_tables(table: RankingTable, results: SuiteResults) -> list[Table]:
     weights = f"{' + '.join(table.tiers).upper()} weights" if has_ranks else _BASELINES
     first.title = title = f"{weights} · {table.origin.upper()} data"
     first.min_width = len(title)
+    if table.trained_on:
+        first.caption = f"Trained by this project at small scale on {escape(table.trained_on)}."
+        first.caption_justify = "left"
     headings = ["average\nrank", "ties"] if has_ranks else []
     for heading in (*headings, *map(_heading, beside), "tokens", "MACs"):
         first.add_column(heading, justify="right", no_wrap=True)

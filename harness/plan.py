@@ -19,40 +19,19 @@ from harness.content import (
     content_key,
     package_versions,
 )
+from harness.entrants import Entrant, Row
 from harness.model_input import ModelInput, normalisations, poolings, resolve
-from harness.suite import BASELINE, Entrant, LinearProbe, Suite, Task
-from models.checkpoints import Places as CheckpointPlaces
-from models.checkpoints import find_checkpoint
+from harness.suite import LinearProbe, Suite, Task
+from harness.weights import Weights, resolve_weights
 from models.errors import UserError
 from models.families import code_of, design_of
 from models.registry import Variant
+from models.study_cards import main_recipe
 from suites.datasets import catalogue
 from suites.datasets.base import SPLITS, Dataset
 from suites.datasets.splits import HasDigests
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Which weights a cell uses: a seed (tier random), or a checkpoint file's hash and place."""
-
-    tier: str
-    seed: int | None = None
-    sha256: str | None = None
-    config: Path | None = None
-    file: Path | None = None
-    source: str = ""
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What of it can change a result: the place the file came from cannot."""
-        return {"tier": self.tier, "seed": self.seed, "sha256": self.sha256}
-
-    @property
-    def label(self) -> str:
-        """Short text for tables: the file's hash, or the seed."""
-        return self.sha256 or f"random, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -86,6 +65,12 @@ class Cell:
     poolings: tuple[str, ...]
     embeddings: tuple[EmbeddingJob, ...]
     inputs: Mapping[str, Any]
+
+    @property
+    def row(self) -> Row:
+        """The row of a table that it belongs to: its entrant's."""
+        card = self.weights.card
+        return Row(self.variant.name, self.weights.tier, card.recipe if card else None)
 
 
 @dataclass(frozen=True)
@@ -135,11 +120,14 @@ def make_plan(suite: Suite, places: Places, progress: Progress | None = None) ->
     cells: list[Cell] = []
     missing: list[Missing] = []
     entrants: list[Entrant] = []
-    for entrant in suite.entrants:
-        if entrant.added and entrant.tier == "random" and not _has_trained(cells, entrant):
+    for wanted in suite.entrants:
+        if wanted.added and wanted.tier == "random" and not _has_trained(cells, wanted):
             continue  # the mark of a family whose weights could not be had
+        found = resolve_weights(wanted, suite.seeds, places.weights, places.cache)
+        entrant = found.entrant
+        _refuse_second(entrant, entrants)
         entrants.append(entrant)
-        for seed, weights in zip(suite.seeds, _all_weights(entrant, suite, places), strict=True):
+        for seed, weights in zip(suite.seeds, found.weights, strict=True):
             for task in suite.tasks:
                 dataset = datasets[dataset_id(task)]
                 given = weights if isinstance(weights, str) else given_input(entrant, task, dataset)
@@ -149,33 +137,44 @@ def make_plan(suite: Suite, places: Places, progress: Progress | None = None) ->
                     cells.append(
                         _cell(entrant.variant, weights, task, seed, known[task.name], given)
                     )
-    asked = {(e.variant.name, e.tier) for e in entrants if not e.added}
-    if not any((cell.variant.name, cell.weights.tier) in asked for cell in cells):
+    asked = {e.row for e in entrants if not e.added}
+    if not any(cell.row in asked for cell in cells):
         reasons = [m.reason for m in missing if not m.entrant.added]
         reason = reasons[0] if reasons else "it names no variant."
         raise UserError(f'Suite "{suite.name}" has nothing to run: {reason}')
     key = content_key(
         {
             "suite": suite.name,
-            "cells": [[c.key, c.variant.name, c.weights.tier] for c in cells],
-            "missing": [[m.entrant.variant.name, m.entrant.tier, m.task.name] for m in missing],
+            "cells": [[c.key, *c.row.words] for c in cells],
+            "missing": [[*m.entrant.row.words, m.task.name] for m in missing],
         }
     )
     kept = replace(suite, entrants=tuple(entrants))
     return Plan(kept, key, tuple(cells), tuple(missing), datasets)
 
 
+def _refuse_second(entrant: Entrant, before: list[Entrant]) -> None:
+    """Two entrants may turn out to be one row only when their weights are found."""
+    if any(other.row == entrant.row for other in before):
+        raise UserError(
+            f'{entrant.variant.name} takes part twice with weights of recipe "{entrant.recipe}"; '
+            "remove one, or give it weights of another recipe."
+        )
+
+
 def _has_trained(cells: list[Cell], entrant: Entrant) -> bool:
-    """Whether a variant of the entrant's family runs with weights that somebody trained."""
-    family = entrant.variant.family
-    return any(c.variant.family == family and c.weights.tier != "random" for c in cells)
+    """Whether an untrained entrant has somebody to be a mark for.
 
-
-def _all_weights(entrant: Entrant, suite: Suite, places: Places) -> list[Weights | str]:
-    """Weights per seed; a checkpoint is looked for once, since seeds do not change it."""
-    if entrant.tier in ("random", BASELINE):
-        return [_weights(entrant, seed, places) for seed in suite.seeds]
-    return [_weights(entrant, 0, places)] * len(suite.seeds)
+    Study weights are held against their own variant's initialisation, others against the
+    smallest of their family.
+    """
+    variant = entrant.variant
+    return any(
+        c.variant.name == variant.name
+        if c.weights.tier == "study"
+        else c.variant.family == variant.family and c.weights.tier != "random"
+        for c in cells
+    )
 
 
 def given_input(entrant: Entrant, task: Task, dataset: Dataset) -> ModelInput | str:
@@ -186,6 +185,19 @@ def given_input(entrant: Entrant, task: Task, dataset: Dataset) -> ModelInput | 
         return resolve(variant.name, design, dataset.card, task.policy, task.patch_size)
     except UserError as error:
         return str(error)
+
+
+def shown_name(plan: Plan, of: Entrant | Cell) -> str:
+    """A variant's name in every table; after an ``@``, whose weights it has, where not plain.
+
+    That is the recipe of study weights that are not the variant's main arm, else the tier where
+    the variant takes part in several.
+    """
+    name, tier, recipe = of.row
+    if recipe is not None and recipe != main_recipe(of.variant):
+        return f"{name}@{recipe}"
+    tiers = {e.tier for e in plan.suite.entrants if e.variant.name == name}
+    return f"{name}@{tier}" if len(tiers) > 1 else name
 
 
 def dataset_id(task: Task) -> str:
@@ -213,47 +225,6 @@ def _dataset(task: Task, places: Places) -> Dataset:
         options,
         fallback=task.data.fallback,
         cache_dir=places.cache,
-    )
-
-
-def _weights(entrant: Entrant, seed: int, places: Places) -> Weights | str:
-    """The weights of an entrant, or the sentence that says why it has none."""
-    variant = entrant.variant
-    if entrant.tier == "random":
-        return Weights("random", seed=seed, source=f"random initialisation, seed {seed}")
-    if entrant.tier == BASELINE:
-        drawn = seed if variant.options.get("seeded", True) else 0
-        return Weights(BASELINE, seed=drawn, source="no training of any kind")
-    if entrant.tier == "study":
-        raise UserError(
-            f'No study weights are shipped for "{variant.name}" in this version; '
-            "allowed tiers: official, random."
-        )
-    if variant.brought is not None and entrant.weights is None:
-        from harness.encoders import brought_weights  # noqa: PLC0415  (torch loads with it)
-
-        return Weights("official", sha256=brought_weights(variant), source=variant.brought)
-    if variant.official is None and entrant.weights is None:
-        return (
-            f"no official weights exist for {variant.name}: nobody published any for token "
-            f'scheme "{variant.scheme.name}" on {variant.family} {variant.version} {variant.size}; '
-            "choose other variants or another tier."
-        )
-    homes = CheckpointPlaces(places.weights, places.cache)
-    try:
-        found = find_checkpoint(variant.name, variant.official, entrant.weights, homes)
-    except UserError as error:
-        # A place that the user gave and that is wrong is a mistake, optional or not.
-        given = entrant.weights or places.weights
-        if entrant.optional and (given is None or (given.is_dir() and entrant.weights is None)):
-            return f"{str(error).rstrip('.')}; it is optional in this suite."
-        raise
-    return Weights(
-        "official",
-        sha256=found.sha256,
-        config=found.config,
-        file=found.weights,
-        source=found.source,
     )
 
 

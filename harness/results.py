@@ -14,16 +14,18 @@ import polars as pl
 from harness.atlas.of_plan import atlas_of
 from harness.content import canonical_json, content_key
 from harness.costs import Cost, cost_curve, cost_of
+from harness.entrants import BASELINE, Entrant
 from harness.metrics import metric
 from harness.model_input import level_mismatch
-from harness.plan import Cell, Plan, Weights, given_input
+from harness.plan import Plan, given_input, shown_name
 from harness.provenance import Manifest
 from harness.store import CellResult, Store
-from harness.suite import BASELINE, Entrant, KnnProbe, LinearProbe, Task
+from harness.study_facts import cards_of, study_facts
+from harness.suite import KnnProbe, LinearProbe, Task
 from models.families import design_of
 from models.own.variant import OWN
-from models.registry import Variant
 from models.sensors import modality
+from models.study_cards import StudyCard
 from reports.table import (
     CURVE_SCHEMA,
     SAMPLE_SCHEMA,
@@ -69,12 +71,6 @@ def results_digest(results: SuiteResults) -> str:
     )
 
 
-def shown_name(plan: Plan, variant: Variant, tier: str) -> str:
-    """A variant's name; with ``@tier`` where it takes part in several tiers."""
-    tiers = {e.tier for e in plan.suite.entrants if e.variant.name == variant.name}
-    return f"{variant.name}@{tier}" if len(tiers) > 1 else variant.name
-
-
 Costs = dict[tuple[str, str], Cost]
 
 
@@ -97,6 +93,7 @@ def _variants(plan: Plan, costs: Costs) -> pl.DataFrame:
 
 def _variant_row(plan: Plan, entrant: Entrant, costs: Costs) -> dict[str, object]:
     variant = entrant.variant
+    cards = cards_of(plan, entrant)
     own = [
         costs[variant.name, task.name]
         for task in plan.suite.tasks
@@ -107,13 +104,13 @@ def _variant_row(plan: Plan, entrant: Entrant, costs: Costs) -> dict[str, object
         return sum(values) / len(own) if own else None
 
     return {
-        "variant": shown_name(plan, variant, entrant.tier),
+        "variant": shown_name(plan, entrant),
         "family": variant.family,
         "version": variant.version,
         "size": variant.size,
         "scheme": variant.scheme.name,
         "tier": entrant.tier,
-        "licence": licence_of(entrant),
+        "licence": licence_of(entrant, cards[0] if cards else None),
         "groups": _groups(plan, entrant),
         "params": own[0].params if own else None,
         "tokens": mean(c.tokens for c in own),
@@ -123,12 +120,15 @@ def _variant_row(plan: Plan, entrant: Entrant, costs: Costs) -> dict[str, object
         "macs_attention": mean(c.attention for c in own),
         "weights_hash": _weights_label(plan, entrant),
         "published_gflops": None,
+        "recipe": entrant.recipe,
     }
 
 
-def licence_of(entrant: Entrant) -> str:
+def licence_of(entrant: Entrant, card: StudyCard | None = None) -> str:
     """What a user may do with the weights; what was never trained has no licence to mind."""
     variant = entrant.variant
+    if entrant.tier == "study":
+        return card.licence if card else "not known (the weights are not there)"
     if entrant.tier == "official":
         # A publisher's licence is not that of weights which somebody else trained.
         of_a_user = variant.official is None and variant.encoder != OWN
@@ -148,10 +148,7 @@ def _groups(plan: Plan, entrant: Entrant) -> int:
 
 
 def _weights_label(plan: Plan, entrant: Entrant) -> str:
-    labels: dict[str, Weights] = {}
-    for cell in plan.cells:
-        if cell.variant == entrant.variant and cell.weights.tier == entrant.tier:
-            labels[cell.weights.label] = cell.weights
+    labels = dict.fromkeys(c.weights.label for c in plan.cells if c.row == entrant.row)
     if entrant.tier in ("random", BASELINE):
         seeds = "random, seeds " + ", ".join(str(seed) for seed in plan.suite.seeds)
         return seeds if entrant.variant.options.get("seeded", True) else "none"
@@ -168,7 +165,7 @@ def _scores(plan: Plan, found: dict[str, CellResult | None], costs: Costs) -> pl
         cost = costs[cell.variant.name, cell.task.name]
         rows.append(
             {
-                "variant": shown_name(plan, cell.variant, cell.weights.tier),
+                "variant": shown_name(plan, cell),
                 "task": cell.task.name,
                 "seed": cell.seed,
                 "score": score,
@@ -200,7 +197,7 @@ def _samples(plan: Plan, found: dict[str, CellResult | None]) -> pl.DataFrame:
             continue
         frames.append(
             result.predictions.select(
-                pl.lit(_name(plan, cell)).alias("variant"),
+                pl.lit(shown_name(plan, cell)).alias("variant"),
                 pl.lit(cell.task.name).alias("task"),
                 pl.lit(cell.seed, dtype=pl.Int64).alias("seed"),
                 "sample",
@@ -216,7 +213,7 @@ def _samples(plan: Plan, found: dict[str, CellResult | None]) -> pl.DataFrame:
 def _trials(plan: Plan, found: dict[str, CellResult | None]) -> pl.DataFrame:
     rows = [
         (
-            _name(plan, cell),
+            shown_name(plan, cell),
             cell.task.name,
             cell.seed,
             trial["number"],
@@ -236,7 +233,7 @@ def _curves(plan: Plan) -> pl.DataFrame:
     dataset = plan.dataset_of(task)
     rows = [
         {
-            "variant": shown_name(plan, entrant.variant, entrant.tier),
+            "variant": shown_name(plan, entrant),
             "axis": point.axis,
             "value": point.value,
             "patch_size": task.patch_size,
@@ -254,13 +251,11 @@ def _curves(plan: Plan) -> pl.DataFrame:
 def _run_info(plan: Plan, manifest: Manifest, found: dict[str, CellResult | None]) -> RunInfo:
     suite = plan.suite
     missing = [
-        MissingCell(
-            shown_name(plan, m.entrant.variant, m.entrant.tier), m.task.name, m.seed, m.reason
-        )
+        MissingCell(shown_name(plan, m.entrant), m.task.name, m.seed, m.reason)
         for m in plan.missing
     ]
     missing += [
-        MissingCell(_name(plan, cell), cell.task.name, cell.seed, NOT_COMPUTED)
+        MissingCell(shown_name(plan, cell), cell.task.name, cell.seed, NOT_COMPUTED)
         for cell in plan.cells
         if found[cell.key] is None
     ]
@@ -277,11 +272,8 @@ def _run_info(plan: Plan, manifest: Manifest, found: dict[str, CellResult | None
         command=manifest.command,
         mix_tiers=suite.mix_tiers,
         notes=_notes(plan),
+        study=study_facts(plan),
     )
-
-
-def _name(plan: Plan, cell: Cell) -> str:
-    return shown_name(plan, cell.variant, cell.weights.tier)
 
 
 def _notes(plan: Plan) -> tuple[str, ...]:
@@ -290,6 +282,12 @@ def _notes(plan: Plan) -> tuple[str, ...]:
         notes.append(
             "Random weights: encoders are untrained, seeded initialisations. Their scores say what "
             "an architecture gives away for free, not what a trained model reaches."
+        )
+    if any(entrant.tier == "study" for entrant in plan.suite.entrants):
+        notes.append(
+            "Study weights: trained by this project itself, at small scale. They are not the "
+            "published checkpoints and say nothing of their scores; what they were trained on is "
+            "told under Study weights."
         )
     if any(entrant.tier == BASELINE for entrant in plan.suite.entrants):
         notes.append(

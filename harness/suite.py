@@ -7,23 +7,24 @@ It must know nothing of how cells are computed, stored or tracked.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from harness.entrants import Entrant, entrants_of
 from harness.model_input import InputPolicy, MissingBands, Resize
 from models import config_file
 from models.errors import UserError, did_you_mean
-from models.registry import Option, Registry, Variant, load_registry
+from models.registry import Option, load_registry
+from models.study_cards import RECIPE, checked_recipe
 from suites.datasets import catalogue
 
 SUITES_FOLDER = Path(__file__).parent.parent / "suites"
 
 Tier = Literal["official", "study", "random"]
-BASELINE = "baseline"  # the tier of what nobody trains; no suite file chooses it
 Normalisation = Literal["pretraining", "dataset"]
 Pooling = Literal["mean", "max"]
 
@@ -40,14 +41,14 @@ DatasetName = Annotated[
     Field(json_schema_extra={"enum": sorted(catalogue.ENTRIES)}),
 ]
 MetricName = Literal["accuracy", "macro_f1"]
-RANDOM = "random"
 DEFAULT_BASELINES = [
     "baseline-statistics-mean_std",
     "baseline-projection-512",
     "baseline-convolutions-512",
-    RANDOM,
+    "random",
 ]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+RecipeName = Annotated[str, Field(pattern=RECIPE), AfterValidator(checked_recipe)]
 
 
 class _Strict(BaseModel):
@@ -130,6 +131,8 @@ class TaskEntry(_Strict):
 class VariantEntry(_Strict):
     """A variant in another tier than the suite's, or with weights from a folder or file.
 
+    ``recipe``: whose study weights; without it, those of the variant's main recipe, or whatever
+    ``weights`` hold. ``{seed}`` in the place of study weights is the suite's seed.
     ``optional``: when its weights cannot be had it is listed as not run, and the rest goes on.
     """
 
@@ -138,7 +141,13 @@ class VariantEntry(_Strict):
         default={}, description="arguments of the constructor of a class of your own"
     )
     tier: Tier | None = None
-    weights: Path | None = None
+    recipe: RecipeName | None = Field(
+        default=None, description="the recipe that study weights were pretrained by"
+    )
+    weights: Path | None = Field(
+        default=None,
+        description="folder or file; of study weights, {seed} in it stands for the suite's seed",
+    )
     optional: bool = False
 
 
@@ -177,20 +186,6 @@ class Task:
     split_seed: int
     bootstrap: int
     policy: InputPolicy
-
-
-@dataclass(frozen=True)
-class Entrant:
-    """A variant as it takes part in a suite: with a tier, and maybe a folder of weights.
-
-    ``added``: nobody named it; it is there as a mark for the others.
-    """
-
-    variant: Variant
-    tier: str
-    weights: Path | None = None
-    optional: bool = False
-    added: bool = False
 
 
 @dataclass(frozen=True)
@@ -243,7 +238,7 @@ def load_suite(path: Path, overrides: Overrides = Overrides()) -> Suite:
     _refuse_repeats(document, "tasks", [task.name for task in file.tasks])
     _refuse_repeats(document, "seeds", file.seeds)
     registry = load_registry([*(path.parent / p for p in file.registry), *overrides.registry])
-    entrants = _entrants(file, document, registry, overrides)
+    entrants = entrants_of(file, _listed(file, overrides), document, registry, overrides)
     return Suite(
         name=file.name,
         title=file.title,
@@ -280,120 +275,36 @@ def _task(entry: TaskEntry, protocol: Protocol, patch_size: int | None) -> Task:
     )
 
 
-def _entrants(
-    file: SuiteFile, document: config_file.Document, registry: Registry, overrides: Overrides
-) -> tuple[Entrant, ...]:
-    folders = dict(overrides.weights)
-    used: set[str] = set()
-    found: list[Entrant] = []
-    for i, (entry, written_in_file) in enumerate(_listed(file, overrides)):
-        try:
-            # A path is relative to where it is written: in the suite's file, or in a command.
-            folder = document.path.parent if written_in_file else None
-            variant = registry.variant(entry.variant, entry.options, folder)
-        except UserError as error:
-            if overrides.variants:
-                raise
-            raise document.error(("variants", i), str(error)) from None
-        own_folder = path_from(document.path, entry.weights)
-        weights = folders.get(variant.name, own_folder)
-        trained = weights is not None or variant.brought is not None
-        tier = overrides.tier or entry.tier or ("official" if trained else file.tier)
-        if variant.encoder == BASELINE:
-            tier = BASELINE  # whatever is asked of the others: nothing in it can be trained
-        if tier == "random" and variant.brought is not None:
-            raise document.error(
-                ("variants", i),
-                f'"{variant.name}" brings weights of its own ({variant.brought}) and cannot run '
-                "with random ones; choose tier official.",
-            )
-        if tier == "random":
-            if own_folder is not None:
-                raise document.error(
-                    ("variants", i),
-                    f'"{variant.name}" has a folder of weights but runs with random ones; '
-                    "remove its weights, or choose tier official.",
-                )
-            weights = None
-        elif variant.name in folders:
-            used.add(variant.name)
-        entrant = Entrant(variant, tier, weights, entry.optional)
-        if any((e.variant.name, e.tier) == (variant.name, tier) for e in found):
-            where = ("variants", i)
-            raise document.error(where, f'"{variant.name}" stands twice in tier {tier}.')
-        found.append(entrant)
-    _refuse_unused(folders.keys() - used, {entrant.variant.name for entrant in found})
-    return (*found, *_baselines(file, document, registry, found))
-
-
 def _listed(file: SuiteFile, overrides: Overrides) -> list[tuple[VariantEntry, bool]]:
     """Entries to run, and whether each is written in the file.
 
     A variant named on the command line runs as the file has it (tier, weights, options) if the
-    file has it, and is no longer optional; else as the suite's default.
+    file has it, and is no longer optional; else as the suite's default. ``name@recipe`` is the
+    variant with that recipe's study weights; the plain name stands for all that the file has.
     """
     written = [VariantEntry(variant=v) if isinstance(v, str) else v for v in file.variants]
     if not overrides.variants:
         return [(entry, True) for entry in written]
     found: list[tuple[VariantEntry, bool]] = []
     for name in overrides.variants:
-        mine = [entry for entry in written if entry.variant == name]
+        mine = [e for e in written if name in (e.variant, f"{e.variant}@{e.recipe}")]
         found += [(entry.model_copy(update={"optional": False}), True) for entry in mine]
-        found += [] if mine else [(VariantEntry(variant=name), False)]
+        found += [] if mine else [(_named(name), False)]
     return found
 
 
-def _baselines(
-    file: SuiteFile, document: config_file.Document, registry: Registry, found: Sequence[Entrant]
-) -> list[Entrant]:
-    """What takes part without being asked: baselines, and untrained encoders for comparison."""
-    added: list[Entrant] = []
-    for i, name in enumerate(file.baselines):
-        if name == RANDOM:
-            added += _untrained(found)
-            continue
-        try:
-            added.append(Entrant(registry.variant(name), BASELINE, added=True))
-        except UserError as error:
-            raise document.error(("baselines", i), str(error)) from None
-    names = [e.variant.name for e in found]
-    return [e for e in added if e.tier != BASELINE or e.variant.name not in names]
-
-
-def _untrained(found: Sequence[Entrant]) -> list[Entrant]:
-    """The smallest variant of every family with trained weights, as it is before training."""
-    smallest: dict[str, Variant] = {}
-    for entrant in (e for e in found if e.tier != BASELINE):
-        old = smallest.get(entrant.variant.family)
-        if old is None or _work(entrant.variant) < _work(old):
-            smallest[entrant.variant.family] = entrant.variant
-    untrained = {e.variant.family for e in found if e.tier == "random"}
-    return [
-        Entrant(v, "random", added=True)
-        for family, v in smallest.items()
-        if family not in untrained and v.brought is None
-    ]
-
-
-def _work(variant: Variant) -> int:
-    return variant.depth * variant.dim**2
-
-
-def _refuse_unused(folders: Collection[str], names: Collection[str]) -> None:
-    """Weights that were given and go nowhere are a mistake, never ignored."""
-    for name in sorted(folders):
-        if name in names:
-            raise UserError(
-                f'Weights are given for "{name}", which runs with random ones; drop --weights, or '
-                "choose --tier official."
-            )
-        hint = did_you_mean(name, names)
-        raise UserError(f'Weights are given for "{name}", which the suite does not run: {hint}.')
-
-
-def path_from(file: Path, path: Path | None) -> Path | None:
-    """A path written in a file is relative to that file."""
-    return file.parent / path if path is not None else None
+def _named(name: str) -> VariantEntry:
+    """A variant of the command line that the file does not have."""
+    variant, at, recipe = name.partition("@")
+    if not at:
+        return VariantEntry(variant=name)
+    try:
+        return VariantEntry(variant=variant, tier="study", recipe=recipe)
+    except ValidationError:
+        raise UserError(
+            f'--variant "{name}" names no recipe after its "@"; write the name of a variant '
+            "alone, or with a recipe of study weights."
+        ) from None
 
 
 def json_schema() -> dict[str, Any]:

@@ -23,8 +23,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from harness.plan import Cell, Plan
-from harness.suite import BASELINE
+from harness.entrants import BASELINE
+from harness.plan import Cell, Plan, shown_name
 
 
 class TerminalWatcher:
@@ -43,6 +43,7 @@ class TerminalWatcher:
         )
         self._cells = self._bars.add_task("cells", total=None, visible=False)
         self._stage = self._bars.add_task("", total=None, visible=False)
+        self._plan: Plan | None = None
 
     def __enter__(self) -> TerminalWatcher:
         self._bars.start()
@@ -53,6 +54,7 @@ class TerminalWatcher:
 
     def planned(self, plan: Plan, to_do: list[Cell]) -> None:
         """Say what data and weights are used, before anything is computed."""
+        self._plan = plan
         self.console.print(banner(plan))
         total = len({cell.key for cell in plan.cells})
         if len(to_do) < total:
@@ -61,8 +63,7 @@ class TerminalWatcher:
 
     def started(self, cell: Cell) -> None:
         """Name the cell that begins."""
-        label = f"{escape(cell.variant.name)} · {cell.task.name} · seed {cell.seed}"
-        self._bars.update(self._cells, description=label)
+        self._bars.update(self._cells, description=self._label(cell))
         self._bars.update(self._stage, visible=False)
 
     def progress(self, what: str, done: int, total: int) -> None:
@@ -75,10 +76,12 @@ class TerminalWatcher:
         """One line per finished cell; the bars stay below."""
         self._bars.advance(self._cells)
         self.console.print(
-            f"[green]✓[/] {escape(cell.variant.name)} · {cell.task.name} · seed {cell.seed}: "
-            f"{cell.task.metric} {score:.3f}",
-            highlight=False,
+            f"[green]✓[/] {self._label(cell)}: {cell.task.metric} {score:.3f}", highlight=False
         )
+
+    def _label(self, cell: Cell) -> str:
+        name = shown_name(self._plan, cell) if self._plan else cell.variant.name
+        return f"{escape(name)} · {cell.task.name} · seed {cell.seed}"
 
 
 def banner(plan: Plan) -> Panel:
@@ -91,11 +94,10 @@ def banner(plan: Plan) -> Panel:
         lines.append(f"Data: [bold]{card.origin.upper()}[/] · {escape(card.title)} ({card.name})")
         lines += [f"  {escape(note)}" for note in card.notes]
     tiers = sorted({cell.weights.tier for cell in plan.cells})
-    untrained = "random" in tiers
     words = {
         "random": "RANDOM (untrained, seeded)",
         "official": "OFFICIAL",
-        "study": "STUDY",
+        "study": f"STUDY (trained by this project at small scale{_trained_on(plan)})",
         BASELINE: "baselines (nothing trained)",
     }
     lines.append(f"Weights: [bold]{', '.join(words[tier] for tier in tiers)}[/]")
@@ -107,8 +109,18 @@ def banner(plan: Plan) -> Panel:
             "[bold]These are not real images. Set TOKENRANK_DATA or --data-dir to a folder that "
             "holds EuroSAT-MS to use real ones.[/]"
         )
-    colour = "yellow" if simulated or untrained else "green"
+    colour = "yellow" if simulated or {"random", "study"} & set(tiers) else "green"
     return Panel("\n".join(lines), title=escape(plan.suite.title), border_style=colour)
+
+
+def _trained_on(plan: Plan) -> str:
+    """On which images the plan's study weights were trained."""
+    cards = [cell.weights.card for cell in plan.cells if cell.weights.card is not None]
+    data = dict.fromkeys(
+        f"{card.data.count:,} {card.data.origin} images: {escape(card.data.title)}"
+        for card in cards
+    )
+    return f" on {' and '.join(data)}" if data else ""
 
 
 def plain_table(headers: Sequence[str], rows: Iterable[Sequence[str]], numeric: int = 99) -> Table:

@@ -72,7 +72,7 @@ def find_checkpoint(
         weights = hub_file(official.hub, official.file, None)
         config = hub_file(official.hub, official.config, None) if official.config else None
         return CheckpointFiles(
-            config, weights, _remembered_sha256(weights, places.cache), official.hub
+            config, weights, remembered_sha256(weights, places.cache), official.hub
         )
     return _downloaded(official, places.cache)
 
@@ -134,7 +134,7 @@ def _downloaded(official: Official, cache: Path | None) -> CheckpointFiles:
                 f"Could not load {address}: nobody answers ({error.reason}); check the connection, "
                 f"or get {weights.name} yourself and give its place with --weights."
             ) from None
-    return CheckpointFiles(None, weights, _remembered_sha256(weights, cache), address)
+    return CheckpointFiles(None, weights, remembered_sha256(weights, cache), address)
 
 
 def _require_weights(part: Path, address: str) -> None:
@@ -217,11 +217,14 @@ def file_sha256(path: Path | str) -> str:
 
 def _local(given: Path, layout: Official, cache: Path | None) -> CheckpointFiles:
     config, weights = local_files(given, layout)
-    return CheckpointFiles(config, weights, _remembered_sha256(weights, cache), str(given))
+    return CheckpointFiles(config, weights, remembered_sha256(weights, cache), str(given))
 
 
-def _remembered_sha256(path: Path, cache: Path | None) -> str:
-    """The file's hash; a gigabyte is not read again while size and time are the same."""
+def remembered_sha256(path: Path, cache: Path | None) -> str:
+    """The file's hash; a gigabyte is not read again while size and time are the same.
+
+    Notes are kept under ``cache / "weights"``; without a cache the file is read each time.
+    """
     if cache is None:
         return file_sha256(path)
     status = path.stat()

@@ -8,7 +8,7 @@ what a suite or a variant is.
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
@@ -108,9 +108,15 @@ def validate(model: type[Model], document: Document) -> Model:
     except ValidationError as failure:
         errors = failure.errors()
         # A misspelt key is also a missing one; the spelling is what the user can mend.
-        first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
+        first = next((e for e in errors if e["type"] == "extra_forbidden"), _meant(errors))
         location = _in_document(document, tuple(first["loc"]))
         raise document.error(location, _sentence(model, first, location)) from None
+
+
+def _meant(errors: Sequence[Any]) -> Any:
+    """The first error; of a text or a mapping, of whichever was written."""
+    mapping = [e for e in errors if e["type"] != "string_type" or not isinstance(e["input"], dict)]
+    return (mapping or errors)[0]
 
 
 def _in_document(document: Document, location: Location) -> Location:

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from reports.pairs import Difference, difference
 from reports.ranking import BASELINE, RankingTable
 from reports.resampling import DECIMALS, Floats, Interval, TaskScores, interval
+from reports.study import design, is_beginning
 from reports.table import SuiteResults, TaskInfo
 
 UNTRAINED_TIERS = ("random", BASELINE)
@@ -97,12 +98,14 @@ class AgainstBaselines:
 
     ``best`` is the best baseline of each task. Either part is empty where its marks took no
     part in the suite. Variants stand in the order of the ranking, incomplete ones last.
+    ``own_beginning``: each one's untrained mark is the variant itself, not its whole family.
     """
 
     ranking: RankingTable
     best: Mapping[str, Mark]
     baselines: tuple[Standing, ...]
     untrained: tuple[Standing, ...]
+    own_beginning: bool = False
 
 
 def against_baselines(
@@ -119,16 +122,17 @@ def against_baselines(
 def is_mark_only(results: SuiteResults, ranking: RankingTable) -> bool:
     """Whether a ranking's variants are there to be beaten, not to be chosen between.
 
-    So are baselines, and untrained encoders of which each family has one at most beside its
-    trained ones: what a suite adds for comparison.
+    So are baselines, and what a suite adds for comparison: beside study weights the same
+    variants untrained, beside other trained ones of a family one untrained encoder.
     """
     if ranking.tiers == (BASELINE,):
         return True
     if ranking.tiers != ("random",):
         return False
-    mine = [r for r in results.variants.to_dicts() if r["tier"] in ranking.tiers]
+    rows = results.variants.to_dicts()
+    mine = [r for r in rows if r["tier"] in ranking.tiers and not is_beginning(r, rows)]
     families = [row["family"] for row in mine]
-    trained = {r["family"] for r in results.variants.to_dicts() if _is_trained(r["tier"])}
+    trained = {row["family"] for row in rows if _is_trained(row["tier"])}
     return len(set(families)) == len(families) and set(families) <= trained
 
 
@@ -146,7 +150,7 @@ def _of_ranking(
     untrained: list[Standing] = []
     for name in names:
         row = rows[name]
-        own = [n for n, r in rows.items() if r["tier"] == "random" and r["family"] == row["family"]]
+        own = _untrained_of(row, rows)
         if _is_trained(row["tier"]) and own:
             untrained += _standing(name, tasks, _marks(tasks, own))
     return AgainstBaselines(
@@ -154,6 +158,26 @@ def _of_ranking(
         best,
         tuple(standing for name in names for standing in _standing(name, tasks, best)),
         tuple(untrained),
+        bool(untrained) and all(_begins(rows[s.variant], rows.values()) for s in untrained),
+    )
+
+
+def _untrained_of(row: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The variant itself untrained, where that takes part, else all untrained of its family."""
+    family = {
+        name: other
+        for name, other in rows.items()
+        if other["tier"] == "random" and other["family"] == row["family"]
+    }
+    if not _begins(row, rows.values()):
+        return list(family)
+    return [name for name, other in family.items() if design(other) == design(row)]
+
+
+def _begins(row: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a variant has study weights and takes part untrained as well."""
+    return row["tier"] == "study" and any(
+        other["tier"] == "random" and design(other) == design(row) for other in rows
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from reports import words
 from reports.calibration import calibrations
 from reports.calibration_figure import reliability_chart
 from reports.calibration_tables import calibration_sentences, calibration_table
@@ -85,8 +84,7 @@ def critical_difference_part(
             "Average ranks on one axis; a bar joins variants whose ranks differ by less than "
             "Nemenyi's critical difference, so that these tasks cannot tell them apart "
             "(J. Demsar, JMLR 7, 2006).",
-            "Critical-difference diagram of the average ranks. "
-            f"{words.status(ranking.tiers, ranking.origin)}.",
+            f"Critical-difference diagram of the average ranks. {ranking.status}.",
         ),
     )
 
@@ -110,8 +108,7 @@ def sensitivity_part(
             f"sensitivity_{ranking.name}",
             lambda frame: sensitivity_chart(results, ranking, frame),
             "Dot: average rank over all tasks; ticks: average rank without each one task.",
-            "Dot plot of the average ranks without each task. "
-            f"{words.status(ranking.tiers, ranking.origin)}.",
+            f"Dot plot of the average ranks without each task. {ranking.status}.",
         ),
         tables=tuple(table for table in tables if table),
         parts=(Part("Aggregations", terms=tuple(aggregation_explanations(ranking)), folded=True),),
@@ -131,7 +128,7 @@ def per_class_part(
     if not ranking.ranked:
         return Part(heading)
     changes = version_class_changes(samples, pairs, ranking)
-    state = words.status(ranking.tiers, ranking.origin)
+    state = ranking.status
     best = ranking.ranked[0].variant
     figures: list[Figure] = []
     for pair, task in changes_to_draw(changes):
@@ -189,7 +186,7 @@ def calibration_part(
             partial(reliability_chart, results, ranking, found),
             "Accuracy by stated confidence; on the diagonal a probe is right as often as it is "
             "sure. Dots grow with the number of samples.",
-            f"Reliability diagrams per task. {words.status(ranking.tiers, ranking.origin)}.",
+            f"Reliability diagrams per task. {ranking.status}.",
         ),
         parts=(Part("Calibration error", tables=(table,) if table else (), folded=True),),
     )
@@ -202,7 +199,7 @@ def tuning_part(gallery: Gallery, results: SuiteResults, ranking: RankingTable, 
         return Part(heading)
     found, ranges = searches(results, ranking), tried_ranges(results, ranking)
     table = tuning_table(found, ranges)
-    state = words.status(ranking.tiers, ranking.origin)
+    state = ranking.status
     progress = gallery.drawn(
         f"tuning_{ranking.name}",
         partial(tuning_chart, results, ranking, found),

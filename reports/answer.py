@@ -105,7 +105,11 @@ def _limits(ranking: RankingTable) -> str:
     if untrained:
         return "The weights are untrained: this order says nothing about trained models."
     if "study" in ranking.tiers:
-        return "The weights were trained small-scale: this order need not hold for published ones."
+        on = f" on {ranking.trained_on}" if ranking.trained_on else ""
+        return (
+            f"The weights were trained by this project at small scale{on}; this order need not "
+            "hold for published ones."
+        )
     return ""
 
 

@@ -32,7 +32,9 @@ def against_baselines_part(found: AgainstBaselines | None, label: str) -> Part:
     if found is None:
         return Part(heading)
     family = Part(
-        "Against the same family, untrained",
+        "Against the same encoders, untrained"
+        if found.own_beginning
+        else "Against the same family, untrained",
         paragraphs=tuple(untrained_sentences(found)),
         tables=tuple(standing_tables(found.untrained, None)),
     )

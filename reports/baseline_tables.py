@@ -32,6 +32,7 @@ from reports.tables import (
 )
 
 BEST, UNTRAINED = "the best baseline", "an untrained encoder of the same family"
+BEGINNING = "the same encoder untrained"
 _TASKS_TOLD = 3  # more than these are told all together
 _TASKS_PER_TABLE = 4
 _TONES: Mapping[Verdict, str] = {"beats": "good", "loses": "bad"}
@@ -43,8 +44,8 @@ def baseline_sentences(found: AgainstBaselines) -> list[str]:
 
 
 def untrained_sentences(found: AgainstBaselines) -> list[str]:
-    """Which trained variants beat what their own family is before training."""
-    return _sentences(found.untrained, UNTRAINED)
+    """Which trained variants beat what they, or their family, are before training."""
+    return _sentences(found.untrained, BEGINNING if found.own_beginning else UNTRAINED)
 
 
 def _sentences(standings: Sequence[Standing], what: str) -> list[str]:

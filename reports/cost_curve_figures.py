@@ -25,6 +25,7 @@ _AGAINST: dict[Kind, str] = {
     "version": "to the first version",
     "scheme": "to the version's own scheme",
     "recipe": "under the same scheme",
+    "pretraining": "under another recipe",
 }
 _COUNTED, _BLIND = "attention included", "attention-blind"
 
@@ -66,8 +67,10 @@ def macs_chart(results: SuiteResults, frame: Frame = WIDE) -> Spec | None:
     known = set(results.curves["variant"].to_list())
     judged = results.variants.filter(pl.col("tier") != BASELINE)["variant"].to_list()
     cast = Cast.of(results)
-    # Cost knows no weights: a variant that stands in several tiers is one line.
-    once = {cast.labels[name]: name for name in reversed(judged) if name in known}
+    # Cost knows no weights: a variant that stands in several tiers, or with study weights of
+    # several recipes, is one line.
+    plain = {name: cast.labels[name].partition("@")[0] for name in judged}
+    once = {plain[name]: name for name in reversed(judged) if name in known}
     variants = [name for name in judged if name in once.values()]
     if not variants or len(variants) > MOST_LINES or not results.run.tasks:
         return None

@@ -55,14 +55,15 @@ class RatioCurve:
 def ratio_curves(results: SuiteResults, pairs: Sequence[Pair]) -> tuple[RatioCurve, ...]:
     """Curves of all pairs whose two variants have them, in the order of the pairs.
 
-    Only inputs that both variants are given at the same patch size are compared.
+    How weights were pretrained is no matter of cost. Only inputs that both variants are given at
+    the same patch size are compared.
     """
     by_variant = {
         (str(key[0]), str(key[1])): frame
         for key, frame in results.curves.partition_by("variant", "axis", as_dict=True).items()
     }
     found = []
-    for pair in pairs:
+    for pair in (p for p in pairs if p.kind != "pretraining"):
         for axis in AXES:
             reference = by_variant.get((pair.reference, axis))
             candidate = by_variant.get((pair.candidate, axis))

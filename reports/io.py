@@ -10,7 +10,7 @@ import io
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from reports.table import (
     VARIANT_SCHEMA,
     MissingCell,
     RunInfo,
+    StudyWeights,
     SuiteResults,
     TaskInfo,
 )
@@ -44,6 +45,10 @@ _ORDER = {
     "trials": ("variant", "task", "seed", "number"),
     "curves": ("variant", "axis", "value"),
 }  # the variants' order is the suite's
+
+
+_ADDED = ("recipe",)
+"""Columns that came later: results saved before are read as having none of it."""
 
 
 class ResultsError(ValueError):
@@ -155,6 +160,8 @@ def _read_table(path: Path, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
         raise ResultsError(f"{path} is missing; save the results again.") from None
     except (pl.exceptions.PolarsError, OSError):
         raise ResultsError(f"{path} is broken or cut short; save the results again.") from None
+    later = [name for name in _ADDED if name in schema and name not in frame.columns]
+    frame = frame.with_columns(pl.lit(None, schema[name]).alias(name) for name in later)
     if dict(frame.schema) != dict(schema):
         raise ResultsError(
             f"{path} has other columns than {', '.join(schema)}; save the results again."
@@ -166,11 +173,12 @@ def _run_info(raw: Mapping[str, Any]) -> RunInfo:
     facts = dict(raw)
     tasks = tuple(_frozen(TaskInfo, task) for task in facts.pop("tasks"))
     missing = tuple(_frozen(MissingCell, cell) for cell in facts.pop("missing"))
-    run: RunInfo = _frozen(RunInfo, {**facts, "tasks": tasks, "missing": missing})
+    study = tuple(_frozen(StudyWeights, each) for each in facts.pop("study", ()))
+    run: RunInfo = _frozen(RunInfo, {**facts, "tasks": tasks, "missing": missing, "study": study})
     return run
 
 
 def _frozen(kind: Any, facts: Mapping[str, Any]) -> Any:
-    """A data class from JSON: lists are tuples again, and every field must be there."""
-    names = [field.name for field in fields(kind)]
+    """A data class from JSON: lists are tuples again; a field without a default must be there."""
+    names = [f.name for f in fields(kind) if f.name in facts or f.default is MISSING]
     return kind(**{n: tuple(v) if isinstance(v := facts[n], list) else v for n in names})

@@ -1,8 +1,8 @@
 """What a licence of weights lets its user do, in one sentence, where that is certain.
 
-Sources: the MIT License; Creative Commons BY-NC 4.0, sections 2 and 3; the OlmoEarth Artifact
-License, sections 1 and 2. Of any other licence nothing is claimed. It must know nothing of
-pages.
+Sources: the Apache License 2.0, sections 2 and 4; the MIT License; Creative Commons BY-NC 4.0,
+sections 2 and 3; the OlmoEarth Artifact License, sections 1 and 2. Of any other licence nothing
+is claimed. It must know nothing of pages.
 """
 
 from __future__ import annotations
@@ -14,6 +14,10 @@ from reports.ranking import RankingTable
 from reports.table import SuiteResults
 
 _ALLOWS = {
+    "Apache-2.0": (
+        "may be used, changed and passed on, also commercially, with its notices kept and "
+        "changes marked"
+    ),
     "MIT": "may be used, changed and passed on, also commercially, with its notice kept",
     "CC BY-NC 4.0": "may be shared and adapted with credit, but not for commercial purposes",
     "OlmoEarth Artifact License": (

@@ -132,7 +132,7 @@ def title_of(text: str, ranking: RankingTable, frame: Frame, about: str = "") ->
     ``about`` (see `subject`) follows the title, on a line of its own where it is narrow.
     """
     warn = not words.is_trustworthy(ranking.tiers, ranking.origin)
-    state = words.status(ranking.tiers, ranking.origin)
+    state = ranking.status
     lines = _wrapped(state, 44 if frame.is_narrow else 100)
     title: str | list[str] = f"{text}: {about}" if about else text
     if frame.is_narrow and about:

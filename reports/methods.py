@@ -14,6 +14,7 @@ from reports.document import Part
 from reports.pairs import Pair
 from reports.ranking import RankingTable
 from reports.significance import ALPHA
+from reports.study_part import study_part
 from reports.table import SuiteResults
 from reports.tables import task_table, weights_table
 
@@ -34,6 +35,7 @@ def how_it_was_computed(
         parts=(
             Part("Caveats", bullets=tuple(caveats(run, rankings))),
             Part("Methods", terms=methods(results, rankings, pairs, against)),
+            study_part(results),
             Part("Tasks", tables=(task_table(results),)),
             Part(
                 "Notes on the data",
@@ -115,7 +117,8 @@ _BASELINES = (
     "they are never ranked with them. Of each task the best baseline is the mark, and a variant "
     "beats it, or loses to it, when the 95% interval of their paired difference excludes zero. The "
     "best of several is picked by the same scores, which raises the mark a little: what is said to "
-    "beat it does. A trained variant is held to the best untrained encoder of its family likewise. "
+    "beat it does. A trained variant is held to its own untrained self likewise, where that takes "
+    "part, else to the best untrained encoder of its family. "
     "Over all tasks a variant beats its marks when it wins more tasks than it loses in at least "
     "97.5% of the draws."
 )

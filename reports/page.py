@@ -109,7 +109,7 @@ def _ranking_parts(
     label: str,
     found: AgainstBaselines | None,
 ) -> tuple[Part, Part]:
-    state = words.status(ranking.tiers, ranking.origin)
+    state = ranking.status
     warn = not words.is_trustworthy(ranking.tiers, ranking.origin)
     lacking = Part(
         "Not run, or not in full: no average rank",
@@ -180,8 +180,7 @@ def _cost_rank(
         "dashed: the Pareto front of all ranked variants; what lies on or below it, right of a "
         "corner, is matched or beaten at lower cost. Variants of equal cost are drawn side by "
         "side. Colour: version; shape: token scheme.",
-        f"Scatter plot of average rank against {axis.name}. "
-        f"{words.status(ranking.tiers, ranking.origin)}.",
+        f"Scatter plot of average rank against {axis.name}. {ranking.status}.",
         fits_a_phone=len(ranking.ranked) <= _POINTS_ON_A_PHONE,
     )
 
@@ -205,7 +204,7 @@ def _task_scores(
             partial(dotplot.task_scores_chart, results, ranking, tasks=block, marks=marks),
             f"Score of each variant on each task{bars}, in the order of the average rank. {dashed}"
             f"{shared}{paired}Colour: version; shape: token scheme.",
-            f"Dot plots of the scores per task. {words.status(ranking.tiers, ranking.origin)}.",
+            f"Dot plots of the scores per task. {ranking.status}.",
             fits_a_phone=rows * len(ranking.tasks) <= _DOTS_ON_A_PHONE,
         )
         for n, block in enumerate(blocks, start=1)

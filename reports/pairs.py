@@ -1,8 +1,9 @@
 """Two variants side by side: what one costs against the other, and what it scores.
 
 The pairs a token design is judged by: a later version against the first one of the same
-size, a token scheme put on a version against that version's own, and two versions under
-the same scheme (what the recipe alone buys). Pure functions; it must know nothing of pages.
+size, a token scheme put on a version against that version's own, two versions under the same
+scheme (what the recipe alone buys), and of study weights a recipe against the one that it departs
+from. Pure functions; it must know nothing of pages.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +19,10 @@ import numpy.typing as npt
 from reports.ranking import BASELINE
 from reports.resampling import Interval, TaskScores, bootstrap, interval, shared_tasks
 from reports.significance import ALPHA, bootstrap_p_value, holm, mcnemar, normal_p_value
+from reports.study import departs_in_recipe, is_beginning
 from reports.table import SuiteResults
 
-Kind = Literal["version", "scheme", "recipe"]
+Kind = Literal["version", "scheme", "recipe", "pretraining"]
 Hits = npt.NDArray[np.bool_]
 Verdict = Literal["worse", "not separated", "better", "no interval"]
 Test = Literal["McNemar", "paired bootstrap", "unpaired draws", "none"]
@@ -98,20 +100,22 @@ def version_key(version: str) -> tuple[int, ...]:
 def compare(
     results: SuiteResults, scores: Mapping[str, TaskScores] | None = None
 ) -> tuple[Pair, ...]:
-    """All pairs of the suite: versions first, then schemes, then recipes.
+    """All pairs of the suite: versions first, then schemes, then recipes, then pretraining.
 
     Within a kind, pairs stand as the variants do in the table; `regressions_first` reorders.
     """
     scores = bootstrap(results) if scores is None else scores
-    # Baselines are held against everything else, not against each other.
-    rows = [row for row in results.variants.to_dicts() if row["tier"] != BASELINE]
+    # Baselines, and where study weights began, are held against everything else, not against
+    # each other.
+    every = results.variants.to_dicts()
+    rows = [row for row in every if row["tier"] != BASELINE and not is_beginning(row, every)]
     found = [
         _pair(kind, reference, candidate, scores)
         for reference in rows
         for candidate in rows
         for kind in _kinds(reference, candidate, rows)
     ]
-    order: tuple[Kind, ...] = ("version", "scheme", "recipe")
+    order: tuple[Kind, ...] = get_args(Kind)
     return tuple(sorted(found, key=lambda pair: order.index(pair.kind)))
 
 
@@ -126,6 +130,10 @@ def _kinds(
     same = all(reference[key] == candidate[key] for key in ("family", "size", "tier"))
     if not same or reference["variant"] == candidate["variant"]:
         return
+    if departs_in_recipe(reference) or departs_in_recipe(candidate):
+        if departs_in_recipe(candidate) and reference is _departed_from(candidate, rows):
+            yield "pretraining"
+        return
     base = is_base_scheme(reference["variant"]), is_base_scheme(candidate["variant"])
     older = version_key(reference["version"]) < version_key(candidate["version"])
     if base == (True, True) and older and reference is _first_version(reference, rows):
@@ -136,12 +144,28 @@ def _kinds(
         yield "recipe"
 
 
+def _departed_from(
+    row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Any] | None:
+    """The main arm whose recipe's name the row's recipe goes on from: v1.1 of v1.1-no-...."""
+    arms = [
+        other
+        for other in rows
+        if all(other[key] == row[key] for key in ("family", "size", "tier"))
+        and other["recipe"]
+        and not departs_in_recipe(other)
+        and str(row["recipe"]).startswith(f"{other['recipe']}-")
+    ]
+    return max(arms, key=lambda other: len(other["recipe"]), default=None)
+
+
 def _first_version(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     peers = [
         other
         for other in rows
         if all(other[key] == row[key] for key in ("family", "size", "tier"))
         and is_base_scheme(other["variant"])
+        and not departs_in_recipe(other)
     ]
     return min(peers, key=lambda other: version_key(other["version"]))
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from reports import words
 from reports.resampling import (
     DECIMALS,
     RESAMPLES,
@@ -28,6 +29,7 @@ from reports.resampling import (
     bootstrap,
     interval,
 )
+from reports.study import trained_on
 from reports.table import SuiteResults, TaskInfo
 
 BASELINE = "baseline"  # the tier of what nobody trains: a mark to beat, never mixed with others
@@ -78,7 +80,8 @@ class RankingTable:
     """Variants of one tier (or mixed, when the suite says so) on tasks of one origin.
 
     ``ranked`` is sorted best first; ``draws`` holds the resampled average ranks
-    ``[B, len(ranked)]`` in that order, or ``None``.
+    ``[B, len(ranked)]`` in that order, or ``None``. ``trained_on``: the images behind study
+    weights.
     """
 
     tiers: tuple[str, ...]
@@ -88,6 +91,12 @@ class RankingTable:
     incomplete: tuple[IncompleteVariant, ...]
     resamples: int
     draws: Floats | None = field(default=None, compare=False, repr=False)
+    trained_on: str = ""
+
+    @property
+    def status(self) -> str:
+        """What kind of data and weights this is, in words that stand beside all it shows."""
+        return words.status(self.tiers, self.origin, self.trained_on)
 
     @property
     def entries(self) -> tuple[RankedVariant | IncompleteVariant, ...]:
@@ -174,7 +183,8 @@ def _rank_table(
     }
     ranked, draws = _rank_complete(complete, tier_of, cost_of, mine)
     resamples = 0 if draws is None else len(draws)
-    return RankingTable(tiers, origin, tasks, ranked, incomplete, resamples, draws)
+    images = trained_on(results, tier_of)
+    return RankingTable(tiers, origin, tasks, ranked, incomplete, resamples, draws, images)
 
 
 def _rank_complete(

@@ -21,11 +21,13 @@ _KINDS = {
     "version": "later version",
     "scheme": "other token scheme",
     "recipe": "same scheme, later version",
+    "pretraining": "other pretraining recipe",
 }
 _HEADINGS = {
     "version": "Version against version, size by size",
     "scheme": "Another token scheme on the same version",
     "recipe": "The recipe alone: same scheme, later version",
+    "pretraining": "Another recipe of pretraining against the one it departs from",
 }
 _TONES = {"worse": "bad", "better": "good"}
 
@@ -38,9 +40,10 @@ def side_by_side(results: SuiteResults, pairs: Sequence[Pair], growth: Part) -> 
     return Part(
         "Side by side",
         paragraphs=(
-            "What a later version or another token scheme changes. Cost: how many times fewer "
-            "tokens and MACs the candidate needs than what it stands against. Scores: on how many "
-            "tasks they are worse, not separated, or better, most losses first.",
+            "What a later version, another token scheme or another recipe of pretraining changes. "
+            "Cost: how many times fewer tokens and MACs the candidate needs than what it stands "
+            "against. Scores: on how many tasks they are worse, not separated, or better, most "
+            "losses first.",
         ),
         tables=(overview_table(pairs),),
         parts=(

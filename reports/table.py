@@ -33,6 +33,8 @@ VARIANT_SCHEMA: dict[str, pl.DataType] = {
     # Forward pass in GFLOPs as an imported table states it, mean over its tasks; null for own
     # runs. Its counter is the source's, so it is never mixed with the MACs above.
     "published_gflops": pl.Float64(),
+    # By which study weights were pretrained; null for others. More is in `RunInfo.study`.
+    "recipe": pl.String(),
 }
 
 SCORE_SCHEMA: dict[str, pl.DataType] = {
@@ -120,6 +122,31 @@ class MissingCell:
 
 
 @dataclass(frozen=True)
+class StudyWeights:
+    """What is known of one variant's study weights, which this project trained at small scale.
+
+    ``variant`` is the name of its row. ``training_seeds`` follow the seeds of the suite;
+    ``samples_seen`` counts a sample each time it was seen, in one training; ``pretraining_macs``
+    are all forward MACs of one training.
+    """
+
+    variant: str
+    recipe: str
+    recipe_hash: str
+    training_seeds: tuple[int, ...]
+    steps: int
+    samples_seen: int
+    pretraining_macs: int | None
+    data_title: str
+    data_count: int
+    data_origin: str
+    data_licence: str
+    data_fingerprint: str
+    limits: tuple[str, ...]
+    command: str  # that made the first of them
+
+
+@dataclass(frozen=True)
 class RunInfo:
     """Facts about the suite run that the tables do not hold."""
 
@@ -135,6 +162,7 @@ class RunInfo:
     command: str  # the one command that regenerates all this
     mix_tiers: bool = False
     notes: tuple[str, ...] = field(default=())
+    study: tuple[StudyWeights, ...] = ()  # one per variant with study weights
 
 
 @dataclass(frozen=True)

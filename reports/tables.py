@@ -114,8 +114,15 @@ def _row_tail(
     row: Mapping[str, Any],
 ) -> list[Cell]:
     macs, *costs = cost_cells(row)
-    weights = Cell(row["tier"], row["tier"]) if len(ranking.tiers) > 1 else Cell("")
+    shown = len(ranking.tiers) > 1 or row["recipe"]
+    weights = weights_cell(row) if shown else Cell("")
     return [macs, *score_cells(tasks, scores), *costs, weights]
+
+
+def weights_cell(row: Mapping[str, Any]) -> Cell:
+    """A variant's tier, and the recipe of its study weights."""
+    note = f"recipe {row['recipe']}" if row["recipe"] else ""
+    return Cell(row["tier"] or words.NO_VALUE, row["tier"], note=note)
 
 
 def score_cells(tasks: Sequence[TaskInfo], scores: Mapping[str, Score]) -> list[Cell]:
@@ -181,7 +188,7 @@ def weights_table(results: SuiteResults) -> Table:
     rows = tuple(
         (
             Cell(row["variant"], row["variant"]),
-            Cell(row["tier"] or words.NO_VALUE, row["tier"]),
+            weights_cell(row),
             Cell(row["licence"] or words.NO_VALUE, row["licence"]),
             Cell(row["weights_hash"] or words.NO_VALUE, row["weights_hash"], "code"),
         )

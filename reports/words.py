@@ -11,7 +11,7 @@ from reports.resampling import Interval
 
 TIER_WORDS = {
     "official": "official weights (published checkpoints)",
-    "study": "study weights (trained small-scale by this project, not the published ones)",
+    "study": "study weights (trained by this project at small scale)",
     "random": "untrained (random) weights",
     "baseline": "baselines (nothing trained)",
     "published": "published results (imported, not run here)",
@@ -20,9 +20,15 @@ ORIGIN_WORDS = {"real": "real data", "simulated": "SIMULATED DATA"}
 NO_VALUE = "–"
 
 
-def status(tiers: Sequence[str], origin: str) -> str:
-    """Origin and tier in words, e.g. "SIMULATED DATA, untrained (random) weights"."""
-    weights = " and ".join(TIER_WORDS.get(tier, f"{tier} weights") for tier in tiers)
+def status(tiers: Sequence[str], origin: str, trained_on: str = "") -> str:
+    """Origin and tier in words, e.g. "SIMULATED DATA, untrained (random) weights".
+
+    ``trained_on`` says on what study weights were trained, where there are some.
+    """
+    known = dict(TIER_WORDS)
+    if trained_on:
+        known["study"] = f"study weights (trained by this project at small scale on {trained_on})"
+    weights = " and ".join(known.get(tier, f"{tier} weights") for tier in tiers)
     words = f"{ORIGIN_WORDS.get(origin, f'{origin} data')}, {weights}"
     return words[0].upper() + words[1:]
 
@@ -40,11 +46,13 @@ def is_trustworthy(tiers: Sequence[str], origin: str) -> bool:
 def short_label(variant: str, main_family: str) -> str:
     """A variant in a figure: version and size, the scheme when it departs, a foreign family.
 
-    ``olmoearth-v1-nano:single`` reads ``v1 nano :single`` among OlmoEarth variants.
+    ``olmoearth-v1-nano:single`` reads ``v1 nano :single`` among OlmoEarth variants. What
+    follows an ``@`` (whose weights) stays as it is.
     """
-    stem, colon, scheme = variant.partition(":")
+    name, at, whose = variant.partition("@")
+    stem, colon, scheme = name.partition(":")
     text = stem.removeprefix(f"{main_family}-").replace("-", " ")
-    return clip(text + (f" :{scheme}" if colon else ""), 34)
+    return clip(text + (f" :{scheme}" if colon else "") + at + whose, 40 if at else 34)
 
 
 def clip(text: str, length: int) -> str:

@@ -71,7 +71,7 @@ def show(console: Console, comparison: Comparison, beaten: str = "") -> None:
         if i:
             console.rule(style="dim")
         _say(console, f"{pair.reference} -> {pair.candidate}", "bold")
-        for line in _measured_on(pair, tasks):
+        for line in _measured_on(pair, tasks, comparison.trained_on):
             _say(console, line, "yellow")
         console.print(_cost_table(pair))
         if pair.differences:
@@ -105,10 +105,10 @@ def _say(console: Console, text: str, style: str = "") -> None:
     console.print(log_line(text), style=style, highlight=False, markup=False)
 
 
-def _measured_on(pair: Compared, tasks: Mapping[str, TaskInfo]) -> list[str]:
+def _measured_on(pair: Compared, tasks: Mapping[str, TaskInfo], images: str) -> list[str]:
     tiers = tuple(dict.fromkeys(pair.tiers))
     origins = {tasks[d.task].origin: None for d in pair.differences}
-    lines = [f"{status(tiers, origin)}." for origin in origins]
+    lines = [f"{status(tiers, origin, images)}." for origin in origins]
     if len(tiers) > 1:
         lines.append(
             f"{pair.reference} has {tiers[0]} weights and {pair.candidate} {tiers[1]} ones: their "

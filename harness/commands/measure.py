@@ -15,10 +15,10 @@ from rich.console import Console
 
 from harness import terminal
 from harness.commands.run import assignment, checked_tier, regenerating_command, room_on
-from harness.plan import Cell, Places, Plan, make_plan
+from harness.plan import Cell, Places, Plan, make_plan, shown_name
 from harness.provenance import load_or_create_manifest
 from harness.regression.snapshot import CellId
-from harness.results import collect, shown_name
+from harness.results import collect
 from harness.run import Seconds, compute_cells
 from harness.store import Store
 from harness.suite import Overrides, load_suite
@@ -115,7 +115,7 @@ def _to_do(plan: Plan, results: SuiteResults, wanted: Callable[[CellId], bool]) 
     done = set(results.scores["cell"].to_list())
     found: dict[str, Cell] = {}
     for cell in plan.cells:
-        name = shown_name(plan, cell.variant, cell.weights.tier)
+        name = shown_name(plan, cell)
         if cell.key not in done and wanted(CellId(name, cell.task.name, cell.seed)):
             found[cell.key] = cell
     return list(found.values())

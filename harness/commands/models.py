@@ -18,6 +18,7 @@ from models.errors import UserError
 from models.families import design_of
 from models.needs import check_shapes
 from models.registry import Registry, Variant, load_registry
+from models.study_cards import shipped_cards
 from models.tokens import InputShape
 from reports.words import quantity
 
@@ -67,6 +68,7 @@ def models_command(
     console.print(plain_table(headers, rows, numeric=1))
     _footnotes(console, published_axis)
     _licences(console, variants)
+    _study_weights(console, variants)
     for sentence in refused:
         console.print(f"[yellow]Not shown: {escape(sentence)}[/]", soft_wrap=True)
 
@@ -97,6 +99,24 @@ def _licences(console: Console, variants: Sequence[Variant]) -> None:
     for licence, who in by_licence.items():
         console.print(
             f"Licence of the weights of {', '.join(dict.fromkeys(who))}: {licence}.",
+            style="dim",
+            soft_wrap=True,
+        )
+
+
+def _study_weights(console: Console, variants: Sequence[Variant]) -> None:
+    """What the shipped study weights of these variants are: nobody published them."""
+    names = {variant.name for variant in variants}
+    by_data: dict[str, list[str]] = {}
+    for card in shipped_cards().values():
+        if card.variant in names:
+            data = f"{card.data.count:,} {card.data.origin} images ({card.data.title})"
+            said = f"{card.variant} by {card.recipe} ({card.samples_seen:,} samples seen)"
+            by_data.setdefault(f"{data}, licence {card.licence}", []).append(said)
+    for data, who in by_data.items():
+        console.print(
+            f"Study weights, trained by this project at small scale on {escape(data)}: "
+            f"{escape(', '.join(who))}.",
             style="dim",
             soft_wrap=True,
         )
@@ -150,7 +170,9 @@ def _tiers(variant: Variant) -> str:
         return "nothing trained"
     if variant.brought is not None:
         return "its own"
-    return "official, random" if variant.official else "random"
+    studied = any(name == variant.name for name, _ in shipped_cards())
+    tiers = [("official", variant.official is not None), ("study", studied), ("random", True)]
+    return ", ".join(tier for tier, has_some in tiers if has_some)
 
 
 def allowed_patch_size(design: Design, wanted: int) -> int:

@@ -90,6 +90,8 @@ def _columns(run: SuiteRun) -> dict[str, int]:
     """Columns in their order, with widths in pixels that let all of a laptop's screen count."""
     texts = {"macs": 80, "token_scheme": 115, "tokens": 70, "size": 70, "version": 75}
     texts |= {"tier": 80, "data_origin": 95}
+    if run.results.run.study:
+        texts["recipe"] = 140
     if run.against:
         texts[BEATS] = 130
     ranks = {_metric(key): 110 for key in rank_keys(run)}

@@ -24,6 +24,7 @@ from reports.absences import absences
 from reports.against_baselines import VERDICTS, AgainstBaselines
 from reports.baseline_tables import baseline_sentences, untrained_sentences
 from reports.ranking import BASELINE, RankingTable
+from reports.study import study_of, trained_on
 from reports.table import TaskInfo
 
 READING = (
@@ -96,7 +97,7 @@ def suite_note(run: SuiteRun, view_link: str) -> str:
 def _ranking(table: RankingTable, found: AgainstBaselines | None) -> list[str]:
     if BASELINE in table.tiers:
         return _marks(table)
-    status = words.status(table.tiers, table.origin)
+    status = table.status
     lines = ["", f"### {status}", "", *_head("variant", "average rank", "group")]
     lines += [
         _cells(entry.variant, rank_words(entry), str(entry.significance_tier or words.NO_VALUE))
@@ -113,7 +114,7 @@ def _ranking(table: RankingTable, found: AgainstBaselines | None) -> list[str]:
 def _marks(table: RankingTable) -> list[str]:
     """Baselines, with scores in place of ranks."""
     tasks = table.tasks[:_TASKS_SHOWN]
-    lines = ["", f"### {words.status(table.tiers, table.origin)}", ""]
+    lines = ["", f"### {table.status}", ""]
     lines += _head("baseline", *(task.name for task in tasks))
     for entry in table.entries:
         scores = {name: words.score(score.value) for name, score in entry.scores.items()}
@@ -176,14 +177,22 @@ def _variant(run: SuiteRun, row: Row) -> list[str]:
     share = row["macs_attention"] / row["macs"] if row["macs"] and row["macs_attention"] else None
     attention = f" ({words.percent(share)} of them attention)" if share is not None else ""
     origin = " and ".join(sorted({task.origin for task in run.results.run.tasks}))
+    status = words.status([row["tier"]], origin, trained_on(run.results, [row["variant"]]))
     lines = [
-        f"**{in_markdown(row['variant'])}** · {words.status([row['tier']], origin)}",
+        f"**{in_markdown(row['variant'])}** · {in_markdown(status)}",
         "",
         f"Token scheme {in_code(row['scheme'] or 'unknown')}, "
         f"{words.count(row['tokens'])} tokens and {words.quantity(row['macs'])} MACs per "
         f"sample{attention}, {words.quantity(row['params'])} parameters.",
         "",
     ]
+    if study := study_of(run.results).get(row["variant"]):
+        lines += [
+            f"Study weights of recipe {in_code(study.recipe)}: {study.samples_seen:,} samples "
+            f"seen in training, training seeds {', '.join(map(str, study.training_seeds))}. "
+            + in_markdown(" ".join(study.limits), 1000),
+            "",
+        ]
     for table, entry in places(run, row["variant"]):
         lines += [
             f"Average rank **{rank_words(entry)}** among {len(table.ranked)} variants over "

@@ -18,6 +18,7 @@ from reports import words
 from reports.against_baselines import AgainstBaselines, Standing, against_baselines
 from reports.ranking import BASELINE, IncompleteVariant, RankedVariant, RankingTable, rank
 from reports.resampling import RESAMPLES, bootstrap
+from reports.study import images, study_of, trained_on
 from reports.table import SuiteResults, TaskInfo
 
 SUITE_RUN, VARIANT = "suite run", "variant"
@@ -182,6 +183,8 @@ def variant_params(run: SuiteRun, row: Row) -> dict[str, str]:
         "size": row["size"],
         "family": row["family"],
         "tier": row["tier"],
+        "recipe": row["recipe"] or words.NO_VALUE,
+        "trained_on": trained_on(run.results, [row["variant"]]) or words.NO_VALUE,
         "data_origin": origins(run),
         "tokens": words.count(row["tokens"]),
         "macs": words.quantity(row["macs"]),
@@ -224,6 +227,20 @@ def rank_words(entry: RankedVariant) -> str:
     return f"{entry.average_rank:.2f} [{entry.interval.low:.2f}, {entry.interval.high:.2f}]"
 
 
+def study_tags(run: SuiteRun, row: Row) -> dict[str, str]:
+    """Tags of a variant with study weights: whose they are, on what and how long trained."""
+    study = study_of(run.results).get(row["variant"])
+    if study is None:
+        return {}
+    tags = {
+        "tokenrank.tier": row["tier"],
+        "tokenrank.recipe": study.recipe,
+        "tokenrank.trained_on": images(study),
+        "tokenrank.samples_seen": str(study.samples_seen),
+    }
+    return {key: names.clipped(text, names.TAG_LENGTH) for key, text in tags.items()}
+
+
 def suite_params(run: SuiteRun) -> dict[str, str]:
     """Parameters of the suite run itself."""
     facts = run.results.run
@@ -232,6 +249,7 @@ def suite_params(run: SuiteRun) -> dict[str, str]:
         "tasks": str(len(facts.tasks)),
         "variants": str(len(run.results.variants)),
         "tier": tiers(run),
+        "trained_on": trained_on(run.results) or words.NO_VALUE,
         "data_origin": origins(run),
         "command": run.manifest.command,
     }

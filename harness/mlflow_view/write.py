@@ -40,6 +40,7 @@ from harness.mlflow_view.facts import (
     one_per_dataset,
     provenance_tags,
     shared_tags,
+    study_tags,
     suite_params,
     suite_run_title,
     variant_metrics,
@@ -124,6 +125,7 @@ class _Writing:
             "mlflow.runColor": design_colour(self.run, row),
             # The page unfolds suite runs whose runs are evaluations.
             "mlflow.runType": "evaluation",
+            **study_tags(self.run, row),
         }
         run_id = self._create_run(row["variant"], VARIANT, note, look)
         params = variant_params(self.run, row)
@@ -133,6 +135,7 @@ class _Writing:
             source_run_id=run_id,
             tags={
                 **self._tags(VARIANT),
+                **study_tags(self.run, row),
                 "mlflow.note.content": describe.model_note(self.run, row),
             },
             params=params,

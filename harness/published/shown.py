@@ -81,7 +81,7 @@ def ranking_table(table: RankingTable, results: SuiteResults) -> Table:
 
 def heading(table: RankingTable) -> str:
     """What kind of numbers the table below holds."""
-    state = words.status(table.tiers, table.origin)
+    state = table.status
     return f"{state}; {words.number(len(table.tasks), 'task')}"
 
 

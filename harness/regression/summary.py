@@ -39,6 +39,9 @@ def markdown_summary(check: Check, baseline: Baseline) -> str:
     return "\n".join(lines) + "\n"
 
 
+_WHOSE = {"random": " (untrained)", "study": " (trained by this project at small scale)"}
+
+
 def origin_sentences(found: Snapshot) -> list[str]:
     """What the numbers were measured on, where a reader might take them for more."""
     sentences = []
@@ -47,8 +50,7 @@ def origin_sentences(found: Snapshot) -> list[str]:
         sentences.append(f"SIMULATED data, not real images: {', '.join(simulated)}")
     for tier in sorted({v.tier for v in found.variants.values()}):
         names = ", ".join(sorted(v.name for v in found.variants.values() if v.tier == tier))
-        untrained = " (untrained)" if tier == "random" else ""
-        sentences.append(f"{tier} weights{untrained}: {names}")
+        sentences.append(f"{tier} weights{_WHOSE.get(tier, '')}: {names}")
     return sentences
 
 

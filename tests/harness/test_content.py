@@ -17,9 +17,11 @@ OURS = ("harness", "suites", "models", "reports")
 # keep it, show it or complain about it.
 CANNOT_CHANGE_A_RESULT = {
     "harness.content",
+    "harness.entrants",
     "harness.plan",
     "harness.store",
     "harness.suite",
+    "harness.weights",
     "models.checkpoints",
     "models.code",
     "models.config_file",
@@ -30,6 +32,7 @@ CANNOT_CHANGE_A_RESULT = {
     "models.fetching",
     "models.needs",
     "models.registry",
+    "models.study_cards",
 }
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.entrants import Entrant
 from harness.plan import Places, Plan, make_plan
 from harness.results import licence_of
-from harness.suite import SUITES_FOLDER, Entrant, Overrides, load_suite
+from harness.suite import SUITES_FOLDER, Overrides, load_suite
 from models.errors import UserError
 from models.registry import load_registry
 

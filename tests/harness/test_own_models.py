@@ -205,7 +205,7 @@ def design_given(variant: Variant) -> tuple[InputShape, ...]:
 
 
 def build(variant: Variant, seed: int = 0) -> nn.Module:
-    from harness.plan import Weights  # noqa: PLC0415
+    from harness.weights import Weights  # noqa: PLC0415
 
     return build_encoder(variant, Weights("random", seed=seed), {})
 
