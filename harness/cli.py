@@ -29,6 +29,7 @@ from harness.cli_options import (
     WeightsDir,
     WeightsFolders,
 )
+from harness.cli_pretraining import pretraining_app
 from harness.cli_published import published_app
 from models.errors import UserError
 
@@ -193,6 +194,7 @@ def report(
 
 
 app.add_typer(judging_app)
+app.add_typer(pretraining_app)
 
 
 @app.command()

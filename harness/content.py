@@ -40,6 +40,29 @@ EMBEDDING_CODE = (
     "models.visible",
     "models.weights",
 )
+# What decides the weights that a pretraining ends with.
+PRETRAINING_CODE = (
+    "models.encodings",
+    "models.initialisation",
+    "models.normalisation",
+    "models.olmoearth.config",
+    "models.olmoearth.encoder",
+    "models.olmoearth.patches",
+    "models.pretraining.band_dropout",
+    "models.pretraining.batches",
+    "models.pretraining.crops",
+    "models.pretraining.loop",
+    "models.pretraining.masking",
+    "models.pretraining.objectives",
+    "models.pretraining.predictor",
+    "models.pretraining.pretrainer",
+    "models.pretraining.schedule",
+    "models.pretraining.targets",
+    "models.sensors",
+    "models.tokens",
+    "models.transformer",
+    "models.visible",
+)
 PROBE_CODE = (
     "harness.cell",
     "harness.metrics",

@@ -17,19 +17,17 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
 from harness.content import content_key
 from harness.mlflow_view.failures import reason, shown_uri
+from harness.pretraining.curves import Point, Training
 from harness.provenance import Manifest
 from harness.results import results_digest
 from harness.store import Store, write_json
 from reports.table import SuiteResults
-
-if TYPE_CHECKING:  # importing it would load MLflow
-    from harness.mlflow_view.pretraining import Point, Training
 
 Answer = TypeVar("Answer")
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -186,7 +184,7 @@ def _mirror(
 
 
 def push_training(store: Store, training: Training, points: Sequence[Point]) -> None:
-    """Add points to a pretraining's curves; `TrackingAwayError` when the server will not have it."""
+    """Add points to a pretraining's curves; `TrackingAwayError` when the server refuses them."""
     uri = tracking_uri(store)
     check_reachable(uri)
 

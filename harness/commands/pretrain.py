@@ -18,14 +18,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness.commands.run import room_on
-from harness.content import code_version, package_versions
-from harness.mlflow_view.pretraining import Training
+from harness.content import PRETRAINING_CODE, code_version, package_versions
+from harness.pretraining.curves import Training
 from harness.pretraining.mirror import MlflowWatcher
 from harness.pretraining.probe import ValidationProbe, validation_probe
 from harness.pretraining.watching import All, ProbeListener, ProbeWatcher, TerminalWatcher
 from harness.provenance import git_commit, hardware
 from harness.store import Store
-from models.code import modules_of
 from models.errors import UserError
 from models.pretraining.checkpoint import CHECKPOINT
 from models.pretraining.distributed import Group, group_of_environment
@@ -34,7 +33,7 @@ from models.pretraining.recipe import load_recipe, load_setting, recipe_hash, va
 from models.registry import load_registry
 from models.study_cards import StudyCard, StudyData, StudyFiles, read_card
 from models.study_weights import write_study_weights
-from suites.chips import ChipFolder, SimulatedChips, open_chips, simulated_chips
+from suites.chips import ChipCard, ChipFolder, SimulatedChips, open_chips, simulated_chips
 
 SIMULATED = "simulated"
 
@@ -137,9 +136,7 @@ def _alone(folder: Path, group: Group) -> Iterator[None]:
 def _train(
     asked: Asked, job: Job, folder: Path, store: Store, group: Group, console: Console
 ) -> None:
-    habits = Habits(
-        compile=asked.compile, bfloat16=group.device.type == "cuda", save_seconds=30.0
-    )
+    habits = Habits(compile=asked.compile, bfloat16=group.device.type == "cuda", save_seconds=30.0)
     if not group.leads:
         train(job, folder, group, habits, All(()))
         return
@@ -236,7 +233,7 @@ def _card(asked: Asked, job: Job, trained: Trained) -> StudyCard:
             origin=chips.origin,
             licence=chips.licence or "not stated",
         ),
-        code=code_version(modules_of("models.pretraining")),
+        code=code_version(PRETRAINING_CODE),
         packages=package_versions(["torch", "numpy"]),
         limits=limits(job),
         created_by_command=command_of(asked),

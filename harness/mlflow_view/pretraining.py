@@ -8,36 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 from harness.mlflow_view import names
 from harness.mlflow_view.standing import KEY_TAG, KIND_TAG, runs_tagged
+from harness.pretraining.curves import Point, Training
 
 EXPERIMENT = "tokenrank: pretraining"
 PRETRAINING = "pretraining"
 _BATCH = 1000
-
-
-@dataclass(frozen=True)
-class Point:
-    """A number of the curve ``name`` after so many samples."""
-
-    name: str
-    samples: int
-    value: float
-
-
-@dataclass(frozen=True)
-class Training:
-    """What a run is called, found by and described with."""
-
-    key: str
-    title: str
-    params: Mapping[str, str]
-    tags: Mapping[str, str]
 
 
 def log_points(

@@ -18,7 +18,7 @@ from torch import nn
 
 from harness.content import content_key
 from harness.mlflow_view.failures import shown_uri
-from harness.mlflow_view.pretraining import Point, Training
+from harness.pretraining.curves import Point, Training
 from harness.pretraining.watching import read_probes
 from harness.store import Store, write_json
 from harness.tracking import TrackingAwayError, end_training, push_training, tracking_uri

@@ -36,7 +36,10 @@ from models.tokens import TokenScheme
 
 @dataclass(frozen=True)
 class Job:
-    """One pretraining, whoever runs it. ``samples`` are seen in all (None: the setting's)."""
+    """One pretraining, whoever runs it.
+
+    ``samples`` are seen in all (None: the setting's), times the recipe's own factor.
+    """
 
     recipe: Recipe
     setting: Setting
@@ -51,7 +54,7 @@ class Job:
         asked = self.samples or self.setting.samples
         if asked is None:
             asked = (self.setting.epochs or 0) * len(self.chips)
-        return max(1, asked // self.setting.batch)
+        return max(1, asked * self.recipe.samples_factor // self.setting.batch)
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class Recipe(_Strict):
     ``variant`` is ``family-version[:scheme]``; the size is chosen when it is run.
     ``near_duplicate``: targets more alike than this (cosine) are no negatives of one another.
     ``band_dropout``: highest rate, drawn anew every step from ``U(0, it)``.
+    ``samples_factor``: so many times the setting's samples are seen (compute made equal).
     ``main``: one of the arms that a study is about, not an ablation of one.
     """
 
@@ -46,6 +47,7 @@ class Recipe(_Strict):
     contrast_temperature: float = Field(default=0.1, gt=0)
     band_dropout: float | None = Field(default=None, gt=0, lt=1)
     decoder_depth: int = Field(default=4, ge=1)
+    samples_factor: int = Field(default=1, ge=1)
 
     def variant_name(self, size: str) -> str:
         """``family-version-size[:scheme]``."""

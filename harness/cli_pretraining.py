@@ -1,0 +1,81 @@
+"""`tokenrank pretrain`: its options.
+
+Like `cli`, it only declares; nothing heavy is imported at the top.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from harness.cli_options import DEFAULT_STORE, DataDir, RegistryFiles, StoreDir
+
+pretraining_app = typer.Typer()
+
+
+@pretraining_app.command()
+def pretrain(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name (v1.1) or a YAML file.")],
+    data: Annotated[
+        str, typer.Option("--data", help="Folder of chips, or `simulated`.", show_default=False)
+    ],
+    size: Annotated[str, typer.Option("--size", help="Size of the encoder.")] = "nano",
+    setting: Annotated[
+        str, typer.Option("--setting", help="Scale: a setting's name, or a YAML file.")
+    ] = "study",
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed.")] = 0,
+    samples: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--samples", min=2, help="Samples to see, instead of the setting's."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for runs: <recipe>-<size>/seed-<seed> in it.")
+    ] = Path("pretrained"),
+    probe: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--probe", help="Data set for a kNN probe on its validation split."),
+    ] = None,
+    probe_every: Annotated[
+        int, typer.Option("--probe-every", min=1, help="Samples from one probe to the next.")
+    ] = 20_000,
+    patch_size: Annotated[
+        int, typer.Option("--patch-size", min=1, max=8, help="Patch size of the probe, pixels.")
+    ] = 8,
+    tolerate: Annotated[
+        float, typer.Option("--tolerate", min=0, max=1, help="Share of unusable chips allowed.")
+    ] = 0.05,
+    compile_blocks: Annotated[
+        bool, typer.Option("--compile", help="Compile the transformer blocks (torch.compile).")
+    ] = False,
+    track: Annotated[
+        bool, typer.Option("--track/--no-track", help="Log the curves to MLflow.")
+    ] = True,
+    data_dir: DataDir = None,
+    store: StoreDir = DEFAULT_STORE,
+    registry: RegistryFiles = None,
+) -> None:
+    """Pretrain an encoder; the same command goes on after an interruption."""
+    from harness.commands import pretrain as command  # noqa: PLC0415
+
+    command.pretrain_command(
+        command.Asked(
+            recipe=recipe,
+            data=data,
+            size=size,
+            setting=setting,
+            seed=seed,
+            samples=samples,
+            out=out,
+            store=store,
+            probe=probe,
+            probe_every=probe_every,
+            patch_size=patch_size,
+            data_dir=data_dir,
+            registry=tuple(registry or ()),
+            tolerate=tolerate,
+            compile=compile_blocks,
+            track=track,
+        )
+    )
