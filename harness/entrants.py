@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from models import config_file
 from models.errors import UserError, did_you_mean
 from models.registry import Registry, Variant
-from models.study_cards import SEED_FIELD
+from models.study_cards import SEED_FIELD, StudyCard
 
 if TYPE_CHECKING:
     from harness.suite import Overrides, SuiteFile, VariantEntry
@@ -43,7 +43,8 @@ class Row(NamedTuple):
 class Entrant:
     """A variant as it takes part in a suite: with a tier, and maybe a folder of weights.
 
-    ``recipe``: of study weights; a plan's entrants of that tier all have one.
+    ``recipe``: of study weights; a plan's entrants of that tier all have one. ``card``: of such
+    weights once they are found; those of its seeds differ in nothing that matters to an input.
     ``added``: nobody named it; it is there as a mark for the others.
     """
 
@@ -53,6 +54,7 @@ class Entrant:
     optional: bool = False
     added: bool = False
     recipe: str | None = None
+    card: StudyCard | None = None
 
     @property
     def row(self) -> Row:

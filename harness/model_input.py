@@ -104,15 +104,22 @@ class ModelInput:
 
 
 def resolve(
-    name: str, design: Design, card: DatasetCard, policy: InputPolicy, patch_size: int
+    name: str,
+    design: Design,
+    card: DatasetCard,
+    policy: InputPolicy,
+    patch_size: int,
+    needs: InputNeeds | None = None,
 ) -> ModelInput:
     """How a variant called ``name`` is fed with a data set's samples.
+
+    ``needs``: where its weights want other than the design's.
 
     Raises:
         UserError: the data lack a modality or band that it needs, or a sample's shape does
             not fit it, and the policy allows no way out.
     """
-    needs = design.needs
+    needs = needs or design.needs
     _check_patch(name, needs, patch_size)
     if card.steps > needs.max_steps:
         raise UserError(

@@ -182,7 +182,9 @@ def given_input(entrant: Entrant, task: Task, dataset: Dataset) -> ModelInput | 
     variant = entrant.variant
     try:
         design = design_of(variant)
-        return resolve(variant.name, design, dataset.card, task.policy, task.patch_size)
+        # Study weights know some modalities only, and statistics of their own.
+        needs = entrant.card.needs(design.needs) if entrant.card else design.needs
+        return resolve(variant.name, design, dataset.card, task.policy, task.patch_size, needs)
     except UserError as error:
         return str(error)
 

@@ -94,7 +94,8 @@ def _study(entrant: Entrant, seeds: tuple[int, ...], cache: Path) -> Resolved:
         recipe = entrant.recipe or main_recipe(entrant.variant)
         shipped = find_shipped(entrant.variant, recipe, cache)
         found = shipped if isinstance(shipped, str) else _of_study(shipped)
-        return Resolved(replace(entrant, recipe=recipe), (found,) * len(seeds))
+        card = None if isinstance(found, str) else found.card
+        return Resolved(replace(entrant, recipe=recipe, card=card), (found,) * len(seeds))
     if SEED_FIELD in str(entrant.weights):
         each = [
             _given(entrant, Path(str(entrant.weights).replace(SEED_FIELD, str(seed))), cache)
@@ -105,7 +106,8 @@ def _study(entrant: Entrant, seeds: tuple[int, ...], cache: Path) -> Resolved:
     cards = [found.card for found in each if isinstance(found, Weights) and found.card]
     _require_one_training(cards, entrant)
     recipe = cards[0].recipe if cards else entrant.recipe or main_recipe(entrant.variant)
-    return Resolved(replace(entrant, recipe=recipe), tuple(each))
+    card = cards[0] if cards else None
+    return Resolved(replace(entrant, recipe=recipe, card=card), tuple(each))
 
 
 def _require_one_training(cards: list[StudyCard], entrant: Entrant) -> None:

@@ -9,7 +9,8 @@ writes and loads the tensors. It must not know suites or how anything was traine
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models import config_file
 from models.checkpoints import remembered_sha256
+from models.design import InputNeeds, ModalityNeeds
 from models.errors import UserError
 from models.registry import Variant
 
@@ -52,6 +54,13 @@ class StudyData(_Strict):
     licence: str = Field(min_length=1)
 
 
+class BandRow(_Strict):
+    """Mean and standard deviation of one band, in digital numbers (radar: dB)."""
+
+    mean: float
+    std: float = Field(ge=0)
+
+
 class StudyScore(_Strict):
     """A score that the project measured, with its 95% interval where it has one."""
 
@@ -72,6 +81,8 @@ class StudyCard(_Strict):
         size, seed: of the encoder, and of its training.
         steps, samples_seen: length of the training; samples count again each time they are seen.
         data: what it was trained on.
+        statistics: per modality that was trained, and per band, what normalised the images; whoever
+            runs the encoder on its pretraining's normalisation uses these.
         weights_sha256: of the safetensors file beside the card; the writer sets it.
         code: version hash of the training code.
         packages: versions of torch and NumPy.
@@ -90,6 +101,7 @@ class StudyCard(_Strict):
     steps: int = Field(ge=0)
     samples_seen: int = Field(ge=0)
     data: StudyData
+    statistics: dict[str, dict[str, BandRow]] = Field(min_length=1)
     weights_sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
     code: str = Field(min_length=1)
     packages: dict[str, str]
@@ -104,6 +116,18 @@ class StudyCard(_Strict):
     def _no_tier(cls, name: str) -> str:
         return checked_recipe(name)
 
+    def needs(self, family: InputNeeds) -> InputNeeds:
+        """What these weights must be fed, given what their family must be.
+
+        Only modalities that were trained, normalised as they were in training.
+        """
+        trained = {
+            name: _normalised_by(needs, self.statistics[name])
+            for name, needs in family.modalities.items()
+            if name in self.statistics
+        }
+        return replace(family, modalities=trained)
+
     @property
     def header(self) -> dict[str, str]:
         """What the safetensors file says of itself."""
@@ -113,6 +137,15 @@ class StudyCard(_Strict):
             "recipe": self.recipe,
             "recipe_hash": self.recipe_hash,
         }
+
+
+def _normalised_by(needs: ModalityNeeds, rows: Mapping[str, BandRow]) -> ModalityNeeds:
+    """By mean - 2 std and 4 std of the channels."""
+    return replace(
+        needs,
+        shift=tuple(rows[c].mean - 2 * rows[c].std for c in needs.channels),
+        divisor=tuple(4 * rows[c].std for c in needs.channels),
+    )
 
 
 @dataclass(frozen=True)

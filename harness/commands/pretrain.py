@@ -31,7 +31,8 @@ from models.pretraining.distributed import Group, group_of_environment
 from models.pretraining.loop import Habits, Job, Trained, Watcher, train
 from models.pretraining.recipe import load_recipe, load_setting, recipe_hash, variant_of
 from models.registry import load_registry
-from models.study_cards import StudyCard, StudyData, StudyFiles, read_card
+from models.sensors import modality
+from models.study_cards import BandRow, StudyCard, StudyData, StudyFiles, read_card
 from models.study_weights import write_study_weights
 from suites.chips import ChipCard, ChipFolder, SimulatedChips, open_chips, simulated_chips
 
@@ -233,11 +234,24 @@ def _card(asked: Asked, job: Job, trained: Trained) -> StudyCard:
             origin=chips.origin,
             licence=chips.licence or "not stated",
         ),
+        statistics=_statistics(trained),
         code=code_version(PRETRAINING_CODE),
         packages=package_versions(["torch", "numpy"]),
         limits=limits(job),
         created_by_command=command_of(asked),
     )
+
+
+def _statistics(trained: Trained) -> dict[str, dict[str, BandRow]]:
+    return {
+        name: {
+            band: BandRow(mean=float(mean), std=float(std))
+            for band, mean, std in zip(
+                modality(name).band_names, found.mean, found.std, strict=True
+            )
+        }
+        for name, found in trained.statistics.items()
+    }
 
 
 def limits(job: Job) -> list[str]:
@@ -270,8 +284,7 @@ def _say(console: Console, asked: Asked, job: Job, group: Group) -> None:
     )
     skipped = f", {chips.skipped} skipped" if chips.skipped else ""
     console.print(
-        f"Data: [bold]{chips.origin.upper()}[/] · {escape(chips.title)}, {chips.count:,} chips"
-        f"{skipped}.",
+        f"Data: [bold]{chips.origin.upper()}[/] · {escape(chips.title)}{skipped}.",
         highlight=False,
         soft_wrap=True,
     )

@@ -26,7 +26,7 @@ from models.registry import Variant
 from suites.datasets import catalogue
 
 SPLIT_SEED = 0
-NORMALISATION, POOLING = "pretraining", "mean"
+POOLING = "mean"
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def validation_probe(
     patch_size: int,
     device: torch.device,
 ) -> ValidationProbe:
-    """The probe of a variant on a catalogued data set.
+    """The probe of a variant on a catalogued data set, normalised by its training split.
 
     Raises `UserError` when the data cannot be found, or the variant cannot read them.
     """
@@ -90,15 +90,15 @@ def validation_probe(
     design = design_of(variant)
     given = resolve(variant.name, design, dataset.card, InputPolicy(), patch_size)
     pixels = open_pixels(dataset, store)
-    none = np.zeros(0, dtype=np.int64)
+    splits = dataset.splits(SPLIT_SEED)
     width = design.width(given.shapes)
     tokens = design.layout(given.shapes, patch_size).tokens
     return ValidationProbe(
         name=dataset.card.name,
         pixels=pixels,
-        rules=make_rules(dataset.card, given, NORMALISATION, pixels, none),
+        rules=make_rules(dataset.card, given, "dataset", pixels, splits["train"]),
         labels=dataset.labels,
-        splits=dataset.splits(SPLIT_SEED),
+        splits=splits,
         classes=len(dataset.card.classes),
         patch_size=patch_size,
         batch=batch_size(tokens, width, device),

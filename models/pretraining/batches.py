@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from models.initialisation import generator_of
-from models.normalisation import pretraining_statistics, two_sigma
 from models.pretraining.band_dropout import drop_bands
 from models.pretraining.chips import Chips
 from models.pretraining.crops import CropShape, Look, crop_shapes, look, rows_of, stream
 from models.pretraining.masking import Grid, draw_roles
+from models.pretraining.normalising import Statistics, normalised
 from models.pretraining.pretrainer import View
 from models.pretraining.recipe import Recipe, Setting
 from models.tokens import TokenScheme
@@ -71,6 +71,7 @@ class BatchMaker:
     setting: Setting
     scheme: TokenScheme
     chips: Chips
+    statistics: Statistics
     seed: int
     share: Share = Share()
 
@@ -103,7 +104,10 @@ class BatchMaker:
     def _view(self, seen: Look, shape: CropShape, key: str) -> View:
         generator = generator_of(f"view:{key}")
         count = len(seen.timestamps)
-        images = {name: _normalised(name, torch.from_numpy(x)) for name, x in seen.images.items()}
+        images = {
+            name: normalised(seen.images[name], statistics)
+            for name, statistics in self.statistics.items()
+        }
         grids = {
             name: Grid(shape.side, shape.side, x.shape[3], len(self.scheme.of(name)))
             for name, x in images.items()
@@ -128,12 +132,6 @@ class BatchMaker:
 
 def _part(tensors: Mapping[str, Tensor], part: slice) -> dict[str, Tensor]:
     return {name: tensor[part] for name, tensor in tensors.items()}
-
-
-def _normalised(name: str, images: Tensor) -> Tensor:
-    """``(x - (mean - 2 std)) / (4 std)`` with the pretraining statistics, as encoders expect."""
-    shift, divisor = two_sigma(*pretraining_statistics(name))
-    return (images - torch.from_numpy(shift).float()) / torch.from_numpy(divisor).float()
 
 
 def ahead(maker: BatchMaker, first: int, steps: int, workers: int = 1) -> Iterator[list[Batch]]:

@@ -59,7 +59,7 @@ def crop_shapes(crops: Crops, chips: Chips, scheme: TokenScheme) -> tuple[CropSh
     """
     smallest = int(chips.sizes[:, :2].min())
     steps = int(chips.sizes[:, 2].max())
-    groups = sum(len(scheme.of(name)) for name in chips.bands)
+    groups = sum(len(group_list) for group_list in scheme.groups.values())
     shapes = tuple(
         CropShape(p, side)
         for p in crops.patch_sizes

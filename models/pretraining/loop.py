@@ -27,6 +27,7 @@ from models.pretraining.checkpoint import Record, State
 from models.pretraining.chips import Chips
 from models.pretraining.diagnostics import effective_rank, is_collapsed, is_diverging, spread
 from models.pretraining.distributed import Group
+from models.pretraining.normalising import Statistics, statistics_of
 from models.pretraining.pretrainer import Losses, Objective, Pretrainer
 from models.pretraining.recipe import Recipe, Setting, recipe_hash
 from models.pretraining.schedule import adamw, learning_rate, warmup_steps
@@ -108,10 +109,15 @@ class Watcher(Protocol):
 
 @dataclass
 class Trained:
-    """What a run leaves. ``waited`` are seconds spent waiting for data, of ``seconds`` in all."""
+    """What a run leaves.
+
+    ``statistics`` normalised the images. ``waited`` are seconds spent waiting for data, of
+    ``seconds`` in all.
+    """
 
     encoder: nn.Module
     steps: int
+    statistics: Statistics
     history: list[Record]
     seconds: float = 0.0
     waited: float = 0.0
@@ -134,7 +140,10 @@ def train(job: Job, folder: Path, group: Group, habits: Habits, watch: Watcher) 
             the run diverged or its encodings collapsed (the last good checkpoint stays).
     """
     scheme = of_modalities(job.variant.scheme, job.modalities)
-    maker = BatchMaker(job.recipe, job.setting, scheme, job.chips, job.seed, group.share)
+    statistics = statistics_of(job.setting.normalisation, job.chips, job.modalities)
+    maker = BatchMaker(
+        job.recipe, job.setting, scheme, job.chips, statistics, job.seed, group.share
+    )
     maker.shapes()
     _check_share(job.setting, group)
     model = build(job, group).to(group.device)
@@ -151,7 +160,7 @@ def train(job: Job, folder: Path, group: Group, habits: Habits, watch: Watcher) 
         watch.started(job, done, history)
     if habits.compile:
         _compile_blocks(model)
-    trained = Trained(model.encoder, job.steps, history)
+    trained = Trained(model.encoder, job.steps, statistics, history)
     wrapped = group.wrap(model)
     since, saved_at = _Since(), time.monotonic()
     started = waiting = time.perf_counter()

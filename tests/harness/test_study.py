@@ -23,8 +23,10 @@ from harness.suite import Overrides, load_suite
 from models import study_cards
 from models.errors import UserError
 from models.families import encoder_code
+from models.normalisation import pretraining_statistics
 from models.registry import load_registry
-from models.study_cards import StudyCard, StudyData, StudyFiles
+from models.sensors import modality
+from models.study_cards import BandRow, StudyCard, StudyData, StudyFiles
 from models.study_weights import write_study_weights
 from reports.against_baselines import against_baselines, is_mark_only
 from reports.io import load_results, save_results
@@ -37,6 +39,12 @@ Tokenrank = Callable[..., Any]
 ONE, THREE = "olmoearth-one-pico", "olmoearth-three-pico"
 ABLATION = "one-no-band-dropout"
 TRAINED = 7  # the seed of the random weights that play the trained ones
+
+
+def family_statistics(name: str = "sentinel2_l2a") -> dict[str, dict[str, BandRow]]:
+    """What OlmoEarth's own weights are normalised by."""
+    rows = zip(modality(name).band_names, *pretraining_statistics(name), strict=True)
+    return {name: {band: BandRow(mean=mean, std=std) for band, mean, std in rows}}
 
 
 class Quiet:
@@ -71,6 +79,7 @@ def train(small_suite: Path, tmp_path: Path) -> Callable[..., Path]:
                 title="Tiles of nowhere", count=64, fingerprint="ff", origin="real", licence="CC0"
             ),
             "code": "cc",
+            "statistics": family_statistics(),
             "packages": {"torch": "2", "numpy": "2"},
             "limits": ["64 images are few."],
             "created_by_command": "tokenrank pretrain one",

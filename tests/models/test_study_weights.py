@@ -14,9 +14,12 @@ from safetensors.torch import save_file
 
 from models import study_cards
 from models.errors import UserError
-from models.families import encoder_code
+from models.families import design_of, encoder_code
+from models.normalisation import pretraining_statistics
 from models.registry import Variant, load_registry
+from models.sensors import modality
 from models.study_cards import (
+    BandRow,
     StudyCard,
     StudyData,
     StudyFiles,
@@ -27,6 +30,12 @@ from models.study_cards import (
 from models.study_weights import load, write_study_weights
 
 NAME = "olmoearth-v1.1-nano"
+
+
+def family_statistics(name: str = "sentinel2_l2a") -> dict[str, dict[str, BandRow]]:
+    """What OlmoEarth's own weights are normalised by."""
+    rows = zip(modality(name).band_names, *pretraining_statistics(name), strict=True)
+    return {name: {band: BandRow(mean=mean, std=std) for band, mean, std in rows}}
 
 
 def variant(name: str = NAME) -> Variant:
@@ -47,6 +56,7 @@ def card(name: str = NAME, **facts: Any) -> StudyCard:
             title="tiles", count=64, fingerprint="f" * 16, origin="real", licence="CC BY 4.0"
         ),
         "code": "c" * 16,
+        "statistics": family_statistics(),
         "packages": {"torch": "2", "numpy": "2"},
         "created_by_command": "tokenrank pretrain v1.1",
     }
@@ -184,3 +194,18 @@ def test_shipped_weights_are_found_by_variant_and_recipe(
     assert f"variants that have some: {NAME}" in str(
         find_shipped(variant("olmoearth-v1-nano"), "v1")
     )
+
+
+def test_an_input_is_normalised_as_in_training_and_untrained_modalities_are_not_read():
+    family = design_of(variant()).needs
+    rows = {"sentinel2_l2a": {b: BandRow(mean=100 + i, std=1 + i)
+            for i, b in enumerate(modality("sentinel2_l2a").band_names)}}  # fmt: skip
+    needs = card(statistics=rows).needs(family)
+    assert set(family.modalities) > {"sentinel2_l2a"} == set(needs.modalities)
+    found = needs.modalities["sentinel2_l2a"]
+    assert found.shift is not None
+    assert found.divisor is not None
+    # mean - 2 std becomes 0, mean + 2 std becomes 1
+    for i, (shift, divisor) in enumerate(zip(found.shift, found.divisor, strict=True)):
+        assert ((100 + i - 2 * (1 + i)) - shift) / divisor == 0
+        assert ((100 + i + 2 * (1 + i)) - shift) / divisor == 1
