@@ -21,8 +21,13 @@ nox.options.sessions = ["tests"]
 WINDOWS = os.name == "nt"
 
 
-def run(session: nox.Session, extra: str, program: str, *arguments: str) -> None:
-    """Run a program of a shared environment, which is made or refreshed first if need be."""
+def run(
+    session: nox.Session, extra: str, program: str, *arguments: str, patient: bool = False
+) -> None:
+    """Run a program of a shared environment, which is made or refreshed first if need be.
+
+    ``patient``: on Ctrl-C, wait until it has stopped processes of its own.
+    """
     given = os.environ.get("TOKENRANK_ENVIRONMENT")
     folder = Path(given) if given else ROOT / ".nox" / (extra or "run")
     scripts = folder / ("Scripts" if WINDOWS else "bin")
@@ -30,7 +35,8 @@ def run(session: nox.Session, extra: str, program: str, *arguments: str) -> None
         _install(session, folder, scripts / "python", extra)
     path = f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"
     env = {"PATH": path, "TOKENRANK_UI_COMMAND": "nox -s ui"}
-    session.run(str(scripts / program), *arguments, env=env, external=True)
+    wait = {"interrupt_timeout": 60.0, "terminate_timeout": 60.0} if patient else {}
+    session.run(str(scripts / program), *arguments, env=env, external=True, **wait)
 
 
 def _install(session: nox.Session, folder: Path, python: Path, extra: str) -> None:
@@ -61,6 +67,21 @@ def _suite_session(name: str) -> None:
 
 for _path in sorted((ROOT / "suites").glob("*.yaml")):
     _suite_session(_path.stem)
+
+
+def _study_session(name: str) -> None:
+    @nox.session(name=f"study-{name}")
+    def study(session: nox.Session) -> None:
+        run(session, "", "tokenrank", "study", name, *session.posargs, patient=True)
+
+    study.func.__doc__ = (
+        f"Train and rank suites/studies/{name}.yaml: `tokenrank study {name}`; options after --, "
+        "chips by --data or TOKENRANK_CHIPS."
+    )
+
+
+for _path in sorted((ROOT / "suites" / "studies").glob("*.yaml")):
+    _study_session(_path.stem)
 
 
 @nox.session

@@ -1,4 +1,4 @@
-"""`tokenrank pretrain`: its options.
+"""`tokenrank pretrain` and `tokenrank study`: their options.
 
 Like `cli`, it only declares; nothing heavy is imported at the top.
 """
@@ -11,6 +11,7 @@ from typing import Annotated, Optional
 import typer
 
 from harness.cli_options import DEFAULT_STORE, DataDir, RegistryFiles, StoreDir
+from models.errors import UserError
 
 pretraining_app = typer.Typer()
 
@@ -76,6 +77,72 @@ def pretrain(
             registry=tuple(registry or ()),
             tolerate=tolerate,
             compile=compile_blocks,
+            track=track,
+        )
+    )
+
+
+@pretraining_app.command()
+def study(
+    study: Annotated[str, typer.Argument(help="A study's name (tokens) or a YAML file.")],
+    data: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--data", envvar="TOKENRANK_CHIPS", help="Folder of chips to train on, or `simulated`."
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for runs: <recipe>-<size>/seed-<seed> in it.")
+    ] = Path("pretrained"),
+    workers: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--workers", min=1, help="Trainings at a time; default: one per core, to 4."),
+    ] = None,
+    samples: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--samples", min=2, help="Samples to see, instead of the setting's."),
+    ] = None,
+    arm: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--arm", help="Only this arm of the study; repeatable."),
+    ] = None,
+    seed: Annotated[
+        Optional[list[int]],  # noqa: UP045
+        typer.Option("--seed", min=0, max=2**32 - 1, help="Only this seed; repeatable."),
+    ] = None,
+    train_only: Annotated[bool, typer.Option("--train-only", help="Do not rank.")] = False,
+    rank_only: Annotated[
+        bool, typer.Option("--rank-only", help="Train nothing; rank what stands.")
+    ] = False,
+    tolerate: Annotated[
+        float, typer.Option("--tolerate", min=0, max=1, help="Share of unusable chips allowed.")
+    ] = 0.05,
+    track: Annotated[
+        bool, typer.Option("--track/--no-track", help="Log the trainings' curves to MLflow.")
+    ] = True,
+    data_dir: DataDir = None,
+    store: StoreDir = DEFAULT_STORE,
+    registry: RegistryFiles = None,
+) -> None:
+    """Train all arms of a study in resumable pieces, then rank and report them."""
+    from harness.commands import study as command  # noqa: PLC0415
+    from harness.studies.trainings import Wanted  # noqa: PLC0415
+
+    if train_only and rank_only:
+        raise UserError("--train-only and --rank-only leave nothing to do; give one of them.")
+    command.study_command(
+        command.Asked(
+            study=study,
+            data=data,
+            out=out,
+            store=store,
+            data_dir=data_dir,
+            registry=tuple(registry or ()),
+            workers=workers,
+            wanted=Wanted(tuple(arm or ()), tuple(seed or ()), samples),
+            train=not rank_only,
+            rank=not train_only,
+            tolerate=tolerate,
             track=track,
         )
     )

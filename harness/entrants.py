@@ -8,20 +8,22 @@ nor look for any weights: `harness.weights` does.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from models import config_file
 from models.errors import UserError, did_you_mean
 from models.registry import Registry, Variant
-from models.study_cards import SEED_FIELD, StudyCard
+from models.study_cards import SEED_FIELD, StudyCard, main_recipe
 
 if TYPE_CHECKING:
     from harness.suite import Overrides, SuiteFile, VariantEntry
 
 BASELINE = "baseline"  # the tier of what nobody trains; no suite file chooses it
 RANDOM = "random"
+PRETRAINED = Path("pretrained")
+"""Where `tokenrank pretrain` and `tokenrank study` leave weights unless told otherwise."""
 Listed = Sequence[tuple["VariantEntry", bool]]
 """Entries, and whether each is written in the suite's file (else in a command)."""
 
@@ -46,6 +48,7 @@ class Entrant:
     ``recipe``: of study weights; a plan's entrants of that tier all have one. ``card``: of such
     weights once they are found; those of its seeds differ in nothing that matters to an input.
     ``added``: nobody named it; it is there as a mark for the others.
+    ``study``: the study that trains its weights; what it has not trained yet is no mistake.
     """
 
     variant: Variant
@@ -55,6 +58,7 @@ class Entrant:
     added: bool = False
     recipe: str | None = None
     card: StudyCard | None = None
+    study: str | None = None
 
     @property
     def row(self) -> Row:
@@ -87,6 +91,7 @@ def entrants_of(
             raise document.error(("variants", i), str(error)) from None
         try:
             entrant = _entrant(entry, variant, file.tier, folders, document, overrides.tier)
+            entrant = _of_a_study(entrant, file.study)
             _refuse_twice(entrant, found)
         except UserError as error:
             raise document.error(("variants", i), str(error)) from None
@@ -135,6 +140,15 @@ def _entrant(
             "study weights are trained once per seed."
         )
     return Entrant(variant, tier, weights, entry.optional, recipe=entry.recipe)
+
+
+def _of_a_study(entrant: Entrant, study: str | None) -> Entrant:
+    """In a study's suite, study weights are where the study leaves them unless a place is named."""
+    if study is None or entrant.tier != "study":
+        return entrant
+    recipe = entrant.recipe or main_recipe(entrant.variant)
+    usual = PRETRAINED / f"{recipe}-{entrant.variant.size}" / f"seed-{SEED_FIELD}"
+    return replace(entrant, recipe=recipe, weights=entrant.weights or usual, study=study)
 
 
 def _refuse_twice(entrant: Entrant, found: Sequence[Entrant]) -> None:

@@ -160,6 +160,11 @@ class SuiteFile(_Strict):
     registry: list[Path] = Field(default=[], description="further registry files, relative to this")
     protocol: Protocol = Protocol()
     tier: Tier = "random"
+    study: str | None = Field(
+        default=None,
+        description="the study whose weights its study variants have, as `tokenrank study` leaves "
+        "them: ./pretrained/<recipe>-<size>/seed-<seed>",
+    )
     mix_tiers: bool = False
     seeds: list[Seed] = Field(default=[0], min_length=1)
     variants: list[str | VariantEntry] = Field(min_length=1)

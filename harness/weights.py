@@ -22,6 +22,7 @@ from models.study_cards import (
     find_shipped,
     find_weights,
     is_study_folder,
+    is_untrained,
     main_recipe,
     refuse_other,
 )
@@ -135,6 +136,11 @@ def _given(entrant: Entrant, place: Path, cache: Path) -> Weights | str:
         found = find_weights(place, cache)
     except UserError as error:
         # What is there and wrong is a mistake, optional or not.
+        if entrant.study is not None and is_untrained(place):
+            return (
+                f"{place} holds no weights yet; `tokenrank study {entrant.study} --data CHIPS` trains "
+                f"them, and --weights {entrant.variant.name}@{entrant.recipe}=PLACE names others."
+            )
         if entrant.optional and not place.exists():
             return f"{str(error).rstrip('.')}; it is optional in this suite."
         raise

@@ -296,6 +296,13 @@ def is_study_folder(place: Path) -> bool:
     return place.suffix == ".safetensors" and _files_at(place).card.is_file()
 
 
+def is_untrained(place: Path) -> bool:
+    """Whether a place is not there, or a training's folder whose training has not ended."""
+    if not place.is_dir():
+        return not place.exists()
+    return not ((place / ENCODER_FILE).exists() or (place / CARD_FILE).exists())
+
+
 def _read(path: Path) -> StudyCard:
     status = path.stat()
     return _read_once(path, status.st_mtime_ns, status.st_size)

@@ -17,6 +17,7 @@ from reports.look import INK, Frame, Spec, finished
 from reports.marks import LABEL_SIZE, Layer, marks
 
 _GAP = 13.0  # distance of the names at the lines' ends, pixels
+_KEY = 16.0  # a name's mark in its line's colour
 _DASHES = ([1, 0], [5, 3])
 
 
@@ -51,7 +52,9 @@ class Style:
     """The y-axis that all panels have, and how lines are drawn.
 
     ``shared``: one y-domain for all panels. ``floor``: a value the domain always reaches.
-    ``steps``: the lines hold a value until the next.
+    ``steps``: the lines hold a value until the next. ``faint``: kinds after the first are thin and
+    pale instead of dashed. ``keyed``: a name bears its line's colour, for lines that end early.
+    ``log_x``: a log x-axis.
     """
 
     y_title: str
@@ -61,6 +64,9 @@ class Style:
     shared: bool = True
     floor: float | None = None
     steps: bool = False
+    faint: bool = False
+    keyed: bool = False
+    log_x: bool = False
 
 
 def line_panels(
@@ -72,8 +78,9 @@ def line_panels(
 ) -> Spec:
     """The panels as one finished figure, two in a row where the frame is wide."""
     names = {line.label for panel in panels for line in panel.lines}
-    widest = max(text_width(name, LABEL_SIZE) for name in names) + 12
-    room = min(widest, 95 if frame.is_narrow else 150)
+    key = _KEY if style.keyed else 0.0
+    widest = max(text_width(name, LABEL_SIZE) for name in names) + 12 + key
+    room = min(widest, (95 if frame.is_narrow else 150) + key)
     wide = frame.width * 0.75 if len(panels) == 1 else (frame.width - 60) / 2
     width = frame.width if frame.is_narrow else wide
     height = frame.height * (0.6 if frame.is_narrow else 0.75)
@@ -140,7 +147,8 @@ def _panel(panel: Panel, plane: _Plane, style: Style, colour: alt.Color) -> Laye
     first = min(value for line in panel.lines for value in line.x)
     last = max(value for line in panel.lines for value in line.x)
     x = alt.X("x:Q", title=panel.x_title, axis=alt.Axis(tickCount=6, tickMinStep=1, grid=False))
-    x = x.scale(domain=[first if first < last else 0, last], nice=False, zero=False)
+    x_scale: Literal["log", "linear"] = "log" if style.log_x and 0 < first < last else "linear"
+    x = x.scale(domain=[first if first < last else 0, last], nice=False, zero=False, type=x_scale)
     decades = [10.0**e for e in range(-3, 20) if plane.domain[0] <= 10.0**e <= plane.domain[1]]
     ticks = {"values": decades} if plane.log and len(decades) > 1 else {"tickCount": 6}
     scale: Literal["log", "linear"] = "log" if plane.log else "linear"
@@ -154,13 +162,13 @@ def _panel(panel: Panel, plane: _Plane, style: Style, colour: alt.Color) -> Laye
     )
     stroke = stroke.encode(**base, detail="line:N")
     if len(style.kinds) > 1:
-        stroke = stroke.encode(strokeDash=_dash(style))
+        stroke = _faint(stroke, style) if style.faint else stroke.encode(strokeDash=_dash(style))
     layers = [stroke]
     dots = _dot_rows(panel)
     if dots:
         points = marks(dots).mark_point(filled=True, size=28, opacity=1)
         layers.append(points.encode(**base, description="about:N"))
-    layers.append(_end_names(panel, plane, style).encode(y=y))
+    layers += [layer.encode(y=y) for layer in _end_names(panel, plane, style, colour)]
     chart = alt.LayerChart(layer=layers, width=plane.width, height=plane.height)
     if panel.title:
         chart = chart.properties(
@@ -195,17 +203,42 @@ def _dash(style: Style) -> alt.StrokeDash:
     return alt.StrokeDash("kind:N", legend=legend).scale(domain=list(style.kinds), range=dashes)
 
 
-def _end_names(panel: Panel, plane: _Plane, style: Style) -> Layer:
+def _faint(stroke: Layer, style: Style) -> Layer:
+    """Width tells the kinds apart, and bears the legend; a pale line does not hide others."""
+    legend = alt.Legend(title=style.kinds_title or None, symbolType="stroke", symbolStrokeColor=INK)
+    domain, thin = list(style.kinds), [0.8] * (len(style.kinds) - 1)
+    width = alt.StrokeWidth("kind:N", legend=legend).scale(domain=domain, range=[2.2, *thin])
+    opacity = alt.Opacity("kind:N", legend=None)
+    pale = [0.45] * len(thin)
+    return stroke.encode(
+        strokeWidth=width, opacity=opacity.scale(domain=domain, range=[1.0, *pale])
+    )
+
+
+def _end_names(panel: Panel, plane: _Plane, style: Style, colour: alt.Color) -> list[Layer]:
     """Names right of the panel, level with their lines' ends where there is room."""
     ends = sorted(
-        (plane.down(line.y[-1]), line.label) for line in panel.lines if line.kind == style.kinds[0]
+        (plane.down(line.y[-1]), line.label, line.version)
+        for line in panel.lines
+        if line.kind == style.kinds[0]
     )
-    places = pushed_apart([y for y, _ in ends], _GAP, 6, plane.height - 2)
+    places = pushed_apart([y for y, *_ in ends], _GAP, 6, plane.height - 2)
+    key = _KEY if style.keyed else 0.0
     rows = [
-        {"y": plane.value(place), "text": cut_to_width(label, plane.room - 10, LABEL_SIZE)}
-        for place, (_, label) in zip(places, ends, strict=True)
+        {
+            "y": plane.value(place),
+            "text": cut_to_width(label, plane.room - 10 - key, LABEL_SIZE),
+            "version": version,
+        }
+        for place, (_, label, version) in zip(places, ends, strict=True)
     ]
     mark = marks(rows).mark_text(
         align="left", baseline="middle", fontSize=LABEL_SIZE, color=INK, aria=False
     )
-    return mark.encode(x=alt.value(plane.width + 8), text="text:N")
+    layers = [mark.encode(x=alt.value(plane.width + 8 + key), text="text:N")]
+    if style.keyed:
+        swatch = marks(rows).mark_point(
+            shape="stroke", strokeWidth=3, size=100, opacity=1, aria=False
+        )
+        layers.append(swatch.encode(x=alt.value(plane.width + 14), color=colour))
+    return layers

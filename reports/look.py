@@ -133,10 +133,10 @@ def title_of(text: str, ranking: RankingTable, frame: Frame, about: str = "") ->
     """
     warn = not words.is_trustworthy(ranking.tiers, ranking.origin)
     state = ranking.status
-    lines = _wrapped(state, 44 if frame.is_narrow else 100)
+    lines = wrapped(state, 44 if frame.is_narrow else 100)
     title: str | list[str] = f"{text}: {about}" if about else text
     if frame.is_narrow and about:
-        title = [text, *_wrapped(about, 38)]
+        title = [text, *wrapped(about, 38)]
     return alt.TitleParams(
         title,
         subtitle=lines,
@@ -147,7 +147,8 @@ def title_of(text: str, ranking: RankingTable, frame: Frame, about: str = "") ->
     )
 
 
-def _wrapped(text: str, length: int) -> list[str]:
+def wrapped(text: str, length: int) -> list[str]:
+    """Lines of about that many characters."""
     lines = [""]
     for word in text.split():
         if lines[-1] and len(lines[-1]) + 1 + len(word) > length:

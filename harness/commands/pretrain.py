@@ -19,10 +19,18 @@ from rich.markup import escape
 
 from harness.commands.run import room_on
 from harness.content import PRETRAINING_CODE, code_version, package_versions
+from harness.pretraining.cost import pretraining_macs
 from harness.pretraining.curves import Training
+from harness.pretraining.folder import is_done, run_folder
 from harness.pretraining.mirror import MlflowWatcher
 from harness.pretraining.probe import ValidationProbe, validation_probe
-from harness.pretraining.watching import All, ProbeListener, ProbeWatcher, TerminalWatcher
+from harness.pretraining.watching import (
+    All,
+    ProbeListener,
+    ProbeWatcher,
+    SpeedWatcher,
+    TerminalWatcher,
+)
 from harness.provenance import git_commit, hardware
 from harness.store import Store
 from models.errors import UserError
@@ -32,7 +40,7 @@ from models.pretraining.loop import Habits, Job, Trained, Watcher, train
 from models.pretraining.recipe import load_recipe, load_setting, recipe_hash, variant_of
 from models.registry import load_registry
 from models.sensors import modality
-from models.study_cards import BandRow, StudyCard, StudyData, StudyFiles, read_card
+from models.study_cards import BandRow, StudyCard, StudyData
 from models.study_weights import write_study_weights
 from suites.chips import ChipCard, ChipFolder, SimulatedChips, open_chips, simulated_chips
 
@@ -68,8 +76,8 @@ def pretrain_command(asked: Asked) -> None:
     with group_of_environment() as group, room_on(asked.out):
         store.prepare()
         job = job_of(asked, store)
-        folder = asked.out / f"{job.recipe.name}-{job.variant.size}" / f"seed-{job.seed}"
-        if _is_done(folder, job):
+        folder = run_folder(asked.out, job.recipe.name, job.variant.size, job.seed)
+        if is_done(folder, job):
             if group.leads:
                 console.print(f"Already trained: {escape(str(folder))}.", highlight=False)
             return
@@ -82,38 +90,18 @@ def job_of(asked: Asked, store: Store) -> Job:
     """What is asked for, checked as far as it can be before a step is made."""
     recipe, setting = load_recipe(asked.recipe), load_setting(asked.setting)
     variant = variant_of(recipe, asked.size, load_registry(asked.registry))
-    job = Job(recipe, setting, variant, _chips(asked, store), asked.seed, asked.samples)
+    chips = chips_of(asked.data, store, asked.tolerate)
+    job = Job(recipe, setting, variant, chips, asked.seed, asked.samples)
     if not job.modalities:  # raises where the scheme and the chips share nothing
         raise AssertionError
     return job
 
 
-def _chips(asked: Asked, store: Store) -> ChipFolder | SimulatedChips:
-    if asked.data == SIMULATED:
+def chips_of(data: str, store: Store, tolerate: float) -> ChipFolder | SimulatedChips:
+    """The chips that ``--data`` names, decoded once into the store's cache."""
+    if data == SIMULATED:
         return simulated_chips(cache_dir=store.cache_folder)
-    return open_chips(Path(asked.data), cache_dir=store.cache_folder, tolerate=asked.tolerate)
-
-
-def _is_done(folder: Path, job: Job) -> bool:
-    """Whether these very weights are there already; `UserError` where others are."""
-    files = StudyFiles.in_folder(folder)
-    if not files.card.is_file():
-        return False
-    card = read_card(folder)
-    mine = recipe_hash(job.recipe, job.setting, job.variant.size)
-    same = (card.recipe_hash, card.data.fingerprint, card.steps, card.seed) == (
-        mine,
-        job.chips.fingerprint,
-        job.steps,
-        job.seed,
-    )
-    if not same:
-        raise UserError(
-            f"{folder} holds weights of another run (recipe {card.recipe} {card.recipe_hash}, "
-            f"{card.samples_seen:,} samples of {card.data.title}); choose another folder with "
-            "--out, or remove it."
-        )
-    return True
+    return open_chips(Path(data), cache_dir=store.cache_folder, tolerate=tolerate)
 
 
 @contextmanager
@@ -149,7 +137,7 @@ def _train(
         listeners: list[ProbeListener] = [bar]
         if probe is not None:
             watchers.append(ProbeWatcher(probe, folder, asked.probe_every, listeners))
-        watchers += [bar, *([mirror] if mirror else [])]
+        watchers += [SpeedWatcher(folder), bar, *([mirror] if mirror else [])]
         try:
             trained = train(job, folder, group, habits, All(watchers))
         except BaseException as error:
@@ -237,6 +225,7 @@ def _card(asked: Asked, job: Job, trained: Trained) -> StudyCard:
         statistics=_statistics(trained),
         code=code_version(PRETRAINING_CODE),
         packages=package_versions(["torch", "numpy"]),
+        pretraining_macs=pretraining_macs(job),
         limits=limits(job),
         created_by_command=command_of(asked),
     )

@@ -1,4 +1,4 @@
-"""What a pretraining costs: forward MACs of its encoder, predictor, targets and loss, in closed form.
+"""What a pretraining costs: forward MACs of encoder, predictor, targets and loss, in closed form.
 
 Expected values over the roles that a masking strategy draws and over the setting's crops; a test
 holds them against a counter that watches the real modules. A backward pass takes about twice the
@@ -48,7 +48,7 @@ class TrainingMacs:
     @property
     def total(self) -> float:
         """All of them."""
-        return sum(getattr(self, field.name) for field in fields(self))
+        return float(sum(getattr(self, field.name) for field in fields(self)))
 
     def plus(self, other: TrainingMacs, weight: float = 1.0) -> TrainingMacs:
         """The sum, the other one weighted."""
@@ -121,7 +121,7 @@ def _predictor_macs(dim: int, depth: int, context: int, asked: int) -> int:
     return context * dim**2 + depth * block + asked * dim**2
 
 
-# --- what a strategy draws -------------------------------------------------------------------------
+# --- what a strategy draws ----------------------------------------------------------------------
 
 
 def expected_roles(strategy: Strategy, grids: Grids) -> list[Roles]:
@@ -131,7 +131,7 @@ def expected_roles(strategy: Strategy, grids: Grids) -> list[Roles]:
 
 
 def _band_groups(grids: Grids) -> Iterator[Roles]:
-    """k of G groups are encoded, each k as likely; the others, and a coin's choice, decoded."""
+    """Some of G groups are encoded, each number as likely; others, and a coin's choice, decoded."""
     total = sum(grid.groups for grid in grids.values())
     least = min(2, total)
     places = {name: grid.tokens // grid.groups for name, grid in grids.items()}

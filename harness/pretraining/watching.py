@@ -18,8 +18,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
+from harness.pretraining.folder import Speed, read_speeds, write_speeds
 from harness.pretraining.probe import ValidationProbe
-from models.pretraining.checkpoint import Record
+from models.pretraining.checkpoint import Record, write_whole
 from models.pretraining.loop import Job, Watcher
 
 PROBES = "probe.jsonl"
@@ -98,7 +99,27 @@ def read_probes(folder: Path) -> list[ProbeScore]:
 
 
 def _write(path: Path, scores: Sequence[ProbeScore]) -> None:
-    path.write_text("".join(json.dumps(vars(score)) + "\n" for score in scores), "utf-8")
+    text = "".join(json.dumps(vars(score)) + "\n" for score in scores)
+    # In one step: a study's display reads it meanwhile.
+    write_whole(path, lambda temporary: temporary.write_text(text, "utf-8"))
+
+
+@dataclass
+class SpeedWatcher:
+    """Keeps samples per second beside the history, which holds nothing that depends on a clock."""
+
+    folder: Path
+    speeds: list[Speed] = field(default_factory=list)
+
+    def started(self, job: Job, steps_done: int, history: Sequence[Record]) -> None:
+        """Take up the part of the run that is kept."""
+        done = steps_done * job.setting.batch
+        self.speeds = [speed for speed in read_speeds(self.folder) if speed.samples <= done]
+
+    def logged(self, record: Record, samples_per_second: float, encoder: nn.Module) -> None:
+        """Write it down."""
+        self.speeds.append(Speed(record.samples, samples_per_second))
+        write_speeds(self.folder, self.speeds)
 
 
 class TerminalWatcher:

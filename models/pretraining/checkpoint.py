@@ -94,8 +94,8 @@ def load(folder: Path, identity: Mapping[str, Any]) -> State | None:
     return state
 
 
-def read_history(folder: Path, up_to: int) -> list[Record]:
-    """Logged steps up to a step; what a killed run logged after its checkpoint is dropped."""
+def read_history(folder: Path, up_to: int | None = None) -> list[Record]:
+    """Logged steps up to a step (None: all); what a killed run logged past it is dropped."""
     path = folder / HISTORY
     if not path.exists():
         return []
@@ -105,7 +105,7 @@ def read_history(folder: Path, up_to: int) -> list[Record]:
             record = Record(**json.loads(line))
         except (ValueError, TypeError):  # the line that was being written
             break
-        if record.step <= up_to:
+        if up_to is None or record.step <= up_to:
             records.append(record)
     return records
 

@@ -1,0 +1,81 @@
+"""A training's folder: where it is, and what is known of the training in it.
+
+It must not know how to train, or what a study is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from models.errors import UserError
+from models.pretraining.loop import Job
+from models.pretraining.recipe import recipe_hash
+from models.study_cards import StudyFiles, read_card
+
+SPEEDS = "speed.jsonl"
+
+
+def run_folder(out: Path, recipe: str, size: str, seed: int) -> Path:
+    """``<out>/<recipe>-<size>/seed-<seed>``."""
+    return out / f"{recipe}-{size}" / f"seed-{seed}"
+
+
+def is_done(folder: Path, job: Job) -> bool:
+    """Whether these very weights are there already; `UserError` where others are."""
+    files = StudyFiles.in_folder(folder)
+    if not files.card.is_file():
+        return False
+    card = read_card(folder)
+    mine = recipe_hash(job.recipe, job.setting, job.variant.size)
+    same = (card.recipe_hash, card.data.fingerprint, card.steps, card.seed) == (
+        mine,
+        job.chips.fingerprint,
+        job.steps,
+        job.seed,
+    )
+    if not same:
+        raise UserError(
+            f"{folder} holds weights of another run (recipe {card.recipe} {card.recipe_hash}, "
+            f"{card.samples_seen:,} samples of {card.data.title}); choose another folder with "
+            "--out, or remove it."
+        )
+    return True
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Samples per second up to a number of samples, measured while training; probes left out."""
+
+    samples: int
+    samples_per_second: float
+
+
+def read_speeds(folder: Path) -> list[Speed]:
+    """What a run's folder says of its speed; a line that was being written is left out."""
+    try:
+        lines = (folder / SPEEDS).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            found.append(Speed(**json.loads(line)))
+        except (ValueError, TypeError):
+            break
+    return found
+
+
+def write_speeds(folder: Path, speeds: Sequence[Speed]) -> None:
+    """Replace what the folder says of its speed."""
+    text = "".join(json.dumps(vars(speed)) + "\n" for speed in speeds)
+    (folder / SPEEDS).write_text(text, encoding="utf-8")
+
+
+def typical_speed(folder: Path) -> float | None:
+    """Median samples per second of a training, without its first record, which warms up."""
+    speeds = [speed.samples_per_second for speed in read_speeds(folder)]
+    return median(speeds[1:] or speeds) if speeds else None

@@ -1,0 +1,1 @@
+"""Studies: many trainings on the same data, in resumable pieces, then ranked together."""
