@@ -138,8 +138,9 @@ def _given(entrant: Entrant, place: Path, cache: Path) -> Weights | str:
         # What is there and wrong is a mistake, optional or not.
         if entrant.study is not None and is_untrained(place):
             return (
-                f"{place} holds no weights yet; `tokenrank study {entrant.study} --data CHIPS` trains "
-                f"them, and --weights {entrant.variant.name}@{entrant.recipe}=PLACE names others."
+                f"{place} holds no weights yet; `tokenrank study {entrant.study} --data CHIPS` "
+                f"trains them, --weights {entrant.variant.name}@{entrant.recipe}=PLACE names "
+                "others."
             )
         if entrant.optional and not place.exists():
             return f"{str(error).rstrip('.')}; it is optional in this suite."

@@ -25,7 +25,6 @@ from harness.studies.trainings import State, Training, Wanted, state_of, trainin
 from harness.suite import Overrides, Suite, load_suite, suite_path
 from harness.terminal import plain_table
 from models.errors import UserError
-from models.registry import load_registry
 from models.study_cards import SEED_FIELD
 from reports import words
 from suites.chips import ChipFolder, SimulatedChips
@@ -55,7 +54,7 @@ class Asked:
 def study_command(asked: Asked) -> None:
     """Train what is missing, rank what stands. Raises `UserError`, also where an arm failed."""
     console = Console()
-    study = load_study(study_path(asked.study), load_registry(asked.registry))
+    study = load_study(study_path(asked.study), asked.registry)
     store = Store(asked.store)
     with room_on(asked.out):
         store.prepare()
@@ -127,7 +126,7 @@ def _arguments(
     if probe is not None and study.probe is not None:
         shared += ["--probe", probe, "--probe-every", str(study.probe.every)]
         shared += ["--patch-size", str(study.probe.patch_size)]
-    for path in asked.registry:
+    for path in study.registry:
         shared += ["--registry", str(path)]
     shared += [] if asked.track else ["--no-track"]
 

@@ -19,6 +19,8 @@ from typing import BinaryIO, Protocol
 from harness.studies.trainings import Training
 
 LOG = "training.log"
+# -P: a folder of the user's that is called `models` must not be taken for ours.
+PROGRAM = (sys.executable, "-P", "-m", "harness.cli")
 POLL_SECONDS = 0.25
 INTERRUPTED_WITHIN = 1.0  # a terminal tells the whole group; only who does not hear it is told
 STOPPED_WITHIN = 30.0  # seconds for the step in work
@@ -105,8 +107,7 @@ def _start(training: Training, arguments: Sequence[str], env: Mapping[str, str])
     training.folder.mkdir(parents=True, exist_ok=True)
     log = (training.folder / LOG).open("ab")
     start = log.tell()
-    # -P: a folder of the user's that is called `models` must not be taken for ours.
-    command = [sys.executable, "-P", "-m", "harness.cli", *arguments]
+    command = [*PROGRAM, *arguments]
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=dict(env)
     )

@@ -18,7 +18,7 @@ from harness.suite import SUITES_FOLDER, DatasetName, Seed, suite_path
 from models import config_file
 from models.errors import UserError, did_you_mean
 from models.pretraining.recipe import Recipe, Setting, load_recipe, load_setting, variant_of
-from models.registry import Registry, Variant
+from models.registry import Registry, Variant, load_registry
 
 STUDIES_FOLDER = SUITES_FOLDER / "studies"
 Found = TypeVar("Found")
@@ -54,6 +54,7 @@ class StudyFile(_Strict):
     arms: list[ArmEntry] = Field(min_length=1)
     probe: ProbeEntry | None = None
     suites: list[str] = Field(min_length=1)
+    registry: list[Path] = Field(default=[], description="further registry files, relative to this")
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Study:
-    """A validated study. ``setting_given`` and ``suites`` are as a command takes them."""
+    """A validated study. ``setting_given``, ``suites``, ``registry``: as a command takes them."""
 
     name: str
     title: str
@@ -78,6 +79,7 @@ class Study:
     arms: tuple[Arm, ...]
     probe: ProbeEntry | None
     suites: tuple[str, ...]
+    registry: tuple[Path, ...]
 
 
 def study_names() -> list[str]:
@@ -97,15 +99,20 @@ def study_path(name_or_path: str) -> Path:
     return STUDIES_FOLDER / f"{name_or_path}.yaml"
 
 
-def load_study(path: Path, registry: Registry) -> Study:
-    """Read, validate and resolve a study file. Raises `UserError` with file and line."""
+def load_study(path: Path, registry: Sequence[Path] = ()) -> Study:
+    """Read, validate and resolve a study file. Raises `UserError` with file and line.
+
+    ``registry``: registry files beside those that the study names.
+    """
     document = config_file.read(path)
     file = config_file.validate(StudyFile, document)
+    files = (*(path.parent / name for name in file.registry), *registry)
+    variants = load_registry(files)
     here = _Here(document)
     setting_given = here.place(file.setting)
     arms: list[Arm] = []
     for i, entry in enumerate(file.arms):
-        arm = here.at(("arms", i), partial(_arm, entry, here, file.size, registry))
+        arm = here.at(("arms", i), partial(_arm, entry, here, file.size, variants))
         if any(arm.recipe.name == other.recipe.name for other in arms):
             raise document.error(
                 ("arms", i),
@@ -123,6 +130,7 @@ def load_study(path: Path, registry: Registry) -> Study:
         arms=tuple(arms),
         probe=file.probe,
         suites=tuple(here.place(suite) for suite in file.suites),
+        registry=files,
     )
 
 

@@ -37,6 +37,8 @@ def spread(pooled: Tensor) -> float:
 def effective_rank(pooled: Tensor) -> float:
     """Exp of the entropy of the centred encodings' normalised singular values."""
     centred = pooled.float() - pooled.float().mean(dim=0)
+    if not bool(torch.isfinite(centred).all()):
+        return 0.0  # of a run that diverged; a decomposition would raise before that is told
     values = torch.linalg.svdvals(centred)
     total = values.sum()
     if not bool(torch.isfinite(total)) or float(total) == 0:

@@ -1,0 +1,354 @@
+"""`tokenrank study`: trainings in useful order, taken up where they stopped, ranked as they stand.
+
+(Study weights in a suite are in `test_study`.)
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import nn
+
+from harness.studies import children
+from harness.studies.children import run_children
+from harness.studies.curves import ArmCost
+from harness.studies.file import STUDIES_FOLDER, load_study, study_names
+from harness.studies.trainings import Training, Wanted, state_of, trainings_of
+from harness.suite import load_suite, suite_path
+from models.errors import UserError
+from models.pretraining.checkpoint import Record, read_history
+from models.pretraining.distributed import group_of_environment
+from models.pretraining.loop import Habits, Job, train
+from models.sensors import SENTINEL2_L2A
+from models.study_cards import read_card
+from suites.chips import open_chips, simulated_chips
+
+Tokenrank = Callable[..., Any]
+TOKENS = STUDIES_FOLDER / "tokens.yaml"
+BANDS = SENTINEL2_L2A.band_names
+FILES = {
+    "pico.yaml": """\
+family: olmoearth
+sizes:
+  pico: {dim: 32, depth: 1, heads: 4}
+versions:
+  one: {scheme: single, sizes: [pico]}
+  three: {scheme: per-resolution, sizes: [pico]}
+""",
+    "tiny.yaml": """\
+name: tiny
+title: Tiny
+samples: 64
+batch: 8
+crops: {patch_sizes: [8], sides: [2]}
+views: {crop: own, brightness: 0.1}
+optimiser: {learning_rate: 0.001, weight_decay: 0.02, warmup_fraction: 0.1}
+""",
+    "one.yaml": """\
+name: one
+title: One token
+variant: olmoearth-one
+main: true
+masking: band-groups
+contrast_weight: 0.1
+""",
+    # Similarities divided by next to nothing are infinite, and so is the loss.
+    "three.yaml": """\
+name: three
+title: Three tokens, at a temperature that cannot be
+variant: olmoearth-three
+main: true
+masking: band-groups
+contrast_weight: 0.1
+temperature: 1.0e-45
+""",
+    "pair.yaml": """\
+name: pair
+title: One token against three
+setting: tiny.yaml
+size: pico
+registry: [pico.yaml]
+arms:
+  - {recipe: one.yaml, seeds: [0]}
+  - {recipe: three.yaml, seeds: [0]}
+suites: [rank.yaml]
+""",
+    "rank.yaml": """\
+name: rank
+title: One token against three
+registry: [pico.yaml]
+protocol: {patch_size: 8, bootstrap: 100, normalisations: [pretraining], poolings: [mean]}
+tier: study
+study: pair
+seeds: [0]
+variants:
+  - {variant: olmoearth-one-pico, recipe: one}
+  - {variant: olmoearth-three-pico, recipe: three}
+tasks:
+  - name: sim-knn
+    dataset: simulated
+    data: {size: 100}
+    probe: {kind: knn, k: 5}
+baselines: []
+""",
+}
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Path:
+    """A study of two arms, one of which must fail, and 16 chips to train on."""
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    chips = tmp_path / "chips"
+    chips.mkdir()
+    (chips / "chips.yaml").write_text(
+        f"origin: simulated\nbands: [{', '.join(BANDS)}]\naxes: NHWD\n"
+    )
+    tiles = simulated_chips(100)
+    images = [tiles.chip(row).images[SENTINEL2_L2A.name][:, :, 0] for row in range(16)]
+    np.save(chips / "tiles.npy", np.stack(images))
+    return tmp_path / "pair.yaml"
+
+
+class Interrupting:
+    """Ends a training at a record, as a person at the keyboard does."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def started(self, job: Job, steps_done: int, history: Sequence[Record]) -> None: ...
+
+    def logged(self, record: Record, samples_per_second: float, encoder: nn.Module) -> None:
+        if record.step >= self.at:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_study_goes_on_and_a_failed_arm_stops_no_other(
+    pair: Path, tmp_path: Path, tokenrank: Tokenrank
+) -> None:
+    study = load_study(pair)
+    chips = open_chips(tmp_path / "chips", cache_dir=tmp_path / "store" / "cache", tolerate=0)
+    out = tmp_path / "out"
+    one, _ = trainings_of(study, Wanted(), out, chips)
+    assert one.job is not None
+    habits = Habits(log_every=2, save_seconds=0)
+    with group_of_environment() as group:
+        with pytest.raises(KeyboardInterrupt):
+            train(one.job, one.folder, group, habits, Interrupting(6))
+        whole = train(one.job, tmp_path / "whole", group, Habits(log_every=4), Interrupting(99))
+    assert state_of(one, study).standing == "to go on"
+    assert state_of(one, study).samples == 4 * 8
+
+    arguments = ("--data", tmp_path / "chips", "--out", out, "--store", tmp_path / "store")
+    ended = tokenrank("study", pair, *arguments, "--workers", 1, "--no-track")
+    assert ended.code == 2, ended.err
+    assert ended.err.count("\n") == 1
+    assert "1 of 2 trainings failed (three seed 0: " in ended.err
+    assert "diverged" in ended.err
+    assert "to go on" in ended.out
+
+    # The arm that was interrupted is what it would have been.
+    assert state_of(one, study).is_done
+    last = read_history(one.folder)[-1]
+    assert (last.step, last.samples) == (8, 64)
+    expected = whole.history[-1]
+    assert (last.loss, last.spread) == pytest.approx((expected.loss, expected.spread), rel=1e-3)
+    card = read_card(one.folder)
+    assert card.samples_seen == 64
+    assert card.pretraining_macs is not None
+    # It is ranked, and the arm that failed is listed with a reason.
+    assert "rank" in ended.out
+    assert "olmoearth-three-pico" in ended.out
+    assert (out / "curves" / "learning-curves.csv").read_text().startswith("arm,seed,metric")
+    assert (out / "curves" / "loss.png").stat().st_size > 1000
+
+    again = tokenrank("study", pair, "--out", out, "--store", tmp_path / "store", "--rank-only")
+    assert again.code == 0, again.err
+    assert "done" in again.out
+
+
+def test_without_chips_or_weights_a_sentence_says_what_to_do(
+    pair: Path, tmp_path: Path, tokenrank: Tokenrank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = ("--store", tmp_path / "store")
+    ended = tokenrank("study", pair, *store)
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert "--data" in ended.err
+    ended = tokenrank("run", tmp_path / "rank.yaml", *store)
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert "tokenrank study pair --data CHIPS" in ended.err
+    ended = tokenrank("study", pair, "--data", tmp_path / "chips", *store, "--arm", "on")
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert 'did you mean "one"' in ended.err
+
+
+def test_another_trainings_weights_are_refused_before_anything_starts(
+    pair: Path, tmp_path: Path, tokenrank: Tokenrank
+) -> None:
+    """Fewer samples in the same folder would mix two studies."""
+    study = load_study(pair)
+    chips = open_chips(tmp_path / "chips", cache_dir=tmp_path / "store" / "cache", tolerate=0)
+    one, three = trainings_of(study, Wanted(), tmp_path / "out", chips)
+    assert one.job is not None
+    with group_of_environment() as group, pytest.raises(KeyboardInterrupt):
+        train(one.job, one.folder, group, Habits(log_every=2, save_seconds=0), Interrupting(4))
+    ended = tokenrank(
+        *("study", pair, "--data", tmp_path / "chips", "--out", tmp_path / "out"),
+        *("--store", tmp_path / "store", "--samples", 32, "--no-track"),
+    )
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert "is of another run: its steps is 8" in ended.err
+    assert not three.folder.exists()
+
+
+# --- the file, and the order ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_what_a_shipped_study_ranks_it_trains(name: str) -> None:
+    """Every entrant of its suites is one of its arms, with all seeds that the suite names."""
+    study = load_study(STUDIES_FOLDER / f"{name}.yaml")
+    arms = {(arm.variant.name, arm.recipe.name): set(arm.seeds) for arm in study.arms}
+    ranked = set()
+    for suite_name in study.suites:
+        suite = load_suite(suite_path(suite_name))
+        for entrant in (e for e in suite.entrants if e.tier == "study"):
+            assert entrant.study == study.name
+            key = (entrant.variant.name, str(entrant.recipe))
+            assert arms[key] >= set(suite.seeds)
+            ranked.add(key)
+    assert ranked == set(arms)
+
+
+def test_main_arms_come_first_and_seed_by_seed() -> None:
+    study = load_study(TOKENS)
+    order = [(t.arm.recipe.name, t.seed) for t in trainings_of(study, Wanted(), Path("o"), None)]
+    main = ["v1", "v1-single", "v1.1", "v1.1-equal-compute"]
+    assert order[:12] == [(name, seed) for seed in (0, 1, 2) for name in main]
+    assert {seed for _, seed in order[12:]} == {0}
+    assert len(order) == len(set(order)) == 18
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("recipe: v1-single,", "recipe: v1-singel,", 'did you mean "v1-single"'),
+        ("recipe: v1-single,", "recipe: v1,", 'recipe "v1" stands twice'),
+        ("setting: study", "setting: studio", 'did you mean "study"'),
+        ("size: nano", "size: nana", 'did you mean "nano"'),
+        ("study-ablations]", "study-ablation]", 'did you mean "study-ablations"'),
+        ("seeds: [0, 1, 2]", "seeds: [0, 0]", "stands twice among the seeds"),
+        ("dataset: eurosat", "dataset: eurosta", 'did you mean "eurosat"'),
+        ("every:", "evry:", 'unknown key "evry"'),
+    ],
+)
+def test_a_mistake_in_a_study_is_answered_with_file_and_line(
+    tmp_path: Path, old: str, new: str, sentence: str
+) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(TOKENS.read_text().replace(old, new, 1))
+    with pytest.raises(UserError) as caught:
+        load_study(path)
+    assert sentence in str(caught.value)
+    line = str(caught.value).removeprefix(f"{path}:").partition(":")[0]
+    assert line.isdigit(), str(caught.value)
+
+
+# --- processes -----------------------------------------------------------------------------------
+
+
+class Listening:
+    """Notes what it is told; may interrupt."""
+
+    def __init__(self, until: Callable[[], bool] = lambda: False) -> None:
+        self.until = until
+        self.told: list[tuple[str, int]] = []
+
+    def started(self, training: Training) -> None:
+        self.told.append(("started", training.seed))
+
+    def running(self, training: Training) -> None:
+        if self.until():
+            raise KeyboardInterrupt
+
+    def ended(self, training: Training, failure: str | None) -> None:
+        self.told.append(("failed" if failure else "ended", training.seed))
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *scripts: str) -> list[Training]:
+    """Trainings that are a few lines of Python each."""
+    arm = load_study(TOKENS).arms[0]
+    monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c"))
+    return [Training(arm, i, tmp_path / f"{i}", None) for i, _ in enumerate(scripts)]
+
+
+def test_one_after_the_other_and_each_failure_in_its_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts = (
+        "import sys; print('Going on'); sys.exit('tokenrank: it diverged.')",
+        "import os; print(os.environ['OMP_NUM_THREADS'])",
+        "raise ValueError('a bug')",
+    )
+    trainings = scripted(monkeypatch, tmp_path, *scripts)
+    monkeypatch.setattr(children, "cores", lambda: 6)
+    watch = Listening()
+    failures = run_children(trainings, lambda t: [scripts[t.seed]], 1, watch)
+    assert watch.told == [
+        *(("started", 0), ("failed", 0)),
+        *(("started", 1), ("ended", 1)),
+        *(("started", 2), ("failed", 2)),
+    ]
+    assert failures[trainings[0]] == "it diverged."
+    assert "ValueError: a bug" in failures[trainings[2]]
+    assert (tmp_path / "1" / children.LOG).read_text() == "6\n"
+
+
+def test_an_interruption_stops_every_process_and_starts_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is asked to end as a person would ask, so that it can put its things away."""
+    script = """
+import json, os, pathlib, time
+place = pathlib.Path(os.environ['PLACE_OF_TEST'])
+try:
+    (place / f'running-{os.getpid()}').touch()
+    time.sleep(60)
+except KeyboardInterrupt:
+    (place / f'ended-{os.getpid()}').touch()
+"""
+    monkeypatch.setenv("PLACE_OF_TEST", str(tmp_path))
+    monkeypatch.setattr(children, "INTERRUPTED_WITHIN", 0.1)
+    trainings = scripted(monkeypatch, tmp_path, *[script] * 3)
+
+    def both_run() -> bool:
+        return len(list(tmp_path.glob("running-*"))) == 2
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_children(trainings, lambda _: [script], 2, Listening(both_run))
+    assert time.monotonic() - start < 60, "the processes ended by themselves"
+    started = {path.name.partition("-")[2] for path in tmp_path.glob("running-*")}
+    assert {path.name.partition("-")[2] for path in tmp_path.glob("ended-*")} == started
+    assert not (tmp_path / "2").exists()
+
+
+# --- telling -------------------------------------------------------------------------------------
+
+
+def test_the_ratio_of_training_costs_is_told_in_macs_and_in_time() -> None:
+    from harness.commands.study import cost_sentences  # noqa: PLC0415
+
+    v1 = ArmCost("v1", 1, 1, 1000, 6_000, 50.0, 2.0)
+    newer = ArmCost("v1.1", 1, 1, 1000, 3_000, 80.0, 2.0)
+    macs, seconds = cost_sentences([v1, newer])
+    assert "2.00x the MACs" in macs
+    assert "1.60x the time" in seconds
+    assert cost_sentences([v1]) == []
