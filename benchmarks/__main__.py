@@ -1,7 +1,7 @@
 """`nox -s bench`: every speed figure of docs/benchmarks.md, side by side in one run.
 
 python -m benchmarks [encoder] [galileo] [croma_satmae] [probes] [macs] [suite] [report] [check]
-    [tracking]
+    [tracking] [pretraining]
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ PARTS = (
     "report",
     "check",
     "tracking",
+    "pretraining",
 )
 
 
