@@ -157,11 +157,14 @@ def _panel(panel: Panel, plane: _Plane, style: Style, colour: alt.Color) -> Laye
     )
     y = y.scale(domain=list(plane.domain), nice=False, zero=False, type=scale)
     base = {"color": colour, "x": x, "y": y}
+    several = len(style.kinds) > 1
+    # Said of the mark, a width would win over that of its kind.
+    width = {} if several and style.faint else {"strokeWidth": 2}
     stroke = marks(_line_rows(panel)).mark_line(
-        strokeWidth=2, aria=False, interpolate="step-after" if style.steps else "linear"
+        **width, aria=False, interpolate="step-after" if style.steps else "linear"
     )
     stroke = stroke.encode(**base, detail="line:N")
-    if len(style.kinds) > 1:
+    if several:
         stroke = _faint(stroke, style) if style.faint else stroke.encode(strokeDash=_dash(style))
     layers = [stroke]
     dots = _dot_rows(panel)

@@ -10,8 +10,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -74,9 +76,19 @@ def run_children(
 ) -> dict[Training, str]:
     """Run ``tokenrank <arguments>`` for each, ``workers`` at a time, in the order given.
 
-    Returns the sentence of each that failed. On any exception, an interruption among them, all
-    that run are stopped first.
+    Returns the sentence of each that failed. On any exception, an interruption or a SIGTERM among
+    them, all that run are stopped first.
     """
+    with _told_to_end():
+        return _run(trainings, arguments, workers, watch)
+
+
+def _run(
+    trainings: Sequence[Training],
+    arguments: Callable[[Training], Sequence[str]],
+    workers: int,
+    watch: Watcher,
+) -> dict[Training, str]:
     waiting, running = list(trainings), list[_Child]()
     failures: dict[Training, str] = {}
     env = environment(min(workers, max(1, len(waiting))))
@@ -101,6 +113,23 @@ def run_children(
     finally:
         _stop(running)
     return failures
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """SIGTERM as an exception, which stops the children on its way out; else they would go on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _start(training: Training, arguments: Sequence[str], env: Mapping[str, str]) -> _Child:

@@ -115,6 +115,7 @@ def test_seeds_are_thin_and_a_single_one_is_not_drawn_twice(curves: LearningCurv
     seeds = {(version, line) for version, kind, line in kinds if kind == "one seed"}
     assert {version for version, _ in seeds} == {"v1"}
     assert len(seeds) == 2
+    assert to_svg(spec).count('stroke-width="0.8" opacity="0.45"') == 2 + 1  # and in the legend
     alone = replace(curves, trainings=curves.trainings[2:])
     drawn = knn_chart(alone)
     assert drawn is not None
