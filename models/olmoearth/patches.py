@@ -65,20 +65,27 @@ class PatchEmbedding(nn.Module):
         return stacked.permute(0, 2, 3, 1, 4, 5)
 
     def _patches(self, images: Tensor, grid: tuple[int, int], patch_size: int) -> Tensor:
-        """Cut into patches of the embedding's own side: ``[B*T*rows*columns, side^2, D]``.
-
-        A smaller patch size enlarges the *image* (bicubic, antialiased), so that a patch
-        also sees a little of its neighbours, as in the reference; it is not the kernel
-        that is resized, as FlexiViT does.
-        """
-        batch, height, width, steps, bands = images.shape
-        x = images.permute(0, 3, 4, 1, 2).reshape(batch * steps, bands, height, width)
+        """Cut into patches of the embedding's own side: ``[B*T*rows*columns, side^2, D]``."""
+        batch, _, _, steps, bands = images.shape
+        x = enlarged(images, patch_size, self.side)
         rows, columns = grid
-        if patch_size != self.side:
-            size = (rows * self.side, columns * self.side)
-            x = F.interpolate(x, size=size, mode="bicubic", antialias=True)
-        x = x.view(batch * steps, bands, rows, self.side, columns, self.side)
+        x = x.reshape(batch * steps, bands, rows, self.side, columns, self.side)
         return x.permute(0, 2, 4, 3, 5, 1).reshape(-1, self.side**2, bands)
+
+
+def enlarged(images: Tensor, patch_size: int, side: int) -> Tensor:
+    """Images ``[B, H, W, T, D]`` as ``[B * T, D, H', W']``, patches ``side`` pixels a side.
+
+    A smaller patch size enlarges the *image* (bicubic, antialiased), so that a patch also sees a
+    little of its neighbours, as in the reference; it is not the kernel that is resized, as
+    FlexiViT does.
+    """
+    batch, height, width, steps, bands = images.shape
+    x = images.permute(0, 3, 4, 1, 2).reshape(batch * steps, bands, height, width)
+    if patch_size == side:
+        return x
+    size = (height // patch_size * side, width // patch_size * side)
+    return F.interpolate(x, size=size, mode="bicubic", antialias=True)
 
 
 def _take(patches: Tensor, bands: tuple[int, ...]) -> Tensor:

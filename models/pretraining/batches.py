@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from models.initialisation import generator_of
+from models.olmoearth.patches import enlarged
 from models.pretraining.band_dropout import drop_bands
 from models.pretraining.chips import Chips
 from models.pretraining.crops import CropShape, Look, crop_shapes, look, rows_of, stream
@@ -21,19 +22,22 @@ from models.pretraining.masking import Grid, draw_roles
 from models.pretraining.normalising import Statistics, normalised
 from models.pretraining.pretrainer import View
 from models.pretraining.recipe import Recipe, Setting
-from models.tokens import TokenScheme
+from models.tokens import MAX_PATCH_SIZE, TokenScheme
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Two views of the same samples; ``spacing`` is the patches' distance in units of 10 m."""
+    """Two views of the same samples, enlarged to patches of `MAX_PATCH_SIZE` pixels a side.
+
+    ``shape`` is that of the crops as they were cut.
+    """
 
     views: tuple[View, View]
     shape: CropShape
 
     @property
     def spacing(self) -> float:
-        """Distance of patches; chips are taken to have pixels of 10 m."""
+        """Distance of patches in units of 10 m; chips are taken to have pixels of 10 m."""
         return float(self.shape.patch_size)
 
     def to(self, device: torch.device) -> Batch:
@@ -105,7 +109,7 @@ class BatchMaker:
         generator = generator_of(f"view:{key}")
         count = len(seen.timestamps)
         images = {
-            name: normalised(seen.images[name], statistics)
+            name: _enlarged(normalised(seen.images[name], statistics), shape.patch_size)
             for name, statistics in self.statistics.items()
         }
         grids = {
@@ -132,6 +136,16 @@ class BatchMaker:
 
 def _part(tensors: Mapping[str, Tensor], part: slice) -> dict[str, Tensor]:
     return {name: tensor[part] for name, tensor in tensors.items()}
+
+
+def _enlarged(images: Tensor, patch_size: int) -> Tensor:
+    """Patches of the embedding's own side: once for encoder and targets, which would do it each.
+
+    No band sees another in it, so bands may be dropped afterwards as well as before.
+    """
+    batch, _, _, steps, bands = images.shape
+    x = enlarged(images, patch_size, MAX_PATCH_SIZE)
+    return x.view(batch, steps, bands, *x.shape[-2:]).permute(0, 3, 4, 1, 2).contiguous()
 
 
 def ahead(maker: BatchMaker, first: int, steps: int, workers: int = 1) -> Iterator[list[Batch]]:

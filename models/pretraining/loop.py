@@ -279,7 +279,7 @@ def _backward(
     batch = part.to(group.device)
     with quiet, _seeded(job, step, number, group):
         with torch.autocast(group.device.type, torch.bfloat16, enabled=habits.bfloat16):
-            losses: Losses = model(batch.views, batch.shape.patch_size, batch.spacing)
+            losses: Losses = model(batch.views, batch.spacing)
         (losses.total / count).backward()  # type: ignore[no-untyped-call]
     return losses
 

@@ -29,7 +29,7 @@ Roles = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class View:
-    """One masked look at a batch of samples.
+    """One masked look at a batch of samples, patches of the embedding's own side p.
 
     ``images``: normalised, ``[B, H, W, T, D]`` per modality; ``seen``: the same after band
     dropout, what the encoder is given; ``roles``: ``[B, H/p, W/p, T, G]`` per modality.
@@ -87,9 +87,12 @@ class Pretrainer(nn.Module):
         init_random(self.encoder, seed)
         _init_rest(self, seed)
 
-    def forward(self, views: tuple[View, View], patch_size: int, spacing: float) -> Losses:
-        """The loss of one batch, seen twice."""
-        found = [self._view(view, patch_size, spacing) for view in views]
+    def forward(self, views: tuple[View, View], spacing: float) -> Losses:
+        """The loss of one batch, seen twice.
+
+        ``spacing``: distance of the patches in units of 10 m, however many pixels they have.
+        """
+        found = [self._view(view, spacing) for view in views]
         discrimination = (found[0][0] + found[1][0]) / 2
         pooled = found[0][1]
         a, b = (self.gather(self.head(each)) for _, each in found)
@@ -97,7 +100,8 @@ class Pretrainer(nn.Module):
         total = discrimination + self.objective.contrast_weight * contrast
         return Losses(total, discrimination, contrast, pooled.detach())
 
-    def _view(self, view: View, patch_size: int, spacing: float) -> tuple[Tensor, Tensor]:
+    def _view(self, view: View, spacing: float) -> tuple[Tensor, Tensor]:
+        patch_size = self.encoder.config.max_patch_size
         masks = {
             name: roles.repeat_interleave(patch_size, 1).repeat_interleave(patch_size, 2)
             for name, roles in view.roles.items()
