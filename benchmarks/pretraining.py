@@ -84,7 +84,7 @@ def measured(job: Job, rounds: int, group: Group, folder: Path) -> str:
     batches = made(job)
     model = build(job, group).to(group.device)
     ready = [[_ready(view) for view in batch.to(group.device).views] for batch in batches]
-    spacings = [(batch.shape.patch_size, batch.spacing) for batch in batches]
+    spacings = [batch.spacing for batch in batches]
     bare(model, ready[:2], spacings[:2])
     loops: list[Trained] = []
     alone: list[float] = []
@@ -147,22 +147,21 @@ def _places(chosen: Tensor) -> tuple[Tensor, Tensor]:
     return order, torch.arange(longest, device=chosen.device) < counts[:, None]
 
 
-def bare(
-    model: Pretrainer, batches: Sequence[Sequence[Ready]], spacings: Sequence[tuple[int, float]]
-) -> None:
+def bare(model: Pretrainer, batches: Sequence[Sequence[Ready]], spacings: Sequence[float]) -> None:
     """Encoder and predictor, forward and backward, over all batches."""
-    for views, (patch_size, spacing) in zip(batches, spacings, strict=True):
+    for views, spacing in zip(batches, spacings, strict=True):
         model.zero_grad(set_to_none=True)
         bfloat16 = views[0].timestamps.device.type == "cuda"
         with torch.autocast(views[0].timestamps.device.type, torch.bfloat16, enabled=bfloat16):
-            total = torch.stack([_forward(model, v, patch_size, spacing) for v in views]).sum()
+            total = torch.stack([_forward(model, v, spacing) for v in views]).sum()
         total.backward()  # type: ignore[no-untyped-call]
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
-def _forward(model: Pretrainer, view: Ready, patch_size: int, spacing: float) -> Tensor:
-    grids = model.encoder(view.seen, view.timestamps, patch_size, view.masks)
+def _forward(model: Pretrainer, view: Ready, spacing: float) -> Tensor:
+    side = model.encoder.config.max_patch_size  # batches are enlarged to it already
+    grids = model.encoder(view.seen, view.timestamps, side, view.masks, spacing * 10 / side)
     tokens = torch.cat([g.flatten(1, 4) for g in grids.values()], dim=1)
     shapes = {name: g.shape for name, g in grids.items()}
     places = model.predictor.encodings(shapes, view.timestamps, spacing)

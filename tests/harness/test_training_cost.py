@@ -71,7 +71,7 @@ def test_closed_form_is_what_torch_counts_of_the_real_modules(
     view = View(images, images, times, roles)
     # Nor has the kernel that a CPU takes for attention; its plain form has.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        model((view, view), 8, 8.0)
+        model((view, view), 8.0)
     drawn_roles = Roles(1.0, 6, {S2: 5, S1: 5})
     mine = macs_of_roles(config, asked, CropShape(8, 2), 2, drawn_roles, BATCH)
     assert mine.total * BATCH == counter.get_total_flops() / 2
