@@ -8,6 +8,7 @@ labelled data.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -86,8 +87,9 @@ def train(job: Job, folder: Path, group: Group, habits: Habits, watch: Watcher) 
     """Run the job to its end in a folder, going on where an earlier run stopped.
 
     Raises:
-        UserError: the folder holds another run's checkpoint; chips that the recipe cannot use;
-            the run diverged or its encodings collapsed (the last good checkpoint stays).
+        UserError: the folder holds another run's checkpoint, or cannot be written; chips that
+            the recipe cannot use; the run diverged or its encodings collapsed (the last good
+            checkpoint stays).
     """
     scheme = of_modalities(job.variant.scheme, job.modalities)
     statistics = statistics_of(job.setting.normalisation, job.chips, job.modalities)
@@ -101,8 +103,7 @@ def train(job: Job, folder: Path, group: Group, habits: Habits, watch: Watcher) 
     folder.mkdir(parents=True, exist_ok=True)
     state = checkpoint.load(folder, job.identity)
     if state is not None:
-        model.load_state_dict(dict(state.model))
-        optimiser.load_state_dict(dict(state.optimiser))
+        _take_up(state, model, optimiser, folder)
     done = state.step if state else 0
     history = checkpoint.read_history(folder, done)
     if group.leads:
@@ -124,7 +125,8 @@ def train(job: Job, folder: Path, group: Group, habits: Habits, watch: Watcher) 
                 checkpoint.append_history(folder, record)
                 speed = len(since.values) * job.setting.batch / _elapsed(since.started)
                 watch.logged(record, speed, model.encoder)
-                if time.monotonic() - saved_at >= habits.save_seconds or step + 1 == job.steps:
+                due = time.monotonic() - saved_at >= habits.save_seconds
+                if step + 1 == job.steps or (due and not _is_doubtful(job, history)):
                     checkpoint.save(folder, job.identity, _state(model, optimiser, step + 1))
                     saved_at = time.monotonic()
             since = _Since()
@@ -202,21 +204,49 @@ def _record(job: Job, step: int, since: _Since, trained: Trained, group: Group) 
 def _refuse_failure(job: Job, history: Sequence[Record], folder: Path) -> None:
     """`UserError` when the run diverged, or its encodings have collapsed after the warm-up."""
     last = history[-1]
-    kept = f"the checkpoint before it is in {folder}"
-    if is_diverging([record.loss for record in history]):
+    kept = "no checkpoint had been written before"
+    if (folder / checkpoint.CHECKPOINT).exists():
+        kept = f"the checkpoint before it is in {folder}"
+    # A gradient that is not finite has made every weight NaN, whatever the loss before it was.
+    finite = math.isfinite(last.gradient_norm)
+    if not finite or is_diverging([record.loss for record in history]):
         raise UserError(
             f'Pretraining "{job.recipe.name}" (seed {job.seed}) diverged at step {last.step}: the '
-            f"loss is {last.loss:.4g}. Lower optimiser.learning_rate in setting "
-            f'"{job.setting.name}", or warm up longer; {kept}.'
+            f"loss is {last.loss:.4g}{'' if finite else ', its gradient not finite'}. Lower "
+            f'optimiser.learning_rate in setting "{job.setting.name}", or warm up longer; {kept}.'
         )
-    warm = warmup_steps(job.setting.optimiser, job.steps)
-    if is_collapsed([record.spread for record in history if record.step > warm]):
+    if is_collapsed(_spreads(job, history)):
         raise UserError(
             f'Pretraining "{job.recipe.name}" (seed {job.seed}) collapsed at step {last.step}: its '
             f"encodings are all alike (spread {last.spread:.4f}, effective rank "
             f"{last.effective_rank:.1f}). Lower the learning rate, or raise contrast_weight; "
             f"{kept}."
         )
+
+
+def _is_doubtful(job: Job, history: Sequence[Record]) -> bool:
+    """Whether the last record may be the first of a failure: nothing to go on from."""
+    losses = [record.loss for record in history]
+    return is_diverging(losses, 1) or is_collapsed(_spreads(job, history), 1)
+
+
+def _spreads(job: Job, history: Sequence[Record]) -> list[float]:
+    """Of the records after the warm-up, before which encodings may well be alike."""
+    warm = warmup_steps(job.setting.optimiser, job.steps)
+    return [record.spread for record in history if record.step > warm]
+
+
+def _take_up(
+    state: State, model: nn.Module, optimiser: torch.optim.Optimizer, folder: Path
+) -> None:
+    try:
+        model.load_state_dict(dict(state.model))
+        optimiser.load_state_dict(dict(state.optimiser))
+    except (RuntimeError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"The checkpoint in {folder} does not fit the encoder of this command: the variant, "
+            "or this program, has changed since; choose another folder with --out, or remove it."
+        ) from None
 
 
 def _state(model: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> State:

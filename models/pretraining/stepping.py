@@ -43,7 +43,9 @@ def make_step(
     trained = [p for settings in optimiser.param_groups for p in settings["params"]]
     norm = nn.utils.clip_grad_norm_(trained, job.setting.optimiser.clip)
     optimiser.step()
-    readings = torch.tensor([spread(losses.pooled), effective_rank(losses.pooled)])
+    # Of all processes' encodings: each must come to the same verdict, or some would wait forever.
+    pooled = group.gather(losses.pooled)
+    readings = torch.tensor([spread(pooled), effective_rank(pooled)])
     mean = group.mean(torch.stack(terms).mean(dim=0))
     return torch.cat([mean.cpu(), norm.detach().reshape(1).cpu(), readings])
 
