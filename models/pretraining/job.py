@@ -21,7 +21,8 @@ from models.tokens import TokenScheme
 class Job:
     """One pretraining, whoever runs it.
 
-    ``samples`` are seen in all (None: the setting's), times the recipe's own factor.
+    ``samples`` are seen in all (None: the setting's), times the recipe's own factor; what is over
+    a whole number of batches is left out. Raises `UserError` when they do not fill one batch.
     """
 
     recipe: Recipe
@@ -31,13 +32,25 @@ class Job:
     seed: int
     samples: int | None = None
 
+    def __post_init__(self) -> None:
+        if not self.steps:
+            raise UserError(
+                f"{self._wanted:,} samples do not fill a batch of {self.setting.batch:,} (setting "
+                f'"{self.setting.name}"); ask for more (--samples, or samples or epochs in a '
+                "setting of your own), or for a smaller batch there."
+            )
+
     @property
     def steps(self) -> int:
         """Number of optimiser steps."""
+        return self._wanted // self.setting.batch
+
+    @property
+    def _wanted(self) -> int:
         asked = self.samples or self.setting.samples
         if asked is None:
             asked = (self.setting.epochs or 0) * len(self.chips)
-        return max(1, asked * self.recipe.samples_factor // self.setting.batch)
+        return asked * self.recipe.samples_factor
 
     @property
     def identity(self) -> dict[str, Any]:
