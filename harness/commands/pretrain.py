@@ -65,7 +65,7 @@ def pretrain_command(asked: Asked) -> None:
     """Train, or go on training, and write the encoder with its card. Raises `UserError`."""
     console = Console()
     store = Store(asked.store)
-    with group_of_environment() as group, room_on(asked.out):
+    with group_of_environment() as group, room_on(asked.out, "the last checkpoint is kept"):
         store.prepare()
         job = job_of(asked, store)
         folder = asked.out / f"{job.recipe.name}-{job.variant.size}" / f"seed-{job.seed}"
@@ -152,12 +152,12 @@ def _train(
         watchers += [bar, *([mirror] if mirror else [])]
         try:
             trained = train(job, folder, group, habits, All(watchers))
+            write_study_weights(folder, trained.encoder.state_dict(), _card(asked, job, trained))
         except BaseException as error:
             if mirror:
                 stopped = str(error) or type(error).__name__
                 mirror.finish("FAILED", {"tokenrank.stopped": stopped})
             raise
-    write_study_weights(folder, trained.encoder.state_dict(), _card(asked, job, trained))
     (folder / CHECKPOINT).unlink(missing_ok=True)
     _say_end(console, job, trained, folder)
     if mirror:

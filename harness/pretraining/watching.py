@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 from harness.pretraining.probe import ValidationProbe
-from models.pretraining.checkpoint import Record
+from models.pretraining.checkpoint import Record, write_whole
 from models.pretraining.loop import Job, Watcher
 
 PROBES = "probe.jsonl"
@@ -98,7 +98,9 @@ def read_probes(folder: Path) -> list[ProbeScore]:
 
 
 def _write(path: Path, scores: Sequence[ProbeScore]) -> None:
-    path.write_text("".join(json.dumps(vars(score)) + "\n" for score in scores), "utf-8")
+    text = "".join(json.dumps(vars(score)) + "\n" for score in scores)
+    # In one step: a study's display reads it meanwhile.
+    write_whole(path, lambda temporary: temporary.write_text(text, "utf-8"))
 
 
 class TerminalWatcher:

@@ -85,7 +85,8 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        then = "goes on from the last checkpoint" if (folder / CHECKPOINT).exists() else "begins anew"
+        kept = (folder / CHECKPOINT).exists()
+        then = "goes on from the last checkpoint" if kept else "begins anew"
         raise UserError(
             f"The run cannot be kept in {folder} ({error.strerror or error}); make room there and "
             f"give the same command again: it {then}."
@@ -113,9 +114,10 @@ def load(folder: Path, identity: Mapping[str, Any]) -> State | None:
         ) from None
     for key, wanted in identity.items():
         if found.get(key) != wanted:
+            why = " (the chips have changed since)" if key == "data" else ""
             raise UserError(
                 f"The checkpoint in {folder} is of another run: its {key} is {found.get(key)}, "
-                f"this command's is {wanted}; choose another folder with --out, or remove it."
+                f"this command's is {wanted}{why}; choose another folder with --out, or remove it."
             )
     return state
 
