@@ -141,6 +141,8 @@ class Watched:
 EACH_STEP = Habits(log_every=1, save_seconds=0.0)
 
 
-def run(job: Job, folder: Path, watch: Watched | None = None, habits: Habits = EACH_STEP) -> Trained:
+def run(
+    job: Job, folder: Path, watch: Watched | None = None, habits: Habits = EACH_STEP
+) -> Trained:
     """Train it here, in one process; a record and a checkpoint at every step."""
     return train(job, folder, ALONE, habits, watch or Watched())

@@ -61,7 +61,7 @@ def test_patch_discrimination_and_its_gradient(near: float | None, temperature: 
     (found,) = torch.autograd.grad(loss, predictions)
     slow = slow_discrimination(predictions, targets, REAL, temperature, near)
     (expected,) = torch.autograd.grad(slow, predictions)
-    assert float(loss) == pytest.approx(float(slow), rel=1e-5)
+    assert loss.item() == pytest.approx(slow.item(), rel=1e-5)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
     assert not found[~REAL].any()  # what pads learns nothing
     assert bool(torch.isfinite(found).all())

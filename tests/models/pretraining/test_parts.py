@@ -147,7 +147,10 @@ def predictor() -> Predictor:
 
 
 def test_predictor_is_cross_attention_to_what_was_encoded(predictor: Predictor) -> None:
-    draw = {k: torch.randn(2, n, 16, generator=generator_of(k)) for k, n in (("c", 5), ("a", 5), ("p", 3))}
+    draw = {
+        k: torch.randn(2, n, 16, generator=generator_of(k))
+        for k, n in (("c", 5), ("a", 5), ("p", 3))
+    }
     context, at, places = draw["c"], draw["a"], draw["p"]
     lengths = (5, 3)
     real = torch.tensor([[i < n for i in range(5)] for n in lengths])
