@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import torch
 
@@ -103,6 +103,9 @@ def load(folder: Path, identity: Mapping[str, Any]) -> State | None:
     if not path.exists():
         return None
     try:
+        with ZipFile(path) as archive:  # torch does not look at the checksums that it writes
+            if archive.testzip() is not None:
+                raise BadZipFile
         data = torch.load(path, map_location="cpu", weights_only=True)
         found = dict(data["identity"])
         state = State(data["step"], data["model"], data["optimiser"])

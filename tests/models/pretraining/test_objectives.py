@@ -66,7 +66,7 @@ def test_patch_discrimination_and_its_gradient(near: float | None, temperature: 
     assert not found[~REAL].any()  # what pads learns nothing
     assert bool(torch.isfinite(found).all())
     duplicates = patch_discrimination(predictions, targets, REAL, temperature, None)
-    assert (float(duplicates) > float(loss)) == (near is not None)
+    assert (duplicates.item() > loss.item()) == (near is not None)
 
 
 def test_what_pads_may_hold_anything() -> None:
