@@ -130,8 +130,10 @@ def _alone(folder: Path, group: Group) -> Iterator[None]:
             f"Another process is training in {folder}; wait for it, or choose another folder with "
             "--out."
         ) from None
-    with lock:
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _train(

@@ -102,8 +102,8 @@ V11 = {
 
 
 def setting(**changes: Any) -> Setting:
-    """Six steps of four samples, two by two or three by three patches of 8 pixels."""
-    crops = {"patch_sizes": [8], "sides": [2, 3]}
+    """Six steps of four samples, three by three patches of 4 or 8 pixels."""
+    crops = {"patch_sizes": [4, 8], "sides": [3]}  # as many tokens: a loss of one scale
     rate = {"learning_rate": 1e-3, "weight_decay": 0.02, "warmup_fraction": 0.2}
     plain = {"samples": 24, "batch": 4, "crops": crops, "views": {"crop": "own"}}
     return Setting(**{"name": "small", "title": "Small", "optimiser": rate, **plain, **changes})

@@ -88,7 +88,7 @@ def test_targets_do_not_learn_and_nothing_to_learn_is_no_loss() -> None:
     patch_discrimination(predictions, targets, REAL).backward()
     assert targets.grad is None
     nothing = patch_discrimination(predictions, targets, torch.zeros_like(REAL))
-    assert float(nothing) == 0
+    assert nothing.item() == 0
     (gradient,) = torch.autograd.grad(nothing, predictions)
     assert not gradient.any()
 
