@@ -111,7 +111,7 @@ def test_instance_contrast() -> None:
             terms.append(-torch.log(others[i] / others.sum()))
     expected = torch.stack(terms).mean()
     loss = instance_contrast(a, b, 0.2)
-    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     torch.testing.assert_close(
         torch.autograd.grad(loss, a)[0], torch.autograd.grad(expected, a)[0], rtol=1e-4, atol=1e-6
     )

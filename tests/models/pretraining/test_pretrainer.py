@@ -109,9 +109,9 @@ def test_the_loss_is_its_parts_put_together(
             discrimination += sum(kept) / max(1, len(kept)) / 2
         pooled.append(torch.stack([each for each, _ in samples]))
     contrast = instance_contrast(model.head(pooled[0]), model.head(pooled[1]), 0.1)
-    assert float(found.discrimination) == pytest.approx(discrimination, rel=1e-4)
-    assert float(found.contrast) == pytest.approx(float(contrast), rel=1e-3)
-    assert float(found.total) == pytest.approx(discrimination + 0.7 * float(contrast), rel=1e-4)
+    assert found.discrimination.item() == pytest.approx(discrimination, rel=1e-4)
+    assert found.contrast.item() == pytest.approx(contrast.item(), rel=1e-3)
+    assert found.total.item() == pytest.approx(discrimination + 0.7 * contrast.item(), rel=1e-4)
     torch.testing.assert_close(found.pooled, pooled[0].detach(), rtol=0, atol=1e-4)
     assert not found.pooled.requires_grad
 
@@ -150,7 +150,7 @@ def test_a_hidden_token_matters_as_a_target_only(
     untold = tuple(replace(v, images=planted(model, v, (ENCODE, LEAVE), value)) for v in both)
     for changed in (unseen, untold):
         found, others = forward(model, (changed[0], changed[1]))
-        assert float(found.total) == float(expected.total)
+        assert found.total.item() == expected.total.item()
         assert torch.equal(found.pooled, expected.pooled)
         for name, gradient in gradients.items():
             torch.testing.assert_close(others[name], gradient, rtol=1e-4, atol=1e-7)
@@ -159,7 +159,7 @@ def test_a_hidden_token_matters_as_a_target_only(
         kind = (ENCODE,) if role == "seen" else (DECODE,)
         changed = tuple(replace(v, **{role: planted(model, v, kind, value)}) for v in both)
         found, _ = forward(model, (changed[0], changed[1]))
-        assert float(found.discrimination) != float(expected.discrimination)
+        assert found.discrimination.item() != expected.discrimination.item()
         assert torch.equal(found.pooled, expected.pooled) == (role == "images")
 
 
@@ -178,7 +178,7 @@ def test_not_even_nan_comes_out_of_a_hidden_token(
     )
     with torch.no_grad():
         expected, found = model(both, SPACING), model((changed[0], changed[1]), SPACING)
-    assert float(found.total) == float(expected.total)
+    assert found.total.item() == expected.total.item()
 
 
 def test_samples_do_not_influence_one_another_but_by_contrast(
