@@ -183,15 +183,20 @@ def _mirror(
     return _asking(store, write)
 
 
-def push_training(store: Store, training: Training, points: Sequence[Point]) -> None:
-    """Add points to a pretraining's curves; `TrackingAwayError` when the server refuses them."""
+def push_training(
+    store: Store, training: Training, points: Sequence[Point], *, ask: bool = False
+) -> None:
+    """Add points to a pretraining's curves; `TrackingAwayError` when the server refuses them.
+
+    ``ask``: leave out those that it has.
+    """
     uri = tracking_uri(store)
     check_reachable(uri)
 
     def write() -> None:
         from harness.mlflow_view.pretraining import log_points  # noqa: PLC0415
 
-        log_points(uri, _artifacts(uri, store), training, points)
+        log_points(uri, _artifacts(uri, store), training, points, ask=ask)
 
     _asking(store, write)
 

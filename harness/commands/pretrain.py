@@ -73,7 +73,7 @@ def pretrain_command(asked: Asked) -> None:
     """Train, or go on training, and write the encoder with its card. Raises `UserError`."""
     console = Console()
     store = Store(asked.store)
-    with group_of_environment() as group, room_on(asked.out):
+    with group_of_environment() as group, room_on(asked.out, "the last checkpoint is kept"):
         store.prepare()
         job = job_of(asked, store)
         folder = run_folder(asked.out, job.recipe.name, job.variant.size, job.seed)
@@ -118,8 +118,10 @@ def _alone(folder: Path, group: Group) -> Iterator[None]:
             f"Another process is training in {folder}; wait for it, or choose another folder with "
             "--out."
         ) from None
-    with lock:
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _train(
@@ -140,12 +142,12 @@ def _train(
         watchers += [SpeedWatcher(folder), bar, *([mirror] if mirror else [])]
         try:
             trained = train(job, folder, group, habits, All(watchers))
+            write_study_weights(folder, trained.encoder.state_dict(), _card(asked, job, trained))
         except BaseException as error:
             if mirror:
                 stopped = str(error) or type(error).__name__
                 mirror.finish("FAILED", {"tokenrank.stopped": stopped})
             raise
-    write_study_weights(folder, trained.encoder.state_dict(), _card(asked, job, trained))
     (folder / CHECKPOINT).unlink(missing_ok=True)
     _say_end(console, job, trained, folder)
     if mirror:

@@ -73,7 +73,7 @@ def run_suite_command(
 
 
 @contextmanager
-def room_on(store: Path) -> Iterator[None]:
+def room_on(place: Path, kept: str = "cells that are finished are kept") -> Iterator[None]:
     """A full disk, in a sentence that says which and what is lost (nothing)."""
     try:
         yield
@@ -81,8 +81,7 @@ def room_on(store: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UserError(
-            f"The disk is full (store: {store}); free some space and run the same command again: "
-            "cells that are finished are kept."
+            f"The disk is full ({place}); free some space and run the same command again: {kept}."
         ) from None
 
 

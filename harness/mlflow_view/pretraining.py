@@ -18,15 +18,30 @@ from harness.pretraining.curves import Point, Training
 
 EXPERIMENT = "tokenrank: pretraining"
 PRETRAINING = "pretraining"
+STOPPED_TAG = "tokenrank.stopped"
+"""Why a training ended before its end."""
 _BATCH = 1000
 
 
 def log_points(
-    uri: str, local_artifacts: str | None, training: Training, points: Sequence[Point]
+    uri: str,
+    local_artifacts: str | None,
+    training: Training,
+    points: Sequence[Point],
+    *,
+    ask: bool = False,
 ) -> None:
-    """Add points to the training's run, which is made if there is none."""
+    """Add points to the training's run, which is made if there is none.
+
+    With ``ask``, as a training that begins or goes on does: what stands there already is left
+    out (whoever sent it may have been killed before it could note that), and the run counts as
+    running again, however it ended.
+    """
     client = MlflowClient(tracking_uri=uri)
     run_id = _run(client, local_artifacts, training)
+    if ask:
+        _reopen(client, run_id)
+        points = _missing(client, run_id, points)
     now = int(time.time() * 1000)
     metrics = [Metric(p.name, p.value, now, p.samples) for p in points]
     for start in range(0, len(metrics), _BATCH):
@@ -42,6 +57,23 @@ def end(
     for name, value in tags.items():
         client.set_tag(run_id, name, names.clipped(value, names.TAG_LENGTH))
     client.set_terminated(run_id, status)
+
+
+def _reopen(client: MlflowClient, run_id: str) -> None:
+    run = client.get_run(run_id)
+    if run.info.status != "RUNNING":
+        client.update_run(run_id, status="RUNNING")
+    if STOPPED_TAG in run.data.tags:
+        client.delete_tag(run_id, STOPPED_TAG)
+
+
+def _missing(client: MlflowClient, run_id: str, points: Sequence[Point]) -> list[Point]:
+    there = {
+        (name, metric.step)
+        for name in {point.name for point in points}
+        for metric in client.get_metric_history(run_id, name)
+    }
+    return [point for point in points if (point.name, point.samples) not in there]
 
 
 def _run(client: MlflowClient, local_artifacts: str | None, training: Training) -> str:

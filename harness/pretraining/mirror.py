@@ -1,13 +1,12 @@
 """A pretraining's curves mirrored into MLflow while it runs, without ever holding it up.
 
 The run's folder is the truth; what was not mirrored is mirrored by the next push, or by the
-same command given again. Pushes happen on a thread of their own. It must not know how
-training works.
+same command given again, which asks the server what it has. Pushes happen on a thread of their
+own. It must not know how training works.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,17 +15,15 @@ from pathlib import Path
 
 from torch import nn
 
-from harness.content import content_key
 from harness.mlflow_view.failures import shown_uri
 from harness.pretraining.curves import Point, Training
 from harness.pretraining.watching import read_probes
-from harness.store import Store, write_json
+from harness.store import Store
 from harness.tracking import TrackingAwayError, end_training, push_training, tracking_uri
 from models.pretraining.checkpoint import Record
 from models.pretraining.loop import Job
 
 PUSH_SECONDS = 5.0
-STATE = "tracking.json"
 CURVES = (
     "loss",
     "discrimination",
@@ -53,6 +50,8 @@ class MlflowWatcher:
     )
     _pending: Future[None] | None = None
     _pushed_at: float = 0.0
+    _sent: int = 0
+    _knows: bool = False
 
     def started(self, job: Job, steps_done: int, history: Sequence[Record]) -> None:
         """What an earlier part of the run logged may still have to be mirrored."""
@@ -80,10 +79,11 @@ class MlflowWatcher:
         return shown_uri(tracking_uri(self.store))
 
     def _push(self) -> None:
-        place = content_key(tracking_uri(self.store))[:16]
-        state = _state(self.folder / STATE)
-        done = state.get(place, 0)
-        records = [r for r in self._records if r.samples > done]
+        if not self._records:
+            return
+        # A probe is written before its record is told: no further than the records are.
+        up_to = self._records[-1].samples
+        records = [r for r in self._records if self._sent < r.samples <= up_to]
         points = [Point(name, r.samples, getattr(r, name)) for r in records for name in CURVES]
         points += [
             Point("samples_per_second", r.samples, self._speeds[r.samples])
@@ -93,17 +93,17 @@ class MlflowWatcher:
         points += [
             Point(f"knn_{probe.dataset}", probe.samples, probe.knn)
             for probe in read_probes(self.folder)
-            if probe.samples > done
+            if self._sent < probe.samples <= up_to
         ]
         if not points:
             return
         try:
-            push_training(self.store, self.training, points)
+            push_training(self.store, self.training, points, ask=not self._knows)
         except TrackingAwayError as error:
             self.reason = str(error)
+            self._knows = False  # part of it may have arrived
             return
-        self.reason = ""
-        write_json(self.folder / STATE, {**state, place: max(point.samples for point in points)})
+        self.reason, self._knows, self._sent = "", True, up_to
 
     def _end(self, status: str, tags: dict[str, str]) -> None:
         if self.reason:
@@ -112,11 +112,3 @@ class MlflowWatcher:
             end_training(self.store, self.training, status, tags)
         except TrackingAwayError as error:
             self.reason = str(error)
-
-
-def _state(path: Path) -> dict[str, int]:
-    try:
-        found: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return found

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import torch
 
@@ -51,19 +52,45 @@ class State:
 
 
 def save(folder: Path, identity: Mapping[str, Any], state: State) -> None:
-    """Write the checkpoint in one step; on a full disk the one before it stays."""
-    write_whole(
-        folder / CHECKPOINT,
-        lambda path: torch.save(
-            {
-                "identity": dict(identity),
-                "step": state.step,
-                "model": dict(state.model),
-                "optimiser": dict(state.optimiser),
-            },
-            path,
-        ),
-    )
+    """Write the checkpoint in one step; on a full disk the one before it stays.
+
+    Raises `UserError` when it cannot be written, as the history's functions below do.
+    """
+    content = {
+        "identity": dict(identity),
+        "step": state.step,
+        "model": dict(state.model),
+        "optimiser": dict(state.optimiser),
+    }
+
+    def write(path: Path) -> None:
+        try:
+            with path.open("wb") as file:
+                torch.save(content, file)
+        except RuntimeError as error:
+            # Torch says that its file has the wrong length; why is what the system said before.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+    with _writing(folder):
+        for left in folder.glob(f".{CHECKPOINT}.*.tmp"):
+            left.unlink()  # by a process that was killed while it saved
+        write_whole(folder / CHECKPOINT, write)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """What a disk does to a run, in a sentence."""
+    try:
+        yield
+    except OSError as error:
+        kept = (folder / CHECKPOINT).exists()
+        then = "goes on from the last checkpoint" if kept else "begins anew"
+        raise UserError(
+            f"The run cannot be kept in {folder} ({error.strerror or error}); make room there and "
+            f"give the same command again: it {then}."
+        ) from None
 
 
 def load(folder: Path, identity: Mapping[str, Any]) -> State | None:
@@ -76,6 +103,9 @@ def load(folder: Path, identity: Mapping[str, Any]) -> State | None:
     if not path.exists():
         return None
     try:
+        with ZipFile(path) as archive:  # torch does not look at the checksums that it writes
+            if archive.testzip() is not None:
+                raise BadZipFile
         data = torch.load(path, map_location="cpu", weights_only=True)
         found = dict(data["identity"])
         state = State(data["step"], data["model"], data["optimiser"])
@@ -87,9 +117,10 @@ def load(folder: Path, identity: Mapping[str, Any]) -> State | None:
         ) from None
     for key, wanted in identity.items():
         if found.get(key) != wanted:
+            why = " (the chips have changed since)" if key == "data" else ""
             raise UserError(
                 f"The checkpoint in {folder} is of another run: its {key} is {found.get(key)}, "
-                f"this command's is {wanted}; choose another folder with --out, or remove it."
+                f"this command's is {wanted}{why}; choose another folder with --out, or remove it."
             )
     return state
 
@@ -113,13 +144,16 @@ def read_history(folder: Path, up_to: int | None = None) -> list[Record]:
 def write_history(folder: Path, records: Sequence[Record]) -> None:
     """Replace the history by these records."""
     lines = "".join(_line(record) for record in records)
-    write_whole(folder / HISTORY, lambda path: path.write_text(lines, encoding="utf-8"))
+    with _writing(folder):
+        write_whole(folder / HISTORY, lambda path: path.write_text(lines, encoding="utf-8"))
 
 
 def append_history(folder: Path, record: Record) -> None:
     """Add one record."""
-    with (folder / HISTORY).open("a", encoding="utf-8") as file:
+    with _writing(folder), (folder / HISTORY).open("a", encoding="utf-8") as file:
         file.write(_line(record))
+        file.flush()
+        os.fsync(file.fileno())  # before a checkpoint that counts on it
 
 
 def _line(record: Record) -> str:

@@ -55,10 +55,11 @@ def crop_shapes(crops: Crops, chips: Chips, scheme: TokenScheme) -> tuple[CropSh
     """All shapes that a step may draw.
 
     A shape must fit into the smallest chip, and its tokens, at the chips' largest number of
-    time steps, into the budget. Raises `UserError` when none does.
+    time steps, into the budget; a band group must have two tokens at least, or masking could
+    leave nothing to predict. Raises `UserError` when no shape does.
     """
     smallest = int(chips.sizes[:, :2].min())
-    steps = int(chips.sizes[:, 2].max())
+    fewest, steps = int(chips.sizes[:, 2].min()), int(chips.sizes[:, 2].max())
     groups = sum(len(group_list) for group_list in scheme.groups.values())
     shapes = tuple(
         CropShape(p, side)
@@ -66,14 +67,15 @@ def crop_shapes(crops: Crops, chips: Chips, scheme: TokenScheme) -> tuple[CropSh
         for side in crops.sides
         if crops.least_pixels <= p * side <= smallest
         and side * side * steps * groups <= crops.token_budget
-        and side * side * steps * groups >= 2
+        and side * side * fewest >= 2
     )
     if not shapes:
         raise UserError(
             f"No crop fits: chips are {smallest} pixels a side at least, with up to {steps} time "
             f"steps of {groups} band groups; patch sizes {_list(crops.patch_sizes)} with sides of "
             f"{_list(crops.sides)} patches are larger, or below {crops.least_pixels} pixels, or "
-            f"exceed {crops.token_budget} tokens. Change crops in the setting."
+            f"exceed {crops.token_budget} tokens, or are one token a band group. Change crops in "
+            "the setting."
         )
     return shapes
 

@@ -35,10 +35,13 @@ def spread(pooled: Tensor) -> float:
 
 @torch.no_grad()
 def effective_rank(pooled: Tensor) -> float:
-    """Exp of the entropy of the centred encodings' normalised singular values."""
+    """Exp of the entropy of the centred encodings' normalised singular values.
+
+    0 where there is nothing to tell: all the same, or not finite (a run that diverges).
+    """
     centred = pooled.float() - pooled.float().mean(dim=0)
     if not bool(torch.isfinite(centred).all()):
-        return 0.0  # of a run that diverged; a decomposition would raise before that is told
+        return 0.0  # LAPACK would raise
     values = torch.linalg.svdvals(centred)
     total = values.sum()
     if not bool(torch.isfinite(total)) or float(total) == 0:
@@ -47,17 +50,17 @@ def effective_rank(pooled: Tensor) -> float:
     return float(torch.exp(-(shares * torch.log(shares.clamp(min=1e-12))).sum()))
 
 
-def is_diverging(losses: Sequence[float]) -> bool:
-    """Whether the last `PATIENCE` logged losses all lie far above the best one before them."""
+def is_diverging(losses: Sequence[float], patience: int = PATIENCE) -> bool:
+    """Whether the last ``patience`` logged losses all lie far above the best one before them."""
     if any(not math.isfinite(loss) for loss in losses):
         return True
-    if len(losses) <= PATIENCE:
+    if len(losses) <= patience:
         return False
-    best = min(losses[:-PATIENCE])
-    return all(loss > best + max(1.0, abs(best)) for loss in losses[-PATIENCE:])
+    best = min(losses[:-patience])
+    return all(loss > best + max(1.0, abs(best)) for loss in losses[-patience:])
 
 
-def is_collapsed(spreads: Sequence[float]) -> bool:
-    """Whether the last `PATIENCE` logged spreads all say that the encodings are the same."""
-    last = spreads[-PATIENCE:]
-    return len(last) == PATIENCE and all(value < COLLAPSED_SPREAD for value in last)
+def is_collapsed(spreads: Sequence[float], patience: int = PATIENCE) -> bool:
+    """Whether the last ``patience`` logged spreads all say that the encodings are the same."""
+    last = spreads[-patience:]
+    return len(last) == patience and all(value < COLLAPSED_SPREAD for value in last)

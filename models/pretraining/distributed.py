@@ -1,7 +1,8 @@
 """Several processes on one batch, as `torchrun` starts them; one process is the simple case.
 
 Each works on its share of every batch and gradients are averaged, so the loss curve is that of
-one process up to rounding. It must not know what is trained.
+one process up to rounding (drop path, which each draws for itself, aside). It must not know what
+is trained.
 """
 
 from __future__ import annotations

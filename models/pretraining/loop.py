@@ -8,78 +8,29 @@ labelled data.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from models.errors import UserError
-from models.initialisation import generator_of
 from models.olmoearth.config import config_of
 from models.pretraining import checkpoint
-from models.pretraining.batches import Batch, BatchMaker, ahead
+from models.pretraining.batches import BatchMaker, ahead
 from models.pretraining.checkpoint import Record, State
-from models.pretraining.chips import Chips
-from models.pretraining.diagnostics import effective_rank, is_collapsed, is_diverging, spread
+from models.pretraining.diagnostics import is_collapsed, is_diverging
 from models.pretraining.distributed import Group
+from models.pretraining.job import Job, of_modalities
 from models.pretraining.normalising import Statistics, statistics_of
-from models.pretraining.pretrainer import Losses, Objective, Pretrainer
-from models.pretraining.recipe import Recipe, Setting, recipe_hash
+from models.pretraining.pretrainer import Objective, Pretrainer
+from models.pretraining.recipe import Setting
 from models.pretraining.schedule import adamw, learning_rate, warmup_steps
-from models.registry import Variant
-from models.tokens import TokenScheme
-
-
-@dataclass(frozen=True)
-class Job:
-    """One pretraining, whoever runs it.
-
-    ``samples`` are seen in all (None: the setting's), times the recipe's own factor.
-    """
-
-    recipe: Recipe
-    setting: Setting
-    variant: Variant
-    chips: Chips
-    seed: int
-    samples: int | None = None
-
-    @property
-    def steps(self) -> int:
-        """Number of optimiser steps."""
-        asked = self.samples or self.setting.samples
-        if asked is None:
-            asked = (self.setting.epochs or 0) * len(self.chips)
-        return max(1, asked * self.recipe.samples_factor // self.setting.batch)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """All that decides the weights, as plain data."""
-        return {
-            "recipe": self.recipe.name,
-            "recipe hash": recipe_hash(self.recipe, self.setting, self.variant.size),
-            "variant": self.variant.name,
-            "data": self.chips.fingerprint,
-            "seed": self.seed,
-            "steps": self.steps,
-        }
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """Modalities that the scheme and the chips share; `UserError` when there are none."""
-        shared = tuple(name for name in self.variant.scheme.groups if name in self.chips.bands)
-        if not shared:
-            raise UserError(
-                f'Recipe "{self.recipe.name}" makes tokens of '
-                f"{', '.join(self.variant.scheme.groups)}, but the chips hold "
-                f"{', '.join(self.chips.bands) or 'nothing'}; choose other chips."
-            )
-        return shared
+from models.pretraining.stepping import make_step
 
 
 @dataclass(frozen=True)
@@ -136,8 +87,9 @@ def train(job: Job, folder: Path, group: Group, habits: Habits, watch: Watcher) 
     """Run the job to its end in a folder, going on where an earlier run stopped.
 
     Raises:
-        UserError: the folder holds another run's checkpoint; chips that the recipe cannot use;
-            the run diverged or its encodings collapsed (the last good checkpoint stays).
+        UserError: the folder holds another run's checkpoint, or cannot be written; chips that
+            the recipe cannot use; the run diverged or its encodings collapsed (the last good
+            checkpoint stays).
     """
     scheme = of_modalities(job.variant.scheme, job.modalities)
     statistics = statistics_of(job.setting.normalisation, job.chips, job.modalities)
@@ -151,8 +103,7 @@ def train(job: Job, folder: Path, group: Group, habits: Habits, watch: Watcher) 
     folder.mkdir(parents=True, exist_ok=True)
     state = checkpoint.load(folder, job.identity)
     if state is not None:
-        model.load_state_dict(dict(state.model))
-        optimiser.load_state_dict(dict(state.optimiser))
+        _take_up(state, model, optimiser, folder)
     done = state.step if state else 0
     history = checkpoint.read_history(folder, done)
     if group.leads:
@@ -166,7 +117,7 @@ def train(job: Job, folder: Path, group: Group, habits: Habits, watch: Watcher) 
     started = waiting = time.perf_counter()
     for step, parts in enumerate(ahead(maker, done, job.steps, habits.workers), start=done):
         trained.waited += time.perf_counter() - waiting
-        since.values.append(_step(wrapped, optimiser, parts, job, step, group, habits))
+        since.values.append(make_step(wrapped, optimiser, parts, job, step, group, habits.bfloat16))
         if (step + 1) % habits.log_every == 0 or step + 1 == job.steps:
             record = _record(job, step, since, trained, group)
             _refuse_failure(job, history, folder)
@@ -174,7 +125,8 @@ def train(job: Job, folder: Path, group: Group, habits: Habits, watch: Watcher) 
                 checkpoint.append_history(folder, record)
                 speed = len(since.values) * job.setting.batch / _elapsed(since.started)
                 watch.logged(record, speed, model.encoder)
-                if time.monotonic() - saved_at >= habits.save_seconds or step + 1 == job.steps:
+                due = time.monotonic() - saved_at >= habits.save_seconds
+                if step + 1 == job.steps or (due and not _is_doubtful(job, history)):
                     checkpoint.save(folder, job.identity, _state(model, optimiser, step + 1))
                     saved_at = time.monotonic()
             since = _Since()
@@ -187,11 +139,6 @@ def train(job: Job, folder: Path, group: Group, habits: Habits, watch: Watcher) 
 
 def _elapsed(start: float) -> float:
     return max(time.perf_counter() - start, 1e-9)
-
-
-def of_modalities(scheme: TokenScheme, names: Sequence[str]) -> TokenScheme:
-    """The scheme with some of its modalities only."""
-    return TokenScheme(scheme.name, {name: scheme.of(name) for name in names})
 
 
 def build(job: Job, group: Group) -> Pretrainer:
@@ -236,76 +183,6 @@ def _compile_blocks(model: Pretrainer) -> None:
         block.compile(dynamic=True)
 
 
-def _step(
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    parts: Sequence[Batch],
-    job: Job,
-    step: int,
-    group: Group,
-    habits: Habits,
-) -> Tensor:
-    """One optimiser step; its loss terms and gradient norm ``[4]``, and diagnostics aside."""
-    rate = learning_rate(job.setting.optimiser, step, job.steps)
-    for settings in optimiser.param_groups:
-        settings["lr"] = rate
-    optimiser.zero_grad(set_to_none=True)
-    terms = []
-    for number, part in enumerate(parts):
-        losses = _backward(model, part, job, step, number, len(parts), group, habits)
-        terms.append(torch.stack([losses.total, losses.discrimination, losses.contrast]).detach())
-    trained = [p for settings in optimiser.param_groups for p in settings["params"]]
-    norm = nn.utils.clip_grad_norm_(trained, job.setting.optimiser.clip)
-    optimiser.step()
-    readings = torch.tensor([spread(losses.pooled), effective_rank(losses.pooled)])
-    mean = group.mean(torch.stack(terms).mean(dim=0))
-    return torch.cat([mean.cpu(), norm.detach().reshape(1).cpu(), readings])
-
-
-def _backward(
-    model: nn.Module,
-    part: Batch,
-    job: Job,
-    step: int,
-    number: int,
-    count: int,
-    group: Group,
-    habits: Habits,
-) -> Losses:
-    last = number + 1 == count
-    quiet: AbstractContextManager[Any] = nullcontext()
-    if not last and isinstance(model, nn.parallel.DistributedDataParallel):
-        quiet = model.no_sync()
-    batch = part.to(group.device)
-    with quiet, _seeded(job, step, number, group):
-        with torch.autocast(group.device.type, torch.bfloat16, enabled=habits.bfloat16):
-            losses: Losses = model(batch.views, batch.spacing)
-        (losses.total / count).backward()  # type: ignore[no-untyped-call]
-    return losses
-
-
-def _seeded(job: Job, step: int, number: int, group: Group) -> AbstractContextManager[Any]:
-    """Torch's own random numbers, which drop path draws from, made to follow from the step."""
-    if not job.setting.drop_path:
-        return nullcontext()
-    key = f"drop path:{job.seed}:{step}:{number}:{group.share.rank}"
-    return _Seeded(generator_of(key).initial_seed(), group.device)
-
-
-class _Seeded(AbstractContextManager[None]):
-    def __init__(self, seed: int, device: torch.device) -> None:
-        devices = [device] if device.type == "cuda" else []
-        self._fork = torch.random.fork_rng(devices=devices)
-        self._seed = seed
-
-    def __enter__(self) -> None:
-        self._fork.__enter__()
-        torch.manual_seed(self._seed)
-
-    def __exit__(self, *error: Any) -> None:
-        self._fork.__exit__(*error)
-
-
 def _record(job: Job, step: int, since: _Since, trained: Trained, group: Group) -> Record:
     values = torch.stack(since.values)
     means = [float(x) for x in values[:, :4].mean(dim=0)]
@@ -327,15 +204,18 @@ def _record(job: Job, step: int, since: _Since, trained: Trained, group: Group) 
 def _refuse_failure(job: Job, history: Sequence[Record], folder: Path) -> None:
     """`UserError` when the run diverged, or its encodings have collapsed after the warm-up."""
     last = history[-1]
-    kept = f"the checkpoint before it is in {folder}"
-    if is_diverging([record.loss for record in history]):
+    kept = "no checkpoint had been written before"
+    if (folder / checkpoint.CHECKPOINT).exists():
+        kept = f"the checkpoint before it is in {folder}"
+    # A gradient that is not finite has made every weight NaN, whatever the loss before it was.
+    finite = math.isfinite(last.gradient_norm)
+    if not finite or is_diverging([record.loss for record in history]):
         raise UserError(
             f'Pretraining "{job.recipe.name}" (seed {job.seed}) diverged at step {last.step}: the '
-            f"loss is {last.loss:.4g}. Lower optimiser.learning_rate in setting "
-            f'"{job.setting.name}", or warm up longer; {kept}.'
+            f"loss is {last.loss:.4g}{'' if finite else ', its gradient not finite'}. Lower "
+            f'optimiser.learning_rate in setting "{job.setting.name}", or warm up longer; {kept}.'
         )
-    warm = warmup_steps(job.setting.optimiser, job.steps)
-    if is_collapsed([record.spread for record in history if record.step > warm]):
+    if is_collapsed(_spreads(job, history)):
         raise UserError(
             f'Pretraining "{job.recipe.name}" (seed {job.seed}) collapsed at step {last.step}: its '
             f"encodings are all alike (spread {last.spread:.4f}, effective rank "
@@ -344,8 +224,33 @@ def _refuse_failure(job: Job, history: Sequence[Record], folder: Path) -> None:
         )
 
 
+def _is_doubtful(job: Job, history: Sequence[Record]) -> bool:
+    """Whether the last record may be the first of a failure: nothing to go on from."""
+    losses = [record.loss for record in history]
+    return is_diverging(losses, 1) or is_collapsed(_spreads(job, history), 1)
+
+
+def _spreads(job: Job, history: Sequence[Record]) -> list[float]:
+    """Of the records after the warm-up, before which encodings may well be alike."""
+    warm = warmup_steps(job.setting.optimiser, job.steps)
+    return [record.spread for record in history if record.step > warm]
+
+
+def _take_up(
+    state: State, model: nn.Module, optimiser: torch.optim.Optimizer, folder: Path
+) -> None:
+    try:
+        model.load_state_dict(dict(state.model))
+        optimiser.load_state_dict(dict(state.optimiser))
+    except (RuntimeError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"The checkpoint in {folder} does not fit the encoder of this command: the variant, "
+            "or this program, has changed since; choose another folder with --out, or remove it."
+        ) from None
+
+
 def _state(model: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> State:
     return State(step, model.state_dict(), optimiser.state_dict())
 
 
-__all__ = ["Habits", "Job", "Record", "Trained", "Watcher", "build", "train"]
+__all__ = ["Habits", "Job", "Record", "Trained", "Watcher", "build", "of_modalities", "train"]

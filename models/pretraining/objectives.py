@@ -50,10 +50,14 @@ def patch_discrimination(
     each = (logits.masked_fill(~real[:, :, None], 0.0).logsumexp(dim=2) - own_logit).masked_fill(
         ~real, 0.0
     )
-    counts = real.sum(dim=1)
-    per_sample = each.sum(dim=1) / counts.clamp(min=1)
-    useful = counts >= 2
+    per_sample = each.sum(dim=1) / real.sum(dim=1).clamp(min=1)
+    useful = can_discriminate(real)
     return per_sample[useful].sum() / useful.sum().clamp(min=1)
+
+
+def can_discriminate(real: Tensor) -> Tensor:
+    """Which samples have at least two predictions, boolean ``[B]``, given which are real."""
+    return real.sum(dim=1) >= 2
 
 
 def instance_contrast(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:

@@ -19,7 +19,11 @@ from models.initialisation import normal, xavier
 from models.olmoearth.config import OlmoEarthConfig
 from models.olmoearth.encoder import OlmoEarthEncoder, init_random
 from models.pretraining.masking import DECODE, ENCODE
-from models.pretraining.objectives import instance_contrast, patch_discrimination
+from models.pretraining.objectives import (
+    can_discriminate,
+    instance_contrast,
+    patch_discrimination,
+)
 from models.pretraining.predictor import Predictor
 from models.pretraining.targets import RandomProjection
 
@@ -125,22 +129,33 @@ class Pretrainer(nn.Module):
             chosen = torch.zeros_like(roles, dtype=torch.bool)
             chosen[:, first : first + count] = roles[:, first : first + count] == DECODE
             first += count
+            weight = self._weight(chosen)
             if not bool(chosen.any()):
                 continue
             targets = self.targets(name, view.images[name], patch_size).flatten(1, 4)
             everywhere = targets if len(view.roles) == 1 else _placed(targets, roles, first - count)
             wanted, asked, predicted_at = _gather(chosen, everywhere, places)
             predictions = self.predictor(encoded, at, predicted_at, context_bias)
-            losses.append(
-                patch_discrimination(
-                    predictions,
-                    wanted,
-                    asked,
-                    self.objective.temperature,
-                    self.objective.near_duplicate,
-                )
+            loss = patch_discrimination(
+                predictions,
+                wanted,
+                asked,
+                self.objective.temperature,
+                self.objective.near_duplicate,
             )
+            losses.append(loss * weight)
         return torch.stack(losses).sum(), pooled
+
+    def _weight(self, chosen: Tensor) -> Tensor:
+        """What makes the mean of the processes' means that over all samples; 1 for one process.
+
+        Not every sample has something to discriminate in every modality, and one process may
+        have more of those that do.
+        """
+        here = can_discriminate(chosen)[:, None].float()
+        every = self.gather(here)
+        processes = len(every) // len(here)
+        return processes * here.sum() / every.sum().clamp(min=1)
 
 
 def _placed(part: Tensor, roles: Tensor, first: int) -> Tensor:

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.content import EMBEDDING_CODE, PROBE_CODE, code_version, content_key, module_file
+from harness.content import (
+    EMBEDDING_CODE,
+    PRETRAINING_CODE,
+    PROBE_CODE,
+    code_version,
+    content_key,
+    module_file,
+)
 from models.families import code_of
 from models.registry import load_registry
 
@@ -74,6 +81,28 @@ def test_the_code_lists_hold_every_module_that_can_change_a_result() -> None:
         reached.add(name)
         todo += [m for m in _imports(name) if m.split(".")[0] in OURS]
     assert reached - CANNOT_CHANGE_A_RESULT == {*EMBEDDING_CODE, *PROBE_CODE, *families}
+
+
+CANNOT_CHANGE_TRAINED_WEIGHTS = CANNOT_CHANGE_A_RESULT | {
+    "models.olmoearth.rotary",  # not pretrained here
+    "models.pretraining.checkpoint",
+    "models.pretraining.chips",
+    "models.pretraining.diagnostics",
+    "models.pretraining.recipe",  # all that it says is hashed by itself
+    "models.weights",
+}
+
+
+def test_the_code_of_a_pretraining_holds_every_module_that_can_change_a_weight() -> None:
+    reached: set[str] = set()
+    todo = list(PRETRAINING_CODE)
+    while todo:
+        name = todo.pop()
+        if name in reached or name.startswith("models.own."):
+            continue
+        reached.add(name)
+        todo += [m for m in _imports(name) if m.split(".")[0] in OURS]
+    assert reached - CANNOT_CHANGE_TRAINED_WEIGHTS == set(PRETRAINING_CODE)
 
 
 def test_a_familys_keys_hold_its_own_code_and_not_anothers() -> None:

@@ -125,3 +125,26 @@ def test_without_onednn_or_with_gradients_the_plain_path_serves(
 def test_heads_must_divide_the_width() -> None:
     with pytest.raises(ValueError, match="5 heads do not divide"):
         Block(48, 5)
+
+
+def test_drop_path_leaves_out_branches_in_training_only_and_keeps_their_expectation() -> None:
+    torch.manual_seed(0)
+    block = Block(16, 2)
+    one = torch.randn(1, 5, 16)
+    plain = block(one)
+    block.drop_path = 0.25
+    torch.testing.assert_close(block.eval()(one), plain)
+    samples = 6000
+    with torch.no_grad():
+        found = block.train()(one.expand(samples, -1, -1))
+        first = one + block.attn(block.norm1(one)) / 0.75
+        whole = first + block.mlp(block.norm2(first)) / 0.75
+        second = one + block.mlp(block.norm2(one)) / 0.75
+    outcomes = {"neither": one, "attention": first, "both": whole, "mlp": second}
+    chance = {"neither": 1 / 16, "attention": 3 / 16, "both": 9 / 16, "mlp": 3 / 16}
+    for name, expected in outcomes.items():
+        same = (found - expected).abs().amax(dim=(1, 2)) < 1e-4
+        assert float(same.float().mean()) == pytest.approx(chance[name], abs=0.02)
+    # A branch is there three times in four, and a third stronger: the same on average.
+    branch = block._kept(torch.ones(20000, 1, 1)).mean()
+    assert float(branch) == pytest.approx(1, abs=0.02)
