@@ -256,18 +256,20 @@ def _show_costs(
     if not curves.trainings:
         return
     costs = arm_costs(study, states)
+    v1 = next((cost.macs for cost in costs if cost.arm == "v1"), None)
     rows = [
         (
             cost.arm,
             f"{cost.done}/{cost.seeds}",
             words.count(cost.samples),
             words.quantity(cost.macs),
+            words.ratio(cost.macs / v1 if cost.macs and v1 else None),
             words.NO_VALUE if cost.samples_per_second is None else f"{cost.samples_per_second:.0f}",
             words.score(cost.loss),
         )
         for cost in costs
     ]
-    headers = ("Arm", "Seeds", "Samples", "Forward MACs", "Samples/s", "Final loss")
+    headers = ("Arm", "Seeds", "Samples", "Forward MACs", "of v1", "Samples/s", "Final loss")
     console.print(plain_table(headers, rows, numeric=1))
     for line in cost_sentences(costs):
         console.print(line, highlight=False, soft_wrap=True)
