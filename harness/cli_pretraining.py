@@ -114,6 +114,12 @@ def study(
     rank_only: Annotated[
         bool, typer.Option("--rank-only", help="Train nothing; rank what stands.")
     ] = False,
+    ship: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--ship", help="Write each main arm's best run here: chosen on validation, with scores."
+        ),
+    ] = None,
     tolerate: Annotated[
         float, typer.Option("--tolerate", min=0, max=1, help="Share of unusable chips allowed.")
     ] = 0.05,
@@ -144,5 +150,6 @@ def study(
             rank=not train_only,
             tolerate=tolerate,
             track=track,
+            ship=ship,
         )
     )

@@ -15,12 +15,14 @@ from rich.markup import escape
 
 from harness.commands.pretrain import chips_of
 from harness.commands.run import room_on, run_suite_command
+from harness.commands.views import latest_results
 from harness.entrants import PRETRAINED
 from harness.store import Store
 from harness.studies.children import cores, run_children
 from harness.studies.curves import ArmCost, arm_costs, learning_curves
 from harness.studies.file import ProbeEntry, Study, load_study, study_path
 from harness.studies.progress import StudyProgress
+from harness.studies.shipping import ship
 from harness.studies.trainings import State, Training, Wanted, state_of, trainings_of
 from harness.suite import Overrides, Suite, load_suite, suite_path
 from harness.terminal import plain_table
@@ -49,6 +51,7 @@ class Asked:
     rank: bool
     tolerate: float
     track: bool
+    ship: Path | None = None
 
 
 def study_command(asked: Asked) -> None:
@@ -71,6 +74,24 @@ def study_command(asked: Asked) -> None:
     if asked.rank:
         _rank(console, asked, study, states)
     _refuse_failures(failures, trainings)
+    if asked.ship is not None:
+        _ship(console, asked.ship, study, states, store)
+
+
+def _ship(
+    console: Console, folder: Path, study: Study, states: Sequence[State], store: Store
+) -> None:
+    """Write the best run of each main arm, and say which and how large."""
+    results = [latest_results(store, load_suite(suite_path(name)).name) for name in study.suites]
+    shipped = ship(study, states, results, folder)
+    for each in shipped:
+        console.print(
+            f"{escape(each.recipe)}: seed {each.seed} (kNN {each.validation:.3f} on the validation "
+            f"split), {each.size / 1e6:.1f} MB: {escape(str(each.files.weights))}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    console.print(f"{sum(each.size for each in shipped) / 1e6:.1f} MB in all.", highlight=False)
 
 
 def _chips(asked: Asked, study: Study, store: Store) -> ChipFolder | SimulatedChips | None:
