@@ -41,7 +41,7 @@ def effective_rank(pooled: Tensor) -> float:
     """
     centred = pooled.float() - pooled.float().mean(dim=0)
     if not bool(torch.isfinite(centred).all()):
-        return 0.0  # LAPACK would raise
+        return 0.0  # of a run that diverged; a decomposition would raise before that is told
     values = torch.linalg.svdvals(centred)
     total = values.sum()
     if not bool(torch.isfinite(total)) or float(total) == 0:
