@@ -5,21 +5,28 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from torch import nn
 
+from harness.commands.views import latest_results
+from harness.store import Store
 from harness.studies import children
 from harness.studies.children import run_children
 from harness.studies.curves import ArmCost
-from harness.studies.file import STUDIES_FOLDER, load_study, study_names
-from harness.studies.trainings import Training, Wanted, state_of, trainings_of
+from harness.studies.file import STUDIES_FOLDER, Study, load_study, study_names
+from harness.studies.shipping import ship
+from harness.studies.trainings import State, Training, Wanted, state_of, trainings_of
 from harness.suite import load_suite, suite_path
 from models.errors import UserError
 from models.pretraining.checkpoint import Record, read_history
@@ -171,6 +178,38 @@ def test_an_interrupted_study_goes_on_and_a_failed_arm_stops_no_other(
     again = tokenrank("study", pair, "--out", out, "--store", tmp_path / "store", "--rank-only")
     assert again.code == 0, again.err
     assert "done" in again.out
+    _check_shipping(study, [state_of(one, study)], tmp_path)
+
+
+def _check_shipping(study: Study, states: list[State], tmp_path: Path) -> None:
+    """The seed with the best last probe is shipped, as it is, with what its suite scored it."""
+    arm = replace(states[0].training.arm, recipe=states[0].training.arm.recipe.model_copy(
+        update={"main": True}))  # fmt: skip
+    only = replace(study, arms=(arm,))
+    folder = states[0].training.folder
+    better = folder.with_name("seed-1")
+    shutil.copytree(folder, better)
+    for place, knn in ((folder, 0.5), (better, 0.6)):
+        score = {"step": 8, "samples": 64, "dataset": "simulated", "knn": knn}
+        (place / "probe.jsonl").write_text(json.dumps(score) + "\n")
+    mine = [
+        replace(state, training=replace(state.training, arm=arm, folder=place))
+        for state in states
+        for place in (folder, better)
+    ]
+    results = latest_results(Store(tmp_path / "store"), None)
+    (shipped,) = ship(only, mine, [results], tmp_path / "shipped")
+    assert shipped.validation == 0.6
+    card = read_card(shipped.files)
+    assert card.weights_sha256 == read_card(better).weights_sha256
+    table = results.scores.filter(pl.col("variant") == "olmoearth-one-pico")
+    expected = {(row["task"], row["score"]) for row in table.iter_rows(named=True)}
+    assert expected
+    assert {(score.task, score.score) for score in card.scores} == expected
+    (better / "probe.jsonl").unlink()
+    (folder / "probe.jsonl").unlink()
+    with pytest.raises(UserError, match="holds no probe"):
+        ship(only, mine, [results], tmp_path / "shipped")
 
 
 def test_without_chips_or_weights_a_sentence_says_what_to_do(
