@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.markup import escape
 
 from harness.commands.run import room_on
-from harness.content import PRETRAINING_CODE, code_version, package_versions
-from harness.pretraining.cost import pretraining_macs
+from harness.pretraining.card import SIMULATED, chips_card, study_card
 from harness.pretraining.curves import Training
 from harness.pretraining.folder import is_done, run_folder
 from harness.pretraining.mirror import MlflowWatcher
@@ -34,17 +34,14 @@ from harness.pretraining.watching import (
 from harness.provenance import git_commit, hardware
 from harness.store import Store
 from models.errors import UserError
+from models.olmoearth.config import config_of
 from models.pretraining.checkpoint import CHECKPOINT
 from models.pretraining.distributed import Group, group_of_environment
 from models.pretraining.loop import Habits, Job, Trained, Watcher, train
-from models.pretraining.recipe import load_recipe, load_setting, recipe_hash, variant_of
+from models.pretraining.recipe import load_recipe, load_setting, variant_of
 from models.registry import load_registry
-from models.sensors import modality
-from models.study_cards import BandRow, StudyCard, StudyData
 from models.study_weights import write_study_weights
-from suites.chips import ChipCard, ChipFolder, SimulatedChips, open_chips, simulated_chips
-
-SIMULATED = "simulated"
+from suites.chips import ChipFolder, SimulatedChips, open_chips, simulated_chips
 
 
 @dataclass(frozen=True)
@@ -81,9 +78,11 @@ def pretrain_command(asked: Asked) -> None:
             if group.leads:
                 console.print(f"Already trained: {escape(str(folder))}.", highlight=False)
             return
+        # Before anything is written: a data set to probe on that is not there ends it here.
+        probe = _probe(asked, job, store, group)
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder, group):
-            _train(asked, job, folder, store, group, console)
+            _train(asked, job, folder, store, group, console, probe)
 
 
 def job_of(asked: Asked, store: Store) -> Job:
@@ -94,6 +93,12 @@ def job_of(asked: Asked, store: Store) -> Job:
     job = Job(recipe, setting, variant, chips, asked.seed, asked.samples)
     if not job.modalities:  # raises where the scheme and the chips share nothing
         raise AssertionError
+    most, held = config_of(variant).max_steps, int(chips.sizes[:, 2].max())
+    if held > most:
+        raise UserError(
+            f"{variant.name} takes at most {most} time steps, but chips of {asked.data} have up to "
+            f"{held}; leave some out (steps in chips.yaml)."
+        )
     return job
 
 
@@ -125,13 +130,19 @@ def _alone(folder: Path, group: Group) -> Iterator[None]:
 
 
 def _train(
-    asked: Asked, job: Job, folder: Path, store: Store, group: Group, console: Console
+    asked: Asked,
+    job: Job,
+    folder: Path,
+    store: Store,
+    group: Group,
+    console: Console,
+    probe: ValidationProbe | None,
 ) -> None:
-    habits = Habits(compile=asked.compile, bfloat16=group.device.type == "cuda", save_seconds=30.0)
+    fast = group.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    habits = Habits(compile=asked.compile, bfloat16=fast, save_seconds=30.0)
     if not group.leads:
         train(job, folder, group, habits, All(()))
         return
-    probe = _probe(asked, job, store, group)
     _say(console, asked, job, group)
     mirror = MlflowWatcher(store, folder, _training(asked, job)) if asked.track else None
     with TerminalWatcher(console) as bar:
@@ -142,11 +153,14 @@ def _train(
         watchers += [SpeedWatcher(folder), bar, *([mirror] if mirror else [])]
         try:
             trained = train(job, folder, group, habits, All(watchers))
-            write_study_weights(folder, trained.encoder.state_dict(), _card(asked, job, trained))
+            write_study_weights(
+                folder, trained.encoder.state_dict(), study_card(job, trained, command_of(asked))
+            )
         except BaseException as error:
             if mirror:
                 stopped = str(error) or type(error).__name__
-                mirror.finish("FAILED", {"tokenrank.stopped": stopped})
+                ended = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+                mirror.finish(ended, {"tokenrank.stopped": stopped})
             raise
     (folder / CHECKPOINT).unlink(missing_ok=True)
     _say_end(console, job, trained, folder)
@@ -161,7 +175,7 @@ def _train(
 
 
 def _probe(asked: Asked, job: Job, store: Store, group: Group) -> ValidationProbe | None:
-    if asked.probe is None:
+    if asked.probe is None or not group.leads:
         return None
     return validation_probe(
         job.variant, asked.probe, asked.data_dir, store, asked.patch_size, group.device
@@ -173,7 +187,7 @@ def _training(asked: Asked, job: Job) -> Training:
     setting = {f"setting.{k}": str(v) for k, v in job.setting.model_dump().items()}
     identity = {k.replace(" ", "_"): str(v) for k, v in job.identity.items()}
     key = "-".join(identity[k] for k in ("recipe_hash", "data", "seed", "steps"))
-    card = _chips_card(job)
+    card = chips_card(job)
     return Training(
         key=key,
         title=f"{job.recipe.name} {job.variant.size} seed {job.seed}",
@@ -201,69 +215,8 @@ def command_of(asked: Asked) -> str:
     return shlex.join(parts)
 
 
-def _chips_card(job: Job) -> ChipCard:
-    assert isinstance(job.chips, ChipFolder | SimulatedChips)
-    return job.chips.card
-
-
-def _card(asked: Asked, job: Job, trained: Trained) -> StudyCard:
-    chips = _chips_card(job)
-    samples = trained.steps * job.setting.batch
-    return StudyCard(
-        variant=job.variant.name,
-        recipe=job.recipe.name,
-        recipe_hash=recipe_hash(job.recipe, job.setting, job.variant.size),
-        size=job.variant.size,
-        seed=job.seed,
-        steps=trained.steps,
-        samples_seen=samples,
-        data=StudyData(
-            title=chips.title,
-            count=chips.count,
-            fingerprint=job.chips.fingerprint,
-            origin=chips.origin,
-            licence=chips.licence or "not stated",
-        ),
-        statistics=_statistics(trained),
-        code=code_version(PRETRAINING_CODE),
-        packages=package_versions(["torch", "numpy"]),
-        pretraining_macs=pretraining_macs(job),
-        limits=limits(job),
-        created_by_command=command_of(asked),
-    )
-
-
-def _statistics(trained: Trained) -> dict[str, dict[str, BandRow]]:
-    return {
-        name: {
-            band: BandRow(mean=float(mean), std=float(std))
-            for band, mean, std in zip(
-                modality(name).band_names, found.mean, found.std, strict=True
-            )
-        }
-        for name, found in trained.statistics.items()
-    }
-
-
-def limits(job: Job) -> list[str]:
-    """What weights of this run cannot be used for, in sentences for their card."""
-    chips = _chips_card(job)
-    said = [
-        f"Trained on {chips.count:,} chips only, far fewer than published weights: a subject of "
-        "study, not a model to build on."
-    ]
-    untrained = [m for m in job.variant.scheme.groups if m not in job.modalities]
-    if untrained:
-        said.append(f"{', '.join(untrained)} were never trained; those weights are random.")
-    if chips.steps[1] == 1:
-        said.append("Every chip shows one date: nothing was learned about time.")
-    if chips.origin == SIMULATED:
-        said.append("The images were simulated: scores say nothing about the Earth.")
-    return said
-
-
 def _say(console: Console, asked: Asked, job: Job, group: Group) -> None:
-    chips = _chips_card(job)
+    chips = chips_card(job)
     console.print(
         f"Recipe [bold]{escape(job.recipe.name)}[/]: {escape(job.recipe.title)}; setting "
         f"{escape(job.setting.name)}, {job.steps * job.setting.batch:,} samples in {job.steps:,} "

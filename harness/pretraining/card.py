@@ -1,0 +1,79 @@
+"""What is known of a training, as the card that goes with its weights.
+
+It must not know how the weights are written, shown or ranked.
+"""
+
+from __future__ import annotations
+
+from harness.content import PRETRAINING_CODE, code_version, package_versions
+from harness.pretraining.cost import pretraining_macs
+from models.pretraining.loop import Job, Trained
+from models.pretraining.recipe import recipe_hash
+from models.sensors import modality
+from models.study_cards import BandRow, StudyCard, StudyData
+from suites.chips import ChipCard, ChipFolder, SimulatedChips
+
+SIMULATED = "simulated"
+
+
+def chips_card(job: Job) -> ChipCard:
+    """Facts about the chips of a job."""
+    assert isinstance(job.chips, ChipFolder | SimulatedChips)
+    return job.chips.card
+
+
+def study_card(job: Job, trained: Trained, command: str) -> StudyCard:
+    """The card of a finished training; ``command`` makes the weights again."""
+    chips = chips_card(job)
+    samples = trained.steps * job.setting.batch
+    return StudyCard(
+        variant=job.variant.name,
+        recipe=job.recipe.name,
+        recipe_hash=recipe_hash(job.recipe, job.setting, job.variant.size),
+        size=job.variant.size,
+        seed=job.seed,
+        steps=trained.steps,
+        samples_seen=samples,
+        data=StudyData(
+            title=chips.title,
+            count=chips.count,
+            fingerprint=job.chips.fingerprint,
+            origin=chips.origin,
+            licence=chips.licence or "not stated",
+        ),
+        statistics=_statistics(trained),
+        code=code_version(PRETRAINING_CODE),
+        packages=package_versions(["torch", "numpy"]),
+        pretraining_macs=pretraining_macs(job),
+        limits=limits(job),
+        created_by_command=command,
+    )
+
+
+def _statistics(trained: Trained) -> dict[str, dict[str, BandRow]]:
+    return {
+        name: {
+            band: BandRow(mean=float(mean), std=float(std))
+            for band, mean, std in zip(
+                modality(name).band_names, found.mean, found.std, strict=True
+            )
+        }
+        for name, found in trained.statistics.items()
+    }
+
+
+def limits(job: Job) -> list[str]:
+    """What weights of this run cannot be used for, in sentences for their card."""
+    chips = chips_card(job)
+    said = [
+        f"Trained on {chips.count:,} chips only, far fewer than published weights: a subject of "
+        "study, not a model to build on."
+    ]
+    untrained = [m for m in job.variant.scheme.groups if m not in job.modalities]
+    if untrained:
+        said.append(f"{', '.join(untrained)} were never trained; those weights are random.")
+    if chips.steps[1] == 1:
+        said.append("Every chip shows one date: nothing was learned about time.")
+    if chips.origin == SIMULATED:
+        said.append("The images were simulated: scores say nothing about the Earth.")
+    return said
