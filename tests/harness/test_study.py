@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from harness.mlflow_view.facts import SuiteRun, study_tags, variant_params
 from harness.plan import Cell, Places, Plan, make_plan
 from harness.provenance import Manifest
-from harness.run import Outcome, run_suite
+from harness.run import Outcome, Seconds, compute_cells, run_suite
 from harness.store import Store
 from harness.suite import Overrides, load_suite
 from models import study_cards
@@ -33,7 +33,6 @@ from reports.io import load_results, save_results
 from reports.pairs import compare
 from reports.ranking import rank
 from reports.resampling import bootstrap
-from reports.table import SuiteResults
 
 Tokenrank = Callable[..., Any]
 ONE, THREE = "olmoearth-one-pico", "olmoearth-three-pico"
@@ -119,14 +118,14 @@ def run(path: Path, store: Path, **overrides: Any) -> Outcome:
     return run_suite(chosen, places, Store(store), "tokenrank run small", Quiet())
 
 
-def embeddings(store: Path, results: SuiteResults, variant: str) -> Mapping[str, Any]:
-    """Stored embeddings by normalisation, read by the safetensors library."""
-    scores = results.scores.filter(variant=variant, task="sim-knn")
-    key = scores["cell"][0]
-    inputs = json.loads((store / "cells" / key[:2] / f"{key}.json").read_text())["inputs"]
+def embeddings(path: Path, store: Path, **overrides: Any) -> Mapping[str, Any]:
+    """Embeddings of the kNN task's first cell by normalisation, read by the safetensors library."""
+    plan = plan_of(path, store, **overrides)
+    cell = next(c for c in plan.cells if c.task.name == "sim-knn" and c.variant.name == ONE)
+    compute_cells(plan, [cell], Store(store), Quiet(), Seconds())
     return {
-        normalisation: load_file(store / "embeddings" / own[:2] / f"{own}.safetensors")
-        for normalisation, own in zip(inputs["normalisations"], inputs["embeddings"], strict=True)
+        job.normalisation: load_file(store / "embeddings" / job.key[:2] / f"{job.key}.safetensors")
+        for job in cell.embeddings
     }
 
 
@@ -136,11 +135,9 @@ def test_a_study_variant_embeds_as_the_encoder_that_was_written(
     """The oracle is the same encoder by another way: tier random, of the seed it was made by."""
     train("trained")
     path = suite(f"[{{variant: {ONE}, tier: study, weights: trained}}]")
-    found = run(path, tmp_path / "study").results
+    ours = embeddings(path, tmp_path / "study")
     suite(f"[{ONE}]")
-    expected = run(path, tmp_path / "direct", seeds=(TRAINED,)).results
-    ours = embeddings(tmp_path / "study", found, ONE)
-    theirs = embeddings(tmp_path / "direct", expected, ONE)
+    theirs = embeddings(path, tmp_path / "direct", seeds=(TRAINED,))
     assert ours.keys() == theirs.keys() == {"pretraining", "dataset"}
     for normalisation, pooled in ours.items():
         for how, rows in pooled.items():
@@ -180,8 +177,14 @@ def test_keys_change_with_the_weights_and_not_with_their_place(
     assert not set(keys("here")) & set(keys("other"))
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store for all runs of `ablated`: the second finds its cells and its report there."""
+    return tmp_path_factory.mktemp("ablated")
+
+
 @pytest.fixture
-def ablated(train: Callable[..., Path], suite: Callable[..., Path], tmp_path: Path) -> Outcome:
+def ablated(train: Callable[..., Path], suite: Callable[..., Path], kept: Path) -> Outcome:
     """One variant with weights of two recipes, its untrained self, and a baseline."""
     train("one")
     train("ablation", seed=TRAINED + 1, recipe=ABLATION)
@@ -190,7 +193,7 @@ def ablated(train: Callable[..., Path], suite: Callable[..., Path], tmp_path: Pa
         f"{{variant: {ONE}, recipe: {ABLATION}, weights: ablation}}]",
         baselines="[baseline-statistics-mean_std, random]",
     )
-    return run(path, tmp_path / "store")
+    return run(path, kept)
 
 
 def test_two_recipes_of_a_variant_are_two_rows_everywhere(ablated: Outcome, tmp_path: Path) -> None:
