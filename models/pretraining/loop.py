@@ -151,7 +151,12 @@ def build(job: Job, group: Group) -> Pretrainer:
         recipe.contrast_temperature,
     )
     model = Pretrainer(
-        config_of(job.variant), objective, recipe.decoder_depth, job.seed, gather=group.gather
+        config_of(job.variant),
+        objective,
+        recipe.decoder_depth,
+        job.seed,
+        gather=group.gather,
+        centred_targets=job.setting.centred_targets,
     )
     _set_drop_path(model, job.setting.drop_path)
     # What the chips do not hold cannot train; its random weights stay as they are.

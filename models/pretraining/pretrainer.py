@@ -79,6 +79,7 @@ class Pretrainer(nn.Module):
         decoder_depth: int,
         seed: int,
         gather: Callable[[Tensor], Tensor] = lambda rows: rows,
+        centred_targets: bool = False,
     ) -> None:
         super().__init__()
         self.gather = gather
@@ -87,7 +88,7 @@ class Pretrainer(nn.Module):
         groups = {name: len(g) for name, g in config.scheme.groups.items()}
         self.predictor = Predictor(groups, config.dim, config.dim, decoder_depth, config.heads)
         self.head = nn.Linear(config.dim, config.dim)
-        self.targets = RandomProjection(config, seed)
+        self.targets = RandomProjection(config, seed, centred_targets)
         init_random(self.encoder, seed)
         _init_rest(self, seed)
 

@@ -112,7 +112,7 @@ class Setting(_Strict):
 
     ``batch`` samples make a step, in ``accumulate`` equal parts one after the other (contrast
     sees one part at a time). ``samples`` are seen in all, unless ``epochs`` of the chips are
-    given instead. ``normalisation``: by the family's own statistics, or by those of the chips.
+    given instead. ``centred_targets``: see `models.pretraining.targets`. ``normalisation``: by the family's own statistics, or by those of the chips.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.\-]*$")
@@ -123,6 +123,7 @@ class Setting(_Strict):
     accumulate: int = Field(default=1, ge=1)
     drop_path: float = Field(default=0.0, ge=0, lt=1)
     normalisation: Literal["family", "chips"] = "family"
+    centred_targets: bool = False
     crops: Crops
     views: Views
     optimiser: Optimiser

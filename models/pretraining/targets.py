@@ -24,15 +24,19 @@ class RandomProjection(nn.Module):
 
     Linear in the pixels whatever the encoder's own embedding is (no per-pixel layer), so that
     every recipe of a token scheme predicts the same thing.
+
+    ``centred``: a patch that is 0.5 throughout, what normalisation makes of a band's mean, has the
+    target zero. Else that mean is most of every target, all point nearly the same way, and a
+    softmax over their cosines can hardly tell them apart.
     """
 
-    def __init__(self, config: OlmoEarthConfig, seed: int) -> None:
+    def __init__(self, config: OlmoEarthConfig, seed: int, centred: bool = False) -> None:
         super().__init__()
         self.projection = PatchEmbedding(replace(config, pixel_hidden=None))
         for name, module in self.projection.named_modules():
             if isinstance(module, nn.Linear):
                 torch_default(module, f"targets.{name}", seed)
-                module.bias.data.zero_()
+                module.bias.data = module.weight.data.sum(dim=1) * (-0.5 if centred else 0.0)
         self.requires_grad_(False)
 
     @torch.no_grad()

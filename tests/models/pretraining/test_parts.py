@@ -73,6 +73,14 @@ def test_targets_are_a_matrix_product_of_the_patches_pixels(patch_size: int) -> 
                     )
 
 
+def test_centred_targets_are_those_of_the_pixels_less_a_half() -> None:
+    images = torch.rand(2, 8, 8, 1, 2, generator=generator_of("i"))
+    plain, centred = RandomProjection(CONFIG, 3), RandomProjection(CONFIG, 3, centred=True)
+    expected = plain("sentinel1", images - 0.5, 8)
+    torch.testing.assert_close(centred("sentinel1", images, 8), expected)
+    assert not centred("sentinel1", torch.full_like(images, 0.5), 8).abs().gt(1e-5).any()
+
+
 def test_targets_are_those_of_the_scheme_and_the_seed(tmp_path: Path) -> None:
     """A per-pixel layer, masking or loss of a recipe changes nothing of what is predicted."""
 
