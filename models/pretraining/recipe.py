@@ -112,7 +112,8 @@ class Setting(_Strict):
 
     ``batch`` samples make a step, in ``accumulate`` equal parts one after the other (contrast
     sees one part at a time). ``samples`` are seen in all, unless ``epochs`` of the chips are
-    given instead. ``centred_targets``: see `models.pretraining.targets`. ``normalisation``: by the family's own statistics, or by those of the chips.
+    given instead. ``normalisation``: by the family's own statistics, or by those of the chips.
+    ``centred_targets``: see `models.pretraining.targets`.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.\-]*$")
