@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -79,14 +80,15 @@ class BatchMaker:
     seed: int
     share: Share = Share()
 
+    @cached_property
     def shapes(self) -> tuple[CropShape, ...]:
-        """The shapes that a step may draw."""
+        """The shapes that a step may draw; `UserError` where there are none."""
         return crop_shapes(self.setting.crops, self.chips, self.scheme)
 
     def make(self, step: int, part: int) -> Batch:
         """Part number ``part`` of step number ``step``; images are float32, on the CPU."""
-        shapes = self.shapes()
-        shape = shapes[int(stream("shape", self.seed, step).integers(len(shapes)))]
+        drawn = int(stream("shape", self.seed, step).integers(len(self.shapes)))
+        shape = self.shapes[drawn]
         size = self.setting.batch // self.setting.accumulate
         rows = rows_of(step, self.setting.batch, len(self.chips), self.seed)
         rows = rows[part * size : (part + 1) * size]

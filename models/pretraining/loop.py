@@ -23,7 +23,7 @@ from models.olmoearth.config import config_of
 from models.pretraining import checkpoint
 from models.pretraining.batches import BatchMaker, ahead
 from models.pretraining.checkpoint import Record, State
-from models.pretraining.diagnostics import is_collapsed, is_diverging
+from models.pretraining.diagnostics import effective_rank, is_collapsed, is_diverging, spread
 from models.pretraining.distributed import Group
 from models.pretraining.job import Job, of_modalities
 from models.pretraining.normalising import Statistics, statistics_of
@@ -79,7 +79,7 @@ class Trained:
 class _Since:
     """Sums since the last record."""
 
-    values: list[Tensor] = field(default_factory=list)
+    terms: list[Tensor] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
 
 
@@ -96,7 +96,7 @@ def train(job: Job, folder: Path, group: Group, habits: Habits, watch: Watcher) 
     maker = BatchMaker(
         job.recipe, job.setting, scheme, job.chips, statistics, job.seed, group.share
     )
-    maker.shapes()
+    _ = maker.shapes  # refuses what no crop fits, before anything is built
     _check_share(job.setting, group)
     model = build(job, group).to(group.device)
     optimiser = adamw(model, job.setting.optimiser)
@@ -117,13 +117,15 @@ def train(job: Job, folder: Path, group: Group, habits: Habits, watch: Watcher) 
     started = waiting = time.perf_counter()
     for step, parts in enumerate(ahead(maker, done, job.steps, habits.workers), start=done):
         trained.waited += time.perf_counter() - waiting
-        since.values.append(make_step(wrapped, optimiser, parts, job, step, group, habits.bfloat16))
+        made = make_step(wrapped, optimiser, parts, job, step, group, habits.bfloat16)
+        since.terms.append(made.terms)
         if (step + 1) % habits.log_every == 0 or step + 1 == job.steps:
-            record = _record(job, step, since, trained, group)
+            record = _record(job, step, since, group.gather(made.pooled))
+            history.append(record)
             _refuse_failure(job, history, folder)
             if group.leads:
                 checkpoint.append_history(folder, record)
-                speed = len(since.values) * job.setting.batch / _elapsed(since.started)
+                speed = len(since.terms) * job.setting.batch / _elapsed(since.started)
                 watch.logged(record, speed, model.encoder)
                 due = time.monotonic() - saved_at >= habits.save_seconds
                 if step + 1 == job.steps or (due and not _is_doubtful(job, history)):
@@ -188,22 +190,23 @@ def _compile_blocks(model: Pretrainer) -> None:
         block.compile(dynamic=True)
 
 
-def _record(job: Job, step: int, since: _Since, trained: Trained, group: Group) -> Record:
-    values = torch.stack(since.values)
-    means = [float(x) for x in values[:, :4].mean(dim=0)]
-    record = Record(
+def _record(job: Job, step: int, since: _Since, pooled: Tensor) -> Record:
+    """The record of a step. ``pooled``: of all processes, so that each comes to the same verdict.
+
+    Else some would stop, and the others wait for them forever.
+    """
+    loss, discrimination, contrast, norm = torch.stack(since.terms).mean(dim=0).tolist()
+    return Record(
         step=step + 1,
         samples=(step + 1) * job.setting.batch,
-        loss=means[0],
-        discrimination=means[1],
-        contrast=means[2],
-        gradient_norm=means[3],
+        loss=loss,
+        discrimination=discrimination,
+        contrast=contrast,
+        gradient_norm=norm,
         learning_rate=learning_rate(job.setting.optimiser, step, job.steps),
-        spread=float(values[-1, 4]),
-        effective_rank=float(values[-1, 5]),
+        spread=spread(pooled),
+        effective_rank=effective_rank(pooled),
     )
-    trained.history.append(record)
-    return record
 
 
 def _refuse_failure(job: Job, history: Sequence[Record], folder: Path) -> None:

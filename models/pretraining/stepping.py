@@ -1,4 +1,4 @@
-"""One optimiser step: forward and backward over a batch's parts, clipping, and its readings.
+"""One optimiser step: forward and backward over a batch's parts, and clipping.
 
 What it draws (drop path) follows from the step's number, so that a resumed run draws the same.
 It must not know records, checkpoints or how batches are made.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,11 +16,22 @@ from torch import Tensor, nn
 
 from models.initialisation import generator_of
 from models.pretraining.batches import Batch
-from models.pretraining.diagnostics import effective_rank, spread
 from models.pretraining.distributed import Group
 from models.pretraining.job import Job
 from models.pretraining.pretrainer import Losses
 from models.pretraining.schedule import learning_rate
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step leaves, on its device: nothing waits for the numbers until somebody reads them.
+
+    ``terms``: loss, discrimination, contrast (means over parts and processes) and gradient norm,
+    ``[4]``. ``pooled``: this process's encodings of the last part, ``[b, dim]``.
+    """
+
+    terms: Tensor
+    pooled: Tensor
 
 
 def make_step(
@@ -30,8 +42,8 @@ def make_step(
     step: int,
     group: Group,
     bfloat16: bool,
-) -> Tensor:
-    """One optimiser step; its loss terms and gradient norm ``[4]``, and diagnostics aside."""
+) -> Step:
+    """Make step number ``step`` of the job with its batch, which comes in ``parts``."""
     rate = learning_rate(job.setting.optimiser, step, job.steps)
     for settings in optimiser.param_groups:
         settings["lr"] = rate
@@ -43,11 +55,8 @@ def make_step(
     trained = [p for settings in optimiser.param_groups for p in settings["params"]]
     norm = nn.utils.clip_grad_norm_(trained, job.setting.optimiser.clip)
     optimiser.step()
-    # Of all processes' encodings: each must come to the same verdict, or some would wait forever.
-    pooled = group.gather(losses.pooled)
-    readings = torch.tensor([spread(pooled), effective_rank(pooled)])
     mean = group.mean(torch.stack(terms).mean(dim=0))
-    return torch.cat([mean.cpu(), norm.detach().reshape(1).cpu(), readings])
+    return Step(torch.cat([mean, norm.detach().reshape(1)]), losses.pooled)
 
 
 def _backward(

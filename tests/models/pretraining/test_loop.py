@@ -340,7 +340,9 @@ def stepped(job: Job, batches: list[Batch]) -> tuple[Tensor, dict[str, Tensor]]:
     """Readings and weights after one plain step (a gradient times one, clipped)."""
     model = build(job, small.ALONE)
     optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
-    return make_step(model, optimiser, batches, job, 0, small.ALONE, False), model.state_dict()
+    return make_step(
+        model, optimiser, batches, job, 0, small.ALONE, False
+    ).terms, model.state_dict()
 
 
 def test_two_parts_make_the_step_that_their_batch_makes(tmp_path: Path) -> None:
@@ -389,7 +391,7 @@ def test_gradients_are_sent_once_a_step(tmp_path: Path) -> None:
         norms = []
         for model in (plain, wrapped):
             optimiser = adamw(model, job.setting.optimiser)
-            norms.append(make_step(model, optimiser, parts, job, 0, small.ALONE, False)[3])
+            norms.append(make_step(model, optimiser, parts, job, 0, small.ALONE, False).terms[3])
         assert sent.count(0) == 1
         # All of the gradient went that way, the first part's too: what came back is twice it.
         torch.testing.assert_close(norms[1], 2 * norms[0])
