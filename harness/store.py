@@ -31,6 +31,7 @@ import numpy.typing as npt
 import polars as pl
 
 from models.errors import UserError
+from models.replacing import replacing
 
 Array = npt.NDArray[Any]
 
@@ -203,18 +204,6 @@ class Store:
 def asdict_shallow(result: CellResult) -> dict[str, Any]:
     """The fields of a result; unlike `dataclasses.asdict` it does not copy the table."""
     return dict(vars(result))
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``, renamed onto it on success and removed on failure."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def write_json(path: Path, data: Any) -> None:

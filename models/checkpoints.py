@@ -21,6 +21,7 @@ from filelock import FileLock
 from models.design import Official
 from models.errors import UserError
 from models.fetching import download, head
+from models.replacing import replacing
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.pth"
@@ -234,10 +235,9 @@ def remembered_sha256(path: Path, cache: Path | None) -> str:
         return str(json.loads(note.read_text(encoding="utf-8"))["sha256"])
     except (OSError, ValueError, KeyError):
         digest = file_sha256(path)
-    temporary = note.with_suffix(f".{os.getpid()}.tmp")
     with contextlib.suppress(OSError):  # the note only saves time
         note.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({"path": str(path), "sha256": digest}), encoding="utf-8")
-        temporary.replace(note)
-    temporary.unlink(missing_ok=True)
+        with replacing(note) as temporary:
+            known = json.dumps({"path": str(path), "sha256": digest})
+            temporary.write_text(known, encoding="utf-8")
     return digest

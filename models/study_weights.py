@@ -8,7 +8,6 @@ trained, or what they are used for.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from models.checkpoints import file_sha256
 from models.errors import UserError
 from models.families import encoder_code
 from models.registry import Variant
+from models.replacing import replacing
 from models.study_cards import StudyCard, StudyFiles, find_weights, refuse_other
 from models.weights import load_encoder_file, load_state
 
@@ -45,11 +45,13 @@ def write_study_weights(
     content = _encoded(_halved(state, files.weights), card.header)
     try:
         files.weights.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(files.weights, content)
+        with replacing(files.weights, sync=True) as temporary:
+            temporary.write_bytes(content)
         sha256 = file_sha256(files.weights)
         facts = card.model_copy(update={"weights_sha256": sha256}).model_dump(mode="json")
         text = yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, width=100)
-        _write_whole(files.card, text.encode())
+        with replacing(files.card, sync=True) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"Study weights cannot be written to {files.weights.parent} "
@@ -108,15 +110,3 @@ def _encoded(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> byte
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight
     return b"".join([len(text).to_bytes(8, "little"), text, *parts])
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -5,13 +5,13 @@ It must not know how to train, or what a study is.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from models.errors import UserError
+from models.pretraining.lines import read_lines, write_lines
 from models.pretraining.loop import Job
 from models.pretraining.recipe import recipe_hash
 from models.study_cards import StudyFiles, read_card
@@ -55,24 +55,13 @@ class Speed:
 
 
 def read_speeds(folder: Path) -> list[Speed]:
-    """What a run's folder says of its speed; a line that was being written is left out."""
-    try:
-        lines = (folder / SPEEDS).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return []
-    found = []
-    for line in lines:
-        try:
-            found.append(Speed(**json.loads(line)))
-        except (ValueError, TypeError):
-            break
-    return found
+    """What a run's folder says of its speed."""
+    return read_lines(folder / SPEEDS, Speed)
 
 
 def write_speeds(folder: Path, speeds: Sequence[Speed]) -> None:
     """Replace what the folder says of its speed."""
-    text = "".join(json.dumps(vars(speed)) + "\n" for speed in speeds)
-    (folder / SPEEDS).write_text(text, encoding="utf-8")
+    write_lines(folder / SPEEDS, speeds)
 
 
 def typical_speed(folder: Path) -> float | None:

@@ -7,7 +7,6 @@ must not know how training works.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,8 @@ from torch import nn
 
 from harness.pretraining.folder import Speed, read_speeds, write_speeds
 from harness.pretraining.probe import ValidationProbe
-from models.pretraining.checkpoint import Record, write_whole
+from models.pretraining.checkpoint import Record
+from models.pretraining.lines import read_lines, write_lines
 from models.pretraining.loop import Job, Watcher
 
 PROBES = "probe.jsonl"
@@ -75,7 +75,7 @@ class ProbeWatcher:
         """Take up the scores of the part of the run that is kept."""
         self.steps = job.steps
         self.scores = [s for s in read_probes(self.folder) if s.step <= steps_done]
-        _write(self.folder / PROBES, self.scores)
+        write_lines(self.folder / PROBES, self.scores)
 
     def logged(self, record: Record, samples_per_second: float, encoder: nn.Module) -> None:
         """Probe, if it is time."""
@@ -85,23 +85,14 @@ class ProbeWatcher:
         value = self.probe.score(encoder)
         score = ProbeScore(record.step, record.samples, self.probe.name, value)
         self.scores.append(score)
-        _write(self.folder / PROBES, self.scores)
+        write_lines(self.folder / PROBES, self.scores)
         for listener in self.listeners:
             listener.probed(score)
 
 
 def read_probes(folder: Path) -> list[ProbeScore]:
     """The probes that a run has taken."""
-    path = folder / PROBES
-    if not path.exists():
-        return []
-    return [ProbeScore(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
-
-
-def _write(path: Path, scores: Sequence[ProbeScore]) -> None:
-    text = "".join(json.dumps(vars(score)) + "\n" for score in scores)
-    # In one step: a study's display reads it meanwhile.
-    write_whole(path, lambda temporary: temporary.write_text(text, "utf-8"))
+    return read_lines(folder / PROBES, ProbeScore)
 
 
 @dataclass

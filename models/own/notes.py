@@ -17,6 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from models.replacing import replacing
+
 
 def notes_folder() -> Path:
     """``TOKENRANK_CACHE``, else the user's cache folder."""
@@ -34,12 +36,10 @@ def noted(what: dict[str, Any], find: Callable[[], dict[str, Any]]) -> dict[str,
         return known
     except (OSError, ValueError):
         found = find()
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     with contextlib.suppress(OSError):  # a note only saves time
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(found), encoding="utf-8")
-        temporary.replace(path)
-    temporary.unlink(missing_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(found), encoding="utf-8")
     return found
 
 

@@ -6,12 +6,10 @@ logged step. It must not know how a step is made.
 
 from __future__ import annotations
 
-import json
-import os
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -19,6 +17,8 @@ from zipfile import BadZipFile, ZipFile
 import torch
 
 from models.errors import UserError
+from models.pretraining.lines import append_line, read_lines, write_lines
+from models.replacing import replacing
 
 CHECKPOINT, HISTORY = "checkpoint.pt", "history.jsonl"
 
@@ -76,7 +76,8 @@ def save(folder: Path, identity: Mapping[str, Any], state: State) -> None:
     with _writing(folder):
         for left in folder.glob(f".{CHECKPOINT}.*.tmp"):
             left.unlink()  # by a process that was killed while it saved
-        write_whole(folder / CHECKPOINT, write)
+        with replacing(folder / CHECKPOINT, sync=True) as temporary:
+            write(temporary)
 
 
 @contextmanager
@@ -127,47 +128,17 @@ def load(folder: Path, identity: Mapping[str, Any]) -> State | None:
 
 def read_history(folder: Path, up_to: int | None = None) -> list[Record]:
     """Logged steps up to a step (None: all); what a killed run logged past it is dropped."""
-    path = folder / HISTORY
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            record = Record(**json.loads(line))
-        except (ValueError, TypeError):  # the line that was being written
-            break
-        if up_to is None or record.step <= up_to:
-            records.append(record)
-    return records
+    records = read_lines(folder / HISTORY, Record)
+    return [record for record in records if up_to is None or record.step <= up_to]
 
 
 def write_history(folder: Path, records: Sequence[Record]) -> None:
     """Replace the history by these records."""
-    lines = "".join(_line(record) for record in records)
     with _writing(folder):
-        write_whole(folder / HISTORY, lambda path: path.write_text(lines, encoding="utf-8"))
+        write_lines(folder / HISTORY, records)
 
 
 def append_history(folder: Path, record: Record) -> None:
-    """Add one record."""
-    with _writing(folder), (folder / HISTORY).open("a", encoding="utf-8") as file:
-        file.write(_line(record))
-        file.flush()
-        os.fsync(file.fileno())  # before a checkpoint that counts on it
-
-
-def _line(record: Record) -> str:
-    return json.dumps(asdict(record)) + "\n"
-
-
-def write_whole(path: Path, write: Any) -> None:
-    """Let ``write`` fill a file beside ``path``, sync it, and rename it onto ``path``."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    """Add one record, which is on the disk before a checkpoint that counts on it."""
+    with _writing(folder):
+        append_line(folder / HISTORY, record)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import json
 import mmap
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -25,6 +24,7 @@ from filelock import FileLock
 
 from models.errors import UserError
 from models.pretraining.chips import Chip
+from models.replacing import replacing
 from suites.datasets.digests import fingerprint, pixel_digest, write_atomically
 
 VERSION = 1
@@ -103,21 +103,14 @@ def packing(folder: Path, index: Index) -> Iterator[Writer]:
     folder.mkdir(parents=True, exist_ok=True)
     _remove(folder.glob(".*.tmp"))  # of processes that were killed: `keeping` holds the lock
     path = folder / index.pixels_name
-    temporary = folder / f".{path.name}.{os.getpid()}.tmp"
-    try:
+    with replacing(path, sync=True) as temporary:
         with temporary.open("wb") as file:
             yield Writer(file, index)
-            file.flush()
-            os.fsync(file.fileno())  # some file systems tell of a full disk only here
         facts = zip(index.ids, index.digests, strict=True)
         names = (f"{modality} {' '.join(names)}" for modality, names in index.bands.items())
         index.fingerprint = fingerprint([*names, *(f"{i}\0{d}" for i, d in facts)])
-        temporary.replace(path)
-        content = json.dumps(asdict(index), separators=(",", ":"), allow_nan=False)
-        write_atomically(folder / INDEX, content.encode())
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    content = json.dumps(asdict(index), separators=(",", ":"), allow_nan=False)
+    write_atomically(folder / INDEX, content.encode())
     # Whoever has mapped an older copy keeps it.
     _remove(old for old in folder.glob("pixels-*.bin") if old != path)
 

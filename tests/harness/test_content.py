@@ -39,6 +39,7 @@ CANNOT_CHANGE_A_RESULT = {
     "models.fetching",
     "models.needs",
     "models.registry",
+    "models.replacing",
     "models.study_cards",
 }
 
@@ -88,6 +89,7 @@ CANNOT_CHANGE_TRAINED_WEIGHTS = CANNOT_CHANGE_A_RESULT | {
     "models.pretraining.checkpoint",
     "models.pretraining.chips",
     "models.pretraining.diagnostics",
+    "models.pretraining.lines",
     "models.pretraining.recipe",  # all that it says is hashed by itself
     "models.weights",
 }
