@@ -75,7 +75,7 @@ def loss_chart(curves: LearningCurves, frame: Frame = WIDE) -> Spec | None:
     if not panels:
         return None
     said = "A scheme of more tokens has more negatives: its losses are not another scheme's"
-    heading = _title(f"Loss terms: {curves.study}", [_about(curves), said], curves, frame)
+    heading = _title(f"Loss terms: study {curves.study}", [_about(curves), said], curves, frame)
     style = Style("Mean over seeds", (MEAN,), shared=False, keyed=True)
     return line_panels(panels, style, _colour(curves), heading, frame)
 
@@ -112,7 +112,7 @@ def _knn(
     kinds = (MEAN, SEED) if any(line.kind == SEED for p in panels for line in p.lines) else (MEAN,)
     style = Style("kNN accuracy (validation)", kinds, faint=True, keyed=True, log_x=log_x)
     title = _title(
-        f"kNN against {against}: {curves.study}",
+        f"kNN against {against}: study {curves.study}",
         [_about(curves), f"kNN (k = 20) on the validation split of {words.clip(curves.probe, 60)}"],
         curves,
         frame,
@@ -122,8 +122,9 @@ def _knn(
 
 def _parts(curves: LearningCurves) -> list[_Part]:
     """Main arms, and beside them the others with what they depart from."""
-    main = tuple(arm for arm in curves.arms if arm.main)
-    others = tuple(arm for arm in curves.arms if not arm.main)
+    begun = [arm for arm in curves.arms if curves.of(arm.name)]
+    main = tuple(arm for arm in begun if arm.main)
+    others = tuple(arm for arm in begun if not arm.main)
     if not main or not others:
         return [_Part("", main or others)]
     bases = {arm.departs_from for arm in others}
@@ -189,7 +190,7 @@ def _as_reference(arm: str) -> str:
 
 def _about(curves: LearningCurves) -> str:
     origin = words.ORIGIN_WORDS.get(curves.origin, curves.origin)
-    return f"{origin[0].upper()}{origin[1:]}: trained on {words.clip(curves.data, 70)}"
+    return f"{origin[0].upper()}{origin[1:]}: trained on {words.clip(curves.data, 100)}"
 
 
 def _title(text: str, said: Sequence[str], curves: LearningCurves, frame: Frame) -> alt.TitleParams:

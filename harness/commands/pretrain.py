@@ -153,9 +153,8 @@ def _train(
         watchers += [SpeedWatcher(folder), bar, *([mirror] if mirror else [])]
         try:
             trained = train(job, folder, group, habits, All(watchers))
-            write_study_weights(
-                folder, trained.encoder.state_dict(), study_card(job, trained, command_of(asked))
-            )
+            card = study_card(job, trained, command_of(asked))
+            sha256 = write_study_weights(folder, trained.encoder.state_dict(), card)
         except BaseException as error:
             if mirror:
                 stopped = str(error) or type(error).__name__
@@ -165,7 +164,7 @@ def _train(
     (folder / CHECKPOINT).unlink(missing_ok=True)
     _say_end(console, job, trained, folder)
     if mirror:
-        mirror.finish("FINISHED", {"tokenrank.weights": str(folder.name)})
+        mirror.finish("FINISHED", {"tokenrank.weights_sha256": sha256})
         if mirror.reason:
             console.print(
                 f"[yellow]MLflow at {escape(mirror.uri)} was not updated: "
@@ -193,6 +192,9 @@ def _training(asked: Asked, job: Job) -> Training:
         title=f"{job.recipe.name} {job.variant.size} seed {job.seed}",
         params={**recipe, **setting, **identity, "size": job.variant.size},
         tags={
+            "mlflow.note.content": (
+                f"{job.recipe.title}. The step of every curve is the number of samples seen."
+            ),
             "tokenrank.recipe": job.recipe.name,
             "tokenrank.variant": job.variant.name,
             "tokenrank.data": f"{card.title} ({card.count} chips)",

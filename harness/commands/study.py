@@ -289,8 +289,9 @@ def _show_costs(
             words.score(cost.loss),
         )
         for cost in costs
+        if cost.done
     ]
-    headers = ("Arm", "Seeds", "Samples", "Forward MACs", "of v1", "Samples/s", "Final loss")
+    headers = ("Arm", "Seeds", "Samples", "MACs", "of v1", "per s", "Loss")
     console.print(plain_table(headers, rows, numeric=1))
     for line in cost_sentences(costs):
         console.print(line, highlight=False, soft_wrap=True)

@@ -16,6 +16,7 @@ from harness.mlflow_view import names
 from harness.mlflow_view.standing import KEY_TAG, KIND_TAG, runs_tagged
 from harness.pretraining.curves import Point, Training
 
+# Not "tokenrank/...": what stands there is a suite, and is looked for as one.
 EXPERIMENT = "tokenrank: pretraining"
 PRETRAINING = "pretraining"
 STOPPED_TAG = "tokenrank.stopped"
