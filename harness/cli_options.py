@@ -49,4 +49,17 @@ WeightsFolders = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option("--weights", help="VARIANT=FOLDER: a checkpoint folder; repeatable."),
 ]
+PretrainedDir = Annotated[
+    Path, typer.Option("--out", help="Folder for runs: <recipe>-<size>/seed-<seed> in it.")
+]
+Samples = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--samples", min=2, help="Samples to see, instead of the setting's."),
+]
+Tolerate = Annotated[
+    float, typer.Option("--tolerate", min=0, max=1, help="Share of unusable chips allowed.")
+]
+Track = Annotated[bool, typer.Option("--track/--no-track", help="Log the curves to MLflow.")]
 DEFAULT_STORE = Path("store")
+DEFAULT_PRETRAINED = Path("pretrained")  # `harness.entrants` looks there for a study's weights
+DEFAULT_TOLERATE = 0.05

@@ -10,7 +10,18 @@ from typing import Annotated, Optional
 
 import typer
 
-from harness.cli_options import DEFAULT_STORE, DataDir, RegistryFiles, StoreDir
+from harness.cli_options import (
+    DEFAULT_PRETRAINED,
+    DEFAULT_STORE,
+    DEFAULT_TOLERATE,
+    DataDir,
+    PretrainedDir,
+    RegistryFiles,
+    Samples,
+    StoreDir,
+    Tolerate,
+    Track,
+)
 from models.errors import UserError
 
 pretraining_app = typer.Typer()
@@ -27,13 +38,8 @@ def pretrain(
         str, typer.Option("--setting", help="Scale: a setting's name, or a YAML file.")
     ] = "study",
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed.")] = 0,
-    samples: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option("--samples", min=2, help="Samples to see, instead of the setting's."),
-    ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder for runs: <recipe>-<size>/seed-<seed> in it.")
-    ] = Path("pretrained"),
+    samples: Samples = None,
+    out: PretrainedDir = DEFAULT_PRETRAINED,
     probe: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option("--probe", help="Data set for a kNN probe on its validation split."),
@@ -44,15 +50,11 @@ def pretrain(
     patch_size: Annotated[
         int, typer.Option("--patch-size", min=1, max=8, help="Patch size of the probe, pixels.")
     ] = 8,
-    tolerate: Annotated[
-        float, typer.Option("--tolerate", min=0, max=1, help="Share of unusable chips allowed.")
-    ] = 0.05,
+    tolerate: Tolerate = DEFAULT_TOLERATE,
     compile_blocks: Annotated[
         bool, typer.Option("--compile", help="Compile the transformer blocks (torch.compile).")
     ] = False,
-    track: Annotated[
-        bool, typer.Option("--track/--no-track", help="Log the curves to MLflow.")
-    ] = True,
+    track: Track = True,
     data_dir: DataDir = None,
     store: StoreDir = DEFAULT_STORE,
     registry: RegistryFiles = None,
@@ -91,17 +93,12 @@ def study(
             "--data", envvar="TOKENRANK_CHIPS", help="Folder of chips to train on, or `simulated`."
         ),
     ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder for runs: <recipe>-<size>/seed-<seed> in it.")
-    ] = Path("pretrained"),
+    out: PretrainedDir = DEFAULT_PRETRAINED,
     workers: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option("--workers", min=1, help="Trainings at a time; default: one per core, to 4."),
     ] = None,
-    samples: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option("--samples", min=2, help="Samples to see, instead of the setting's."),
-    ] = None,
+    samples: Samples = None,
     arm: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option("--arm", help="Only this arm of the study; repeatable."),
@@ -120,12 +117,8 @@ def study(
             "--ship", help="Write each main arm's best run here: chosen on validation, with scores."
         ),
     ] = None,
-    tolerate: Annotated[
-        float, typer.Option("--tolerate", min=0, max=1, help="Share of unusable chips allowed.")
-    ] = 0.05,
-    track: Annotated[
-        bool, typer.Option("--track/--no-track", help="Log the trainings' curves to MLflow.")
-    ] = True,
+    tolerate: Tolerate = DEFAULT_TOLERATE,
+    track: Track = True,
     data_dir: DataDir = None,
     store: StoreDir = DEFAULT_STORE,
     registry: RegistryFiles = None,

@@ -26,17 +26,14 @@ def over_visible(transform: Transform, x: Tensor, visible: Tensor) -> Tensor:
         x: tokens.
         visible: boolean ``[B, N]``.
     """
-    counts = visible.sum(dim=1)
-    longest = int(counts.max())
-    if longest == 0:
+    order, real = to_front(visible)
+    if not order.shape[1]:
         return torch.zeros_like(x)
-    order = visible.int().argsort(dim=1, descending=True, stable=True)[:, :longest]
     places = order[..., None].expand(-1, -1, x.shape[-1])
-    real = torch.arange(longest, device=x.device) < counts[:, None]
     # A hidden value may be anything, NaN too, which a weight of zero would not silence.
     taken = x.gather(1, places).masked_fill(~real[..., None], 0.0)
     bias = None
-    if int(counts.min()) < longest:
+    if not bool(real.all()):
         # A sample without any visible token attends to its first padding: a softmax over
         # nothing is NaN, and so are its gradients.
         attended = real.clone()
@@ -44,3 +41,19 @@ def over_visible(transform: Transform, x: Tensor, visible: Tensor) -> Tensor:
         bias = attended[:, None, None]
     encoded = transform(taken, bias, order).masked_fill(~real[..., None], 0.0)
     return torch.zeros_like(x, dtype=encoded.dtype).scatter(1, places, encoded)
+
+
+def to_front(chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each sample's chosen tokens stand, in order, padded to the longest sample.
+
+    Args:
+        chosen: boolean ``[B, N]``.
+
+    Returns:
+        Places in the sequence, int64 ``[B, n]``; and which of them are chosen ones, not padding,
+        boolean ``[B, n]``. n is 0 where nothing is chosen.
+    """
+    counts = chosen.sum(dim=1)
+    longest = int(counts.max())
+    order = chosen.int().argsort(dim=1, descending=True, stable=True)[:, :longest]
+    return order, torch.arange(longest, device=chosen.device) < counts[:, None]

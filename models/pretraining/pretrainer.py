@@ -26,6 +26,7 @@ from models.pretraining.objectives import (
 )
 from models.pretraining.predictor import Predictor
 from models.pretraining.targets import RandomProjection
+from models.visible import to_front
 
 Images = Mapping[str, Tensor]
 Roles = Mapping[str, Tensor]
@@ -126,16 +127,14 @@ class Pretrainer(nn.Module):
         context_bias = None if bool(real.all()) else real[:, None, None]
         # One softmax per modality: its predictions and its targets.
         for name, role in view.roles.items():
-            count = role[0].numel()
-            chosen = torch.zeros_like(roles, dtype=torch.bool)
-            chosen[:, first : first + count] = roles[:, first : first + count] == DECODE
-            first += count
+            chosen = role.flatten(1) == DECODE
+            own_places = places[:, first : first + chosen.shape[1]]
+            first += chosen.shape[1]
             weight = self._weight(chosen)
             if not bool(chosen.any()):
                 continue
             targets = self.targets(name, view.images[name], patch_size).flatten(1, 4)
-            everywhere = targets if len(view.roles) == 1 else _placed(targets, roles, first - count)
-            wanted, asked, predicted_at = _gather(chosen, everywhere, places)
+            wanted, asked, predicted_at = _gather(chosen, targets, own_places)
             predictions = self.predictor(encoded, at, predicted_at, context_bias)
             loss = patch_discrimination(
                 predictions,
@@ -159,19 +158,9 @@ class Pretrainer(nn.Module):
         return processes * here.sum() / every.sum().clamp(min=1)
 
 
-def _placed(part: Tensor, roles: Tensor, first: int) -> Tensor:
-    """One modality's tokens at their places in the whole sequence."""
-    whole = part.new_zeros(*roles.shape, part.shape[-1])
-    whole[:, first : first + part.shape[1]] = part
-    return whole
-
-
 def _gather(chosen: Tensor, *sequences: Tensor) -> tuple[Tensor, ...]:
     """The chosen tokens moved to the front: first sequence, which are real, the others."""
-    counts = chosen.sum(dim=1)
-    longest = max(1, int(counts.max()))
-    order = chosen.int().argsort(dim=1, descending=True, stable=True)[:, :longest]
-    real = torch.arange(longest, device=chosen.device) < counts[:, None]
+    order, real = to_front(chosen)
     taken = [
         x.expand(len(chosen), -1, -1).gather(1, order[..., None].expand(-1, -1, x.shape[-1]))
         for x in sequences
