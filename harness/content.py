@@ -110,6 +110,11 @@ def _code(path: Path, _mtime: int, _size: int) -> str:
     return normalised_source(path)
 
 
+def pretraining_version() -> str:
+    """Hash of all code that decides the weights that a pretraining ends with."""
+    return code_version(PRETRAINING_CODE)
+
+
 def reports_version() -> str:
     """Hash of the reports package: its modules' code and its templates' text."""
     folder = module_file("reports").parent

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness.commands.run import room_on
+from harness.content import pretraining_version
 from harness.pretraining.card import SIMULATED, chips_card, study_card
 from harness.pretraining.curves import Training
 from harness.pretraining.folder import is_done, run_folder
@@ -90,7 +91,7 @@ def job_of(asked: Asked, store: Store) -> Job:
     recipe, setting = load_recipe(asked.recipe), load_setting(asked.setting)
     variant = variant_of(recipe, asked.size, load_registry(asked.registry))
     chips = chips_of(asked.data, store, asked.tolerate)
-    job = Job(recipe, setting, variant, chips, asked.seed, asked.samples)
+    job = Job(recipe, setting, variant, chips, asked.seed, asked.samples, pretraining_version())
     if not job.modalities:  # raises where the scheme and the chips share nothing
         raise AssertionError
     most, held = config_of(variant).max_steps, int(chips.sizes[:, 2].max())

@@ -5,7 +5,7 @@ It must not know how the weights are written, shown or ranked.
 
 from __future__ import annotations
 
-from harness.content import PRETRAINING_CODE, code_version, package_versions
+from harness.content import package_versions
 from harness.pretraining.cost import pretraining_macs
 from models.pretraining.loop import Job, Trained
 from models.pretraining.recipe import recipe_hash
@@ -42,7 +42,7 @@ def study_card(job: Job, trained: Trained, command: str) -> StudyCard:
             licence=chips.licence or "not stated",
         ),
         statistics=_statistics(trained),
-        code=code_version(PRETRAINING_CODE),
+        code=job.code,
         packages=package_versions(["torch", "numpy"]),
         pretraining_macs=pretraining_macs(job),
         limits=limits(job),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from harness.content import pretraining_version
 from harness.pretraining.folder import is_done, run_folder
 from harness.studies.file import Arm, Study
 from models.errors import UserError, did_you_mean
@@ -97,7 +98,8 @@ def trainings_of(study: Study, wanted: Wanted, out: Path, chips: Chips | None) -
 
 
 def _job(study: Study, arm: Arm, seed: int, chips: Chips, samples: int | None) -> Job:
-    job = Job(arm.recipe, study.setting, arm.variant, chips, seed, samples)
+    code = pretraining_version()
+    job = Job(arm.recipe, study.setting, arm.variant, chips, seed, samples, code)
     if not job.modalities:  # raises where the scheme and the chips share nothing
         raise AssertionError
     return job

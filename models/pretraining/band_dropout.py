@@ -12,15 +12,19 @@ import torch
 from torch import Tensor
 
 
-def drop_bands(images: Tensor, highest_rate: float, generator: torch.Generator) -> Tensor:
-    """Images ``[B, H, W, T, D]`` with some bands of each sample set to zero.
+def kept_bands(samples: int, bands: int, highest_rate: float, generator: torch.Generator) -> Tensor:
+    """Which bands of each sample are kept, boolean ``[samples, bands]``.
 
     One rate for the whole call, from ``U(0, highest_rate)``. A sample that would lose all of
     its bands keeps one, drawn at random.
     """
-    batch, bands = images.shape[0], images.shape[-1]
     rate = torch.rand(1, generator=generator) * highest_rate
-    keys = torch.rand(batch, bands, generator=generator)
+    keys = torch.rand(samples, bands, generator=generator)
     kept = keys >= rate
     kept |= keys == keys.max(dim=1, keepdim=True).values
+    return kept
+
+
+def drop_bands(images: Tensor, kept: Tensor) -> Tensor:
+    """Images ``[B, H, W, T, D]`` with the bands that are not kept (``[B, D]``) set to zero."""
     return images * kept[:, None, None, None, :].to(images)

@@ -6,7 +6,7 @@ processes it is shared out. It must not know weights or losses.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from models.initialisation import generator_of
 from models.olmoearth.patches import enlarged
-from models.pretraining.band_dropout import drop_bands
+from models.pretraining.band_dropout import drop_bands, kept_bands
 from models.pretraining.chips import Chips
 from models.pretraining.crops import CropShape, Look, crop_shapes, look, rows_of, stream
 from models.pretraining.masking import Grid, draw_roles
@@ -68,8 +68,8 @@ class BatchMaker:
     """Makes any part of any step's batch.
 
     A step's ``batch`` samples are cut into ``accumulate`` parts, and each of those into one
-    share per process. Everything random is drawn for the whole part and then cut, so that two
-    processes see exactly what one would.
+    share per process. Everything random is drawn for the whole part, but only this process's
+    samples are read: two processes see exactly what one would, at half of the work each.
     """
 
     recipe: Recipe
@@ -103,13 +103,15 @@ class BatchMaker:
                 self.setting.views,
                 stream("places", *key, number if own else 0),
                 stream("factors", *key, number),
+                self._mine(size),
             )
-            views.append(self._view(seen, shape, f"{self.seed}:{step}:{part}:{number}"))
+            views.append(self._view(seen, shape, size, f"{self.seed}:{step}:{part}:{number}"))
         return Batch((views[0], views[1]), shape)
 
-    def _view(self, seen: Look, shape: CropShape, key: str) -> View:
+    def _view(self, seen: Look, shape: CropShape, size: int, key: str) -> View:
+        """This process's share of a part of ``size`` samples."""
         generator = generator_of(f"view:{key}")
-        count = len(seen.timestamps)
+        mine = self._mine(size)
         images = {
             name: _enlarged(normalised(seen.images[name], statistics), shape.patch_size)
             for name, statistics in self.statistics.items()
@@ -118,26 +120,24 @@ class BatchMaker:
             name: Grid(shape.side, shape.side, x.shape[3], len(self.scheme.of(name)))
             for name, x in images.items()
         }
-        roles = draw_roles(self.recipe.masking, grids, count, generator)
+        roles = draw_roles(self.recipe.masking, grids, size, generator)
         dropped = images
         if self.recipe.band_dropout is not None:
             rate = self.recipe.band_dropout
-            dropped = {name: drop_bands(x, rate, generator) for name, x in images.items()}
-        mine = self._mine(count)
+            dropped = {
+                name: drop_bands(x, kept_bands(size, x.shape[-1], rate, generator)[mine])
+                for name, x in images.items()
+            }
         return View(
-            _part(images, mine),
-            _part(dropped, mine),
-            torch.from_numpy(seen.timestamps)[mine],
-            _part(roles, mine),
+            images,
+            dropped,
+            torch.from_numpy(seen.timestamps),
+            {name: role[mine] for name, role in roles.items()},
         )
 
     def _mine(self, count: int) -> slice:
         each = count // self.share.world
         return slice(self.share.rank * each, (self.share.rank + 1) * each)
-
-
-def _part(tensors: Mapping[str, Tensor], part: slice) -> dict[str, Tensor]:
-    return {name: tensor[part] for name, tensor in tensors.items()}
 
 
 def _enlarged(images: Tensor, patch_size: int) -> Tensor:

@@ -21,6 +21,10 @@ from models.pretraining.lines import append_line, read_lines, write_lines
 from models.replacing import replacing
 
 CHECKPOINT, HISTORY = "checkpoint.pt", "history.jsonl"
+_CHANGED = {
+    "data": " (the chips have changed since)",
+    "code": " (this program's training code has changed since)",
+}
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ def load(folder: Path, identity: Mapping[str, Any]) -> State | None:
         ) from None
     for key, wanted in identity.items():
         if found.get(key) != wanted:
-            why = " (the chips have changed since)" if key == "data" else ""
+            why = _CHANGED.get(key, "")
             raise UserError(
                 f"The checkpoint in {folder} is of another run: its {key} is {found.get(key)}, "
                 f"this command's is {wanted}{why}; choose another folder with --out, or remove it."

@@ -22,6 +22,7 @@ from models.pretraining.recipe import Crops, Views
 from models.tokens import TokenScheme
 
 Pixels = npt.NDArray[np.float32]
+ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -113,35 +114,40 @@ def look(
     views: Views,
     places: np.random.Generator,
     factors: np.random.Generator,
+    part: slice = ALL,
 ) -> Look:
-    """Crop, flip and colour the given chips.
+    """Crop, flip and colour the given chips, or a part of them, as they are in the whole.
 
     ``places`` decides where and how a crop lies; two looks given equal generators see the same
     crop. Chips of several time steps give as many as the one with fewest, in order of time.
     """
     side = shape.pixels
     steps = int(chips.sizes[np.asarray(rows), 2].min())
-    # Drawn for the whole batch, so that a sample's crop follows from its place in it alone.
+    # Drawn for all rows, so that a sample's crop follows from its place among them alone.
     corner = places.random((len(rows), 2))
     turn = places.integers(0, 8, len(rows)) if views.flips else np.zeros(len(rows), dtype=np.int64)
     keys = places.random((len(rows), int(chips.sizes[:, 2].max())))
+    read = range(len(rows))[part]
     images = {
-        name: np.empty((len(rows), side, side, steps, len(bands)), dtype=np.float32)
+        name: np.empty((len(read), side, side, steps, len(bands)), dtype=np.float32)
         for name, bands in chips.bands.items()
     }
-    timestamps = np.empty((len(rows), steps, 3), dtype=np.int64)
-    for i, row in enumerate(rows):
+    timestamps = np.empty((len(read), steps, 3), dtype=np.int64)
+    for place, i in enumerate(read):
+        row = rows[i]
         chip = chips.chip(int(row))
         height, width, available = (int(n) for n in chips.sizes[int(row)])
         y = int(corner[i, 0] * (height - side + 1))
         x = int(corner[i, 1] * (width - side + 1))
         chosen = np.sort(np.argsort(keys[i, :available])[:steps])
-        timestamps[i] = chip.timestamps[chosen]
+        timestamps[place] = chip.timestamps[chosen]
         for name, into in images.items():
             crop = chip.images[name][y : y + side, x : x + side]
-            into[i] = _turned(crop if steps == available else crop[:, :, chosen], int(turn[i]))
+            into[place] = _turned(crop if steps == available else crop[:, :, chosen], int(turn[i]))
     for name, bands in chips.bands.items():
-        _colour(images[name], len(bands), views, factors)
+        drawn = _colour_factors(len(rows), len(bands), views, factors)
+        if drawn is not None:
+            images[name] *= drawn[part, None, None, None, :]
     return Look(images, timestamps)
 
 
@@ -151,9 +157,12 @@ def _turned(image: npt.NDArray[np.generic], turn: int) -> npt.NDArray[np.generic
     return turned[:, ::-1] if turn >= 4 else turned
 
 
-def _colour(images: Pixels, bands: int, views: Views, factors: np.random.Generator) -> None:
-    """Scale all bands, and each band, of every sample by log-normal factors, in place."""
-    if views.brightness or views.band_gain:
-        overall = factors.normal(0, views.brightness, (len(images), 1))
-        each = factors.normal(0, views.band_gain, (len(images), bands))
-        images *= np.exp(overall + each).astype(np.float32)[:, None, None, None, :]
+def _colour_factors(
+    samples: int, bands: int, views: Views, factors: np.random.Generator
+) -> Pixels | None:
+    """Log-normal factors of all bands, and of each, ``[samples, bands]``; None where none is."""
+    if not (views.brightness or views.band_gain):
+        return None
+    overall = factors.normal(0, views.brightness, (samples, 1))
+    each = factors.normal(0, views.band_gain, (samples, bands))
+    return np.exp(overall + each).astype(np.float32)

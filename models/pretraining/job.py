@@ -22,7 +22,8 @@ class Job:
     """One pretraining, whoever runs it.
 
     ``samples`` are seen in all (None: the setting's), times the recipe's own factor; what is over
-    a whole number of batches is left out. Raises `UserError` when they do not fill one batch.
+    a whole number of batches is left out. ``code`` is a hash of the program that trains. Raises
+    `UserError` when the samples do not fill one batch.
     """
 
     recipe: Recipe
@@ -31,6 +32,7 @@ class Job:
     chips: Chips
     seed: int
     samples: int | None = None
+    code: str = ""
 
     def __post_init__(self) -> None:
         if not self.steps:
@@ -62,6 +64,7 @@ class Job:
             "data": self.chips.fingerprint,
             "seed": self.seed,
             "steps": self.steps,
+            "code": self.code,
         }
 
     @property

@@ -179,6 +179,19 @@ def test_processes_share_what_one_would_see(accumulate: int) -> None:
             assert torch.equal(one, torch.cat([a, b]))
 
 
+def test_a_process_reads_its_own_chips_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    chips, read = small.chips(count=8), list[int]()
+    plain = type(chips).chip
+
+    def counted(self: Any, row: int) -> Any:
+        read.append(row)
+        return plain(self, row)
+
+    monkeypatch.setattr(type(chips), "chip", counted)
+    maker(small.recipe(), small.setting(batch=8), chips, Share(1, 2)).make(0, 0)
+    assert read == 2 * rows_of(0, 8, 8, 5)[4:].tolist()  # two views
+
+
 def test_parts_are_the_batch() -> None:
     chips = small.chips(count=8)
     for row, chip in enumerate(chips.chips):

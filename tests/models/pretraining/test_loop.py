@@ -112,6 +112,7 @@ def other_runs(job: Job, tmp_path: Path) -> dict[str, tuple[Job, str]]:
         "data": (replace(job, chips=changed), "its data is f+, .*the chips have changed since"),
         "seed": (replace(job, seed=1), "its seed is 0, this command's is 1"),
         "length": (replace(job, samples=40), "its steps is 6, this command's is 10"),
+        "code": (replace(job, code="new"), "its code is , .*training code has changed since"),
     }
 
 
