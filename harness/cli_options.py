@@ -62,4 +62,4 @@ Tolerate = Annotated[
 Track = Annotated[bool, typer.Option("--track/--no-track", help="Log the curves to MLflow.")]
 DEFAULT_STORE = Path("store")
 DEFAULT_PRETRAINED = Path("pretrained")  # `harness.entrants` looks there for a study's weights
-DEFAULT_TOLERATE = 0.05
+DEFAULT_TOLERATE = 0.05  # `suites.chips.TOLERATED`, which takes NumPy to import

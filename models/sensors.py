@@ -41,6 +41,11 @@ class Modality:
         """The canonical order: the last axis D of an image ``[H, W, T, D]``."""
         return tuple(band.name for band in self.bands)
 
+    @property
+    def is_optical(self) -> bool:
+        """Whether it measures light, in values proportional to it; radar is in dB."""
+        return all(band.wavelength is not None for band in self.bands)
+
     def index(self, band: str) -> int:
         """Position of a band on the last axis; a `UserError` names the valid ones."""
         try:

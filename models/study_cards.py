@@ -78,6 +78,9 @@ class StudyCard(_Strict):
     Args:
         variant: the encoder's variant, by its registered name.
         recipe, recipe_hash: how it was pretrained; the hash is over all that the recipe sets.
+        setting: at which scale, by name; the hash is over it too.
+        samples_factor: how many times the setting's samples the recipe asks for.
+        precision: of the layers while training (losses are always float32).
         size, seed: of the encoder, and of its training.
         steps, samples_seen: length of the training; samples count again each time they are seen.
         data: what it was trained on.
@@ -86,7 +89,7 @@ class StudyCard(_Strict):
         weights_sha256: of the safetensors file beside the card; the writer sets it.
         code: version hash of the training code.
         packages: versions of torch and NumPy.
-        pretraining_macs: all forward MACs of the training, where they were counted.
+        pretraining_macs: all MACs of the training, forward and backward, where they were counted.
         scores: measured by the project; may be empty.
         limits: sentences on what the weights cannot tell.
         licence: of the weights.
@@ -96,6 +99,9 @@ class StudyCard(_Strict):
     variant: str = Field(min_length=1)
     recipe: str = Field(pattern=RECIPE)
     recipe_hash: str = Field(min_length=1)
+    setting: str = Field(min_length=1)
+    samples_factor: int = Field(default=1, ge=1)
+    precision: Literal["float32", "bfloat16"] = "float32"
     size: str = Field(min_length=1)
     seed: int = Field(ge=0)
     steps: int = Field(ge=0)

@@ -42,7 +42,7 @@ from models.pretraining.loop import Habits, Job, Trained, Watcher, train
 from models.pretraining.recipe import load_recipe, load_setting, variant_of
 from models.registry import load_registry
 from models.study_weights import write_study_weights
-from suites.chips import ChipFolder, SimulatedChips, open_chips, simulated_chips
+from suites.chips import TOLERATED, ChipFolder, SimulatedChips, open_chips, simulated_chips
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _train(
         watchers += [SpeedWatcher(folder), bar, *([mirror] if mirror else [])]
         try:
             trained = train(job, folder, group, habits, All(watchers))
-            card = study_card(job, trained, command_of(asked))
+            card = study_card(job, trained, command_of(asked), habits.bfloat16)
             sha256 = write_study_weights(folder, trained.encoder.state_dict(), card)
         except BaseException as error:
             if mirror:
@@ -215,6 +215,10 @@ def command_of(asked: Asked) -> str:
     parts += ["--seed", str(asked.seed)]
     if asked.samples is not None:
         parts += ["--samples", str(asked.samples)]
+    for path in asked.registry:
+        parts += ["--registry", path.name]
+    if asked.tolerate != TOLERATED:
+        parts += ["--tolerate", f"{asked.tolerate:g}"]
     return shlex.join(parts)
 
 

@@ -22,7 +22,7 @@ def chips_card(job: Job) -> ChipCard:
     return job.chips.card
 
 
-def study_card(job: Job, trained: Trained, command: str) -> StudyCard:
+def study_card(job: Job, trained: Trained, command: str, bfloat16: bool = False) -> StudyCard:
     """The card of a finished training; ``command`` makes the weights again."""
     chips = chips_card(job)
     samples = trained.steps * job.setting.batch
@@ -30,6 +30,9 @@ def study_card(job: Job, trained: Trained, command: str) -> StudyCard:
         variant=job.variant.name,
         recipe=job.recipe.name,
         recipe_hash=recipe_hash(job.recipe, job.setting, job.variant.size),
+        setting=job.setting.name,
+        samples_factor=job.recipe.samples_factor,
+        precision="bfloat16" if bfloat16 else "float32",
         size=job.variant.size,
         seed=job.seed,
         steps=trained.steps,
@@ -74,6 +77,11 @@ def limits(job: Job) -> list[str]:
         said.append(f"{', '.join(untrained)} were never trained; those weights are random.")
     if chips.steps[1] == 1:
         said.append("Every chip shows one date: nothing was learned about time.")
+        if len(job.modalities) == len(job.variant.scheme.of(job.modalities[0])) == 1:
+            said.append(
+                "One date, one sensor and one token for all bands: every masking strategy masks at "
+                "random here, so these weights say nothing of their recipe's."
+            )
     if chips.origin == SIMULATED:
         said.append("The images were simulated: scores say nothing about the Earth.")
     return said

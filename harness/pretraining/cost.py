@@ -1,9 +1,9 @@
-"""What a pretraining costs: forward MACs of encoder, predictor, targets and loss, in closed form.
+"""What a pretraining costs: MACs of encoder, predictor, targets and loss, in closed form.
 
-Expected values over the roles that a masking strategy draws and over the setting's crops; a test
-holds them against a counter that watches the real modules. A backward pass takes about twice the
-forward one, whatever the recipe, so ratios of trainings are ratios of these. It must not know how
-a training is run.
+Forward and backward: a product of two things that train takes three, one with what does not train
+(pixels, targets) two, one that nothing trains through (the targets' projection) one. Expected
+values over the roles that a masking strategy draws and over the setting's crops; a test holds them
+against a counter that watches the real modules. It must not know how a training is run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Roles:
 
 @dataclass(frozen=True)
 class TrainingMacs:
-    """Forward MACs of one sample seen in both views, by where they are spent.
+    """Forward and backward MACs of one sample seen in both views, by where they are spent.
 
     ``loss``: the similarities of both losses and the contrast's own layer. Padding of a batch to
     its longest sample is not counted, nor what enlarges images to the embedding's patch.
@@ -57,10 +57,11 @@ class TrainingMacs:
 
 
 def training_macs(job: Job) -> TrainingMacs:
-    """Expected forward MACs of one sample of a job: the mean over the crops that a step may draw.
+    """Expected MACs of one sample of a job: the mean over the crops that a step may draw.
 
-    Samples of several time steps count as many as the chip with fewest has, which is what a batch
-    is cut to. Raises `UserError` where the job can draw no crop.
+    Samples count as many time steps as the chip with fewest has: where chips differ in that, a
+    batch without that chip has more, and this is a lower bound. Raises `UserError` where the job
+    can draw no crop.
     """
     scheme = of_modalities(job.variant.scheme, job.modalities)
     config = replace(config_of(job.variant), scheme=scheme)
@@ -80,7 +81,7 @@ def training_macs(job: Job) -> TrainingMacs:
 
 
 def pretraining_macs(job: Job) -> int:
-    """All forward MACs of a job, from its first sample to its last."""
+    """All MACs of a job, forward and backward, from its first sample to its last."""
     return round(training_macs(job).total * job.steps * job.setting.batch)
 
 
@@ -92,23 +93,30 @@ def macs_of_roles(
     roles: Roles,
     batch: int,
 ) -> TrainingMacs:
-    """Forward MACs of one sample of a batch, both of whose views have the same numbers of roles."""
+    """MACs of one sample of a batch, both of whose views have the same numbers of roles."""
     inputs = [InputShape(shape.pixels, shape.pixels, steps, name) for name in config.scheme.groups]
     # The targets' projection is linear in the pixels whatever the encoder's embedding is.
     linear = replace(config, pixel_hidden=None)
     blocks = transformer_macs(roles.encoded, config.dim, config.depth, config.mlp_ratio)
-    similarities = 1 if recipe.near_duplicate is None else 2
+    targets = closed_form_macs(linear, inputs, shape.patch_size).patch_embedding
+    embedding = closed_form_macs(config, inputs, shape.patch_size).patch_embedding
+    # What reads pixels has no gradient to pass on.
+    reads = targets * config.pixel_hidden // config.dim if config.pixel_hidden else embedding
+    # Predictions with targets; targets among themselves, to find near-duplicates.
+    similarities = 2 if recipe.near_duplicate is None else 3
     view = TrainingMacs(
-        patch_embedding=closed_form_macs(config, inputs, shape.patch_size).patch_embedding,
-        encoder=blocks.total,
-        predictor=sum(
+        patch_embedding=2 * reads + 3 * (embedding - reads),
+        encoder=3 * blocks.total,
+        predictor=3
+        * sum(
             _predictor_macs(config.dim, recipe.decoder_depth, roles.encoded, decoded)
             for decoded in roles.decoded.values()
         ),
-        targets=closed_form_macs(linear, inputs, shape.patch_size).patch_embedding,
-        loss=config.dim**2 + sum(similarities * m**2 * config.dim for m in roles.decoded.values()),
+        targets=targets,
+        loss=3 * config.dim**2
+        + sum(similarities * m**2 * config.dim for m in roles.decoded.values()),
     )
-    return TrainingMacs(loss=batch * config.dim).plus(view, 2)
+    return TrainingMacs(loss=3 * batch * config.dim).plus(view, 2)
 
 
 def _predictor_macs(dim: int, depth: int, context: int, asked: int) -> int:

@@ -2,8 +2,8 @@
 
 It must not know which tokens are made of the bands.
 
-Source: OlmoEarth v1.1: one rate per step drawn from U(0, 0.2), each band dropped on its own,
-at least one kept; only what the encoder sees, never the target.
+Source: OlmoEarth v1.1: one rate per step drawn from U(0, 0.2), each band of the optical sensors
+dropped on its own, at least one kept; only what the encoder sees, never the target.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ import torch
 from torch import Tensor
 
 
-def kept_bands(samples: int, bands: int, highest_rate: float, generator: torch.Generator) -> Tensor:
-    """Which bands of each sample are kept, boolean ``[samples, bands]``.
+def kept_bands(samples: int, bands: int, rate: float, generator: torch.Generator) -> Tensor:
+    """Which bands of each sample are kept, boolean ``[samples, bands]``; each dropped at a rate.
 
-    One rate for the whole call, from ``U(0, highest_rate)``. A sample that would lose all of
-    its bands keeps one, drawn at random.
+    A sample that would lose all of its bands keeps one, drawn at random.
     """
-    rate = torch.rand(1, generator=generator) * highest_rate
     keys = torch.rand(samples, bands, generator=generator)
     kept = keys >= rate
     kept |= keys == keys.max(dim=1, keepdim=True).values

@@ -23,6 +23,7 @@ from models.pretraining.masking import Grid, draw_roles
 from models.pretraining.normalising import Statistics, normalised
 from models.pretraining.pretrainer import View
 from models.pretraining.recipe import Recipe, Setting
+from models.sensors import modality
 from models.tokens import MAX_PATCH_SIZE, TokenScheme
 
 
@@ -105,12 +106,13 @@ class BatchMaker:
                 stream("factors", *key, number),
                 self._mine(size),
             )
-            views.append(self._view(seen, shape, size, f"{self.seed}:{step}:{part}:{number}"))
+            views.append(self._view(seen, shape, size, (step, part, number)))
         return Batch((views[0], views[1]), shape)
 
-    def _view(self, seen: Look, shape: CropShape, size: int, key: str) -> View:
-        """This process's share of a part of ``size`` samples."""
-        generator = generator_of(f"view:{key}")
+    def _view(self, seen: Look, shape: CropShape, size: int, at: tuple[int, int, int]) -> View:
+        """This process's share of a view of ``size`` samples; ``at``: step, part, which look."""
+        step, part, number = at
+        generator = generator_of(f"view:{self.seed}:{step}:{part}:{number}")
         mine = self._mine(size)
         images = {
             name: _enlarged(normalised(seen.images[name], statistics), shape.patch_size)
@@ -121,13 +123,13 @@ class BatchMaker:
             for name, x in images.items()
         }
         roles = draw_roles(self.recipe.masking, grids, size, generator)
-        dropped = images
+        dropped = dict(images)
         if self.recipe.band_dropout is not None:
-            rate = self.recipe.band_dropout
-            dropped = {
-                name: drop_bands(x, kept_bands(size, x.shape[-1], rate, generator)[mine])
-                for name, x in images.items()
-            }
+            rate = self.recipe.band_dropout * float(stream("dropout", self.seed, step).random())
+            for name, x in images.items():
+                if modality(name).is_optical:
+                    kept = kept_bands(size, x.shape[-1], rate, generator)
+                    dropped[name] = drop_bands(x, kept[mine])
         return View(
             images,
             dropped,

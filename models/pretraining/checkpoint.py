@@ -23,6 +23,7 @@ from models.replacing import replacing
 CHECKPOINT, HISTORY = "checkpoint.pt", "history.jsonl"
 _CHANGED = {
     "data": " (the chips have changed since)",
+    "architecture": " (the registry's entry of the variant has changed since)",
     "code": " (this program's training code has changed since)",
 }
 

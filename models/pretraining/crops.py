@@ -19,6 +19,7 @@ import numpy.typing as npt
 from models.errors import UserError
 from models.pretraining.chips import Chips
 from models.pretraining.recipe import Crops, Views
+from models.sensors import modality
 from models.tokens import TokenScheme
 
 Pixels = npt.NDArray[np.float32]
@@ -146,7 +147,7 @@ def look(
             into[place] = _turned(crop if steps == available else crop[:, :, chosen], int(turn[i]))
     for name, bands in chips.bands.items():
         drawn = _colour_factors(len(rows), len(bands), views, factors)
-        if drawn is not None:
+        if drawn is not None and modality(name).is_optical:
             images[name] *= drawn[part, None, None, None, :]
     return Look(images, timestamps)
 

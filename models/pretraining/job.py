@@ -6,6 +6,8 @@ It must not import a tensor library, or know how a step is made.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +63,7 @@ class Job:
             "recipe": self.recipe.name,
             "recipe hash": recipe_hash(self.recipe, self.setting, self.variant.size),
             "variant": self.variant.name,
+            "architecture": _short_hash(self.variant.architecture),
             "data": self.chips.fingerprint,
             "seed": self.seed,
             "steps": self.steps,
@@ -78,6 +81,11 @@ class Job:
                 f"{', '.join(self.chips.bands) or 'nothing'}; choose other chips."
             )
         return shared
+
+
+def _short_hash(data: object) -> str:
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def of_modalities(scheme: TokenScheme, names: Sequence[str]) -> TokenScheme:

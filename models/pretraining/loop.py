@@ -23,7 +23,13 @@ from models.olmoearth.config import config_of
 from models.pretraining import checkpoint
 from models.pretraining.batches import BatchMaker, ahead
 from models.pretraining.checkpoint import Record, State
-from models.pretraining.diagnostics import effective_rank, is_collapsed, is_diverging, spread
+from models.pretraining.diagnostics import (
+    PATIENCE,
+    effective_rank,
+    is_collapsed,
+    is_diverging,
+    spread,
+)
 from models.pretraining.distributed import Group
 from models.pretraining.job import Job, of_modalities
 from models.pretraining.normalising import Statistics, statistics_of
@@ -103,7 +109,8 @@ def train(job: Job, folder: Path, group: Group, habits: Habits, watch: Watcher) 
     folder.mkdir(parents=True, exist_ok=True)
     state = checkpoint.load(folder, job.identity)
     if state is not None:
-        _take_up(state, model, optimiser, folder)
+        model.load_state_dict(dict(state.model))
+        optimiser.load_state_dict(dict(state.optimiser))
     done = state.step if state else 0
     history = checkpoint.read_history(folder, done)
     if group.leads:
@@ -212,18 +219,20 @@ def _record(job: Job, step: int, since: _Since, pooled: Tensor) -> Record:
 def _refuse_failure(job: Job, history: Sequence[Record], folder: Path) -> None:
     """`UserError` when the run diverged, or its encodings have collapsed after the warm-up."""
     last = history[-1]
+    # Nothing comes after the end that could tell an odd batch from a failure.
+    patience = 1 if last.step == job.steps else PATIENCE
     kept = "no checkpoint had been written before"
     if (folder / checkpoint.CHECKPOINT).exists():
         kept = f"the checkpoint before it is in {folder}"
     # A gradient that is not finite has made every weight NaN, whatever the loss before it was.
     finite = math.isfinite(last.gradient_norm)
-    if not finite or is_diverging([record.loss for record in history]):
+    if not finite or is_diverging([record.loss for record in history], patience):
         raise UserError(
             f'Pretraining "{job.recipe.name}" (seed {job.seed}) diverged at step {last.step}: the '
             f"loss is {last.loss:.4g}{'' if finite else ', its gradient not finite'}. Lower "
             f'optimiser.learning_rate in setting "{job.setting.name}", or warm up longer; {kept}.'
         )
-    if is_collapsed(_spreads(job, history)):
+    if is_collapsed(_spreads(job, history), patience):
         raise UserError(
             f'Pretraining "{job.recipe.name}" (seed {job.seed}) collapsed at step {last.step}: its '
             f"encodings are all alike (spread {last.spread:.4f}, effective rank "
@@ -242,19 +251,6 @@ def _spreads(job: Job, history: Sequence[Record]) -> list[float]:
     """Of the records after the warm-up, before which encodings may well be alike."""
     warm = warmup_steps(job.setting.optimiser, job.steps)
     return [record.spread for record in history if record.step > warm]
-
-
-def _take_up(
-    state: State, model: nn.Module, optimiser: torch.optim.Optimizer, folder: Path
-) -> None:
-    try:
-        model.load_state_dict(dict(state.model))
-        optimiser.load_state_dict(dict(state.optimiser))
-    except (RuntimeError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f"The checkpoint in {folder} does not fit the encoder of this command: the variant, "
-            "or this program, has changed since; choose another folder with --out, or remove it."
-        ) from None
 
 
 def _state(model: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> State:

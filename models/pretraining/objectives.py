@@ -14,6 +14,14 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 
+def in_float32(tensor: Tensor) -> torch.autocast:
+    """Similarities are never taken in half precision, whatever the layers before them are.
+
+    In bfloat16 a cosine of 0.9985 is 1: no two targets would be told from near-duplicates.
+    """
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
 def patch_discrimination(
     predictions: Tensor,
     targets: Tensor,
@@ -36,6 +44,17 @@ def patch_discrimination(
             negative: telling two equal patches apart teaches nothing but their place. None: all
             are.
     """
+    with in_float32(predictions):
+        return _patch_discrimination(predictions, targets, real, temperature, near_duplicate)
+
+
+def _patch_discrimination(
+    predictions: Tensor,
+    targets: Tensor,
+    real: Tensor,
+    temperature: float,
+    near_duplicate: float | None,
+) -> Tensor:
     p = F.normalize(predictions.float(), dim=-1)
     t = F.normalize(targets.detach().float(), dim=-1)
     logits = p @ t.transpose(1, 2) / temperature
@@ -68,7 +87,8 @@ def instance_contrast(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
         b: those of another, in the same order.
         temperature: of the softmax.
     """
-    a, b = F.normalize(a.float(), dim=-1), F.normalize(b.float(), dim=-1)
-    logits = a @ b.T / temperature
-    own = torch.arange(len(a), device=a.device)
-    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+    with in_float32(a):
+        a, b = F.normalize(a.float(), dim=-1), F.normalize(b.float(), dim=-1)
+        logits = a @ b.T / temperature
+        own = torch.arange(len(a), device=a.device)
+        return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2

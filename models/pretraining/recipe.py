@@ -81,7 +81,8 @@ class Views(_Strict):
 
     ``crop``: both maskings of the same crop (as published), or each of a crop of its own.
     ``flips``: a random one of the eight flips and quarter turns. ``brightness`` and ``band_gain``:
-    standard deviation of a factor ``exp(N(0, it))`` on all bands, and on each band by itself.
+    standard deviation of a factor ``exp(N(0, it))`` on all bands, and on each band by itself, of
+    optical sensors.
     """
 
     crop: Literal["shared", "own"] = "shared"

@@ -1,7 +1,7 @@
 """Folders of unlabelled (or labelled) chips as one readable set for pretraining."""
 
 from suites.chips.card import ChipCard
-from suites.chips.folder import ChipFolder, open_chips
+from suites.chips.folder import TOLERATED, ChipFolder, open_chips
 from suites.chips.simulated import SimulatedChips, simulated_chips
 
-__all__ = ["ChipCard", "ChipFolder", "SimulatedChips", "open_chips", "simulated_chips"]
+__all__ = ["TOLERATED", "ChipCard", "ChipFolder", "SimulatedChips", "open_chips", "simulated_chips"]

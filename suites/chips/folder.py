@@ -28,6 +28,8 @@ from suites.datasets.digests import Progress, fingerprint
 
 READER = "chips-1"
 """Raised whenever the same files would give other pixels: packed copies are then made anew."""
+TOLERATED = 0.05
+"""Share of chips that may be unusable, unless somebody allows more."""
 
 
 class ChipFolder:
@@ -110,7 +112,7 @@ def _notes(index: Index, origin: Origin) -> tuple[str, ...]:
 
 
 def open_chips(
-    folder: Path, *, cache_dir: Path, tolerate: float = 0.05, progress: Progress | None = None
+    folder: Path, *, cache_dir: Path, tolerate: float = TOLERATED, progress: Progress | None = None
 ) -> ChipFolder:
     """The chips of a folder (or of one file or Zarr store) as one set.
 

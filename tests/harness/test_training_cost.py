@@ -71,7 +71,7 @@ def test_closed_form_is_what_torch_counts_of_the_real_modules(
     view = View(images, images, times, roles)
     # Nor has the kernel that a CPU takes for attention; its plain form has.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        model((view, view), 8.0)
+        model((view, view), 8.0).total.backward()  # type: ignore[no-untyped-call]
     drawn_roles = Roles(1.0, 6, {S2: 5, S1: 5})
     mine = macs_of_roles(config, asked, CropShape(8, 2), 2, drawn_roles, BATCH)
     assert mine.total * BATCH == counter.get_total_flops() / 2
@@ -123,17 +123,17 @@ def test_a_job_costs_the_mean_over_its_crops_times_its_samples() -> None:
         predictor = n * dim**2 * 2 + depth * (12 * n * dim**2 + 2 * n * n * dim)
         pixels = side * side * 64
         view = TrainingMacs(
-            pixels * 12 * (12 + dim), encoder, predictor, pixels * 12 * dim,
-            dim**2 + 2 * n * n * dim,
+            pixels * 12 * (2 * 12 + 3 * dim), 3 * encoder, 3 * predictor, pixels * 12 * dim,
+            3 * dim**2 + (2 + 1) * n * n * dim,
         )  # fmt: skip
         mean = mean.plus(view, 2)
-    assert training_macs(job).total == pytest.approx(mean.total + 64 * dim)
+    assert training_macs(job).total == pytest.approx(mean.total + 3 * 64 * dim)
     assert pretraining_macs(job) == round(training_macs(job).total * 72_000)
     doubled = replace(job, recipe=load_recipe("v1.1-equal-compute"))
     assert pretraining_macs(doubled) == 2 * pretraining_macs(job)
 
 
-def test_three_groups_cost_about_three_times_one() -> None:
-    """The published claim is about the encoder; here what is decoded and embedded counts too."""
-    ratio = training_macs(job_of("v1")).total / training_macs(job_of("v1-single")).total
-    assert 2 < ratio < 4
+def test_three_groups_cost_about_twice_one() -> None:
+    """Not three times: masking leaves out more of three groups, embedding and targets are equal."""
+    ratio = training_macs(job_of("v1")).total / training_macs(job_of("v1.1")).total
+    assert ratio == pytest.approx(2.11, abs=0.005)  # the figure that docs/study.md gives

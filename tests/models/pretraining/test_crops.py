@@ -122,7 +122,9 @@ def test_factors_are_per_sample_and_per_band(brightness: float, gain: float) -> 
     rows, shape = list(range(6)) * 60, CropShape(8, 1)
     plain = look(chips, rows, shape, Views(flips=False), stream("p"), stream("f"))
     coloured = look(chips, rows, shape, views, stream("p"), stream("f"))
-    for name, image in plain.images.items():
+    # Radar is in dB, of which a factor makes nothing that a radar would see.
+    np.testing.assert_array_equal(coloured.images[S1], plain.images[S1])
+    for name, image in [(S2, plain.images[S2])]:
         ratio = coloured.images[name] / image
         factor = ratio[:, 0, 0, 0]  # [B, D]: the same in every pixel and on every date
         np.testing.assert_allclose(ratio, np.broadcast_to(
@@ -216,12 +218,30 @@ def test_band_dropout_reaches_what_is_seen_and_nothing_else() -> None:
                 assert torch.equal(a.images[name], b.images[name])
                 assert torch.equal(a.roles[name], b.roles[name])
                 assert torch.equal(b.seen[name], b.images[name])
+                if name == S1:  # optical sensors only
+                    assert torch.equal(a.seen[name], a.images[name])
+                    continue
                 zero = (a.seen[name] == 0).all(dim=(1, 2, 3))
                 kept = ~zero[:, None, None, None].expand_as(a.seen[name])
                 assert torch.equal(a.seen[name][kept], a.images[name][kept])
                 assert not zero.all(dim=1).any()
                 dropped += int(zero.sum())
     assert dropped > 50
+
+
+def test_a_step_has_one_rate_of_band_dropout_for_both_views() -> None:
+    recipe, setting = small.recipe(masking="random-and-time", band_dropout=0.2), small.setting
+    made = maker(recipe, setting(batch=512), small.chips(count=16))
+    rates = torch.tensor(
+        [
+            [float((view.seen[S2] == 0).all(dim=(1, 2, 3)).float().mean()) for view in batch.views]
+            for batch in (made.make(step, 0) for step in range(24))
+        ]
+    )
+    assert float((rates[:, 0] - rates[:, 1]).abs().max()) < 0.025
+    assert float(rates.max()) < 0.21
+    assert float(rates.mean()) == pytest.approx(0.1, abs=0.03)  # U(0, 0.2)
+    assert float(rates.max() - rates.min()) > 0.12
 
 
 @pytest.mark.parametrize("crop", ["own", "shared"])

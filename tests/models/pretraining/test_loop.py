@@ -130,7 +130,7 @@ def test_a_checkpoint_of_an_encoder_that_has_changed_is_refused(job: Job, tmp_pa
     with pytest.raises(KilledError):
         small.run(job, tmp_path / "run", Watched({3: kill}))
     wider = replace(job, variant=replace(job.variant, dim=64))
-    with pytest.raises(UserError, match="does not fit the encoder"):
+    with pytest.raises(UserError, match="registry's entry of the variant has changed since"):
         small.run(wider, tmp_path / "run")
 
 

@@ -117,3 +117,24 @@ def test_instance_contrast() -> None:
     )
     same = instance_contrast(torch.ones(8, 3), torch.ones(8, 3))
     assert float(same) == pytest.approx(math.log(8), rel=1e-5)  # collapsed: a guess
+
+
+def test_losses_are_float32_where_layers_are_bfloat16() -> None:
+    """In bfloat16 cosines from 0.998 on are 1: near-duplicates would be told from nothing."""
+    targets = draws(2, 6, 32, key="t")
+    targets[:, 1] = targets[:, 0] + 0.05 * targets[:, 2]  # cosine about 0.9988: a negative
+    targets[:, 4] = targets[:, 3] + 0.01 * targets[:, 5]  # about 0.99995: none
+    predictions, real = draws(2, 6, 32, key="p"), torch.ones(2, 6, dtype=torch.bool)
+    a, b = draws(8, 32, key="a"), draws(8, 32, key="b")
+
+    def losses() -> tuple[Tensor, Tensor]:
+        return (
+            patch_discrimination(predictions, targets, real, 0.1, 0.999),
+            instance_contrast(a, b),
+        )
+
+    plain = losses()
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = losses()
+    assert cast == plain
+    assert plain[0] != patch_discrimination(predictions, targets, real, 0.1, None)
