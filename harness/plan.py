@@ -22,7 +22,7 @@ from harness.content import (
 from harness.entrants import Entrant, Row
 from harness.model_input import ModelInput, normalisations, poolings, resolve
 from harness.suite import LinearProbe, Suite, Task
-from harness.weights import Weights, resolve_weights
+from harness.weights import Weights, require_equal_terms, resolve_weights
 from models.errors import UserError
 from models.families import code_of, design_of
 from models.registry import Variant
@@ -137,6 +137,7 @@ def make_plan(suite: Suite, places: Places, progress: Progress | None = None) ->
                     cells.append(
                         _cell(entrant.variant, weights, task, seed, known[task.name], given)
                     )
+    require_equal_terms(entrants)
     asked = {e.row for e in entrants if not e.added}
     if not any(cell.row in asked for cell in cells):
         reasons = [m.reason for m in missing if not m.entrant.added]

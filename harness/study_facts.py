@@ -24,13 +24,14 @@ def study_facts(plan: Plan) -> tuple[StudyWeights, ...]:
         cards = cards_of(plan, entrant)
         if not cards:
             continue
+        each = {card.seed: card.weights_sha256 for card in cards}
         first = cards[0]  # `harness.weights` has seen to it that they are of one training
         found.append(
             StudyWeights(
                 variant=shown_name(plan, entrant),
                 recipe=first.recipe,
                 recipe_hash=first.recipe_hash,
-                training_seeds=tuple(dict.fromkeys(card.seed for card in cards)),
+                training_seeds=tuple(each),
                 steps=first.steps,
                 samples_seen=first.samples_seen,
                 pretraining_macs=first.pretraining_macs,
@@ -41,6 +42,9 @@ def study_facts(plan: Plan) -> tuple[StudyWeights, ...]:
                 data_fingerprint=first.data.fingerprint,
                 limits=tuple(dict.fromkeys(limit for card in cards for limit in card.limits)),
                 command=first.created_by_command,
+                weights_sha256=tuple(each.values()),
+                setting=first.setting,
+                code=tuple(dict.fromkeys(card.code for card in cards)),
             )
         )
     return tuple(found)

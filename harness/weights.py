@@ -6,7 +6,7 @@ It must not know data sets or cells.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,35 @@ _SAME: Mapping[str, Callable[[StudyCard], object]] = {
     "recipe's hash": lambda card: card.recipe_hash,
     "training data": lambda card: card.data.fingerprint,
     "number of samples seen": lambda card: card.samples_seen,
+}
+
+
+def require_equal_terms(entrants: Sequence[Entrant]) -> None:
+    """What one study compares was trained on the same images, at one scale, on as many samples.
+
+    A recipe that asks for a multiple of the samples has as many times as many. Raises `UserError`
+    naming two entrants that differ.
+    """
+    firsts: dict[str, Entrant] = {}
+    for entrant in entrants:
+        if entrant.study is None or entrant.card is None:
+            continue
+        first = firsts.setdefault(entrant.study, entrant)
+        assert first.card is not None
+        for what, of in _TERMS.items():
+            if of(first.card) != of(entrant.card):
+                raise UserError(
+                    f'Weights of study "{entrant.study}" are not comparable: {first.recipe} was '
+                    f"trained with {what} {of(first.card)}, {entrant.recipe} with "
+                    f"{of(entrant.card)}; train both alike, or rank them in a suite without the "
+                    'key "study".'
+                )
+
+
+_TERMS: Mapping[str, Callable[[StudyCard], object]] = {
+    "training data": lambda card: card.data.fingerprint[:12],
+    "setting": lambda card: card.setting,
+    "samples": lambda card: card.samples_seen // card.samples_factor,
 }
 
 

@@ -62,10 +62,15 @@ class BandRow(_Strict):
 
 
 class StudyScore(_Strict):
-    """A score that the project measured, with its 95% interval where it has one."""
+    """A score that the project measured, with its 95% interval where it has one.
+
+    ``dataset`` and ``origin``: of the images it was measured on.
+    """
 
     suite: str
     task: str
+    dataset: str
+    origin: str
     score: float
     low: float | None = None
     high: float | None = None

@@ -26,6 +26,7 @@ _AGAINST: dict[Kind, str] = {
     "scheme": "to the version's own scheme",
     "recipe": "under the same scheme",
     "pretraining": "under another recipe",
+    "trained longer": "to the first version",
 }
 _COUNTED, _BLIND = "attention included", "attention-blind"
 

@@ -63,7 +63,7 @@ def ratio_curves(results: SuiteResults, pairs: Sequence[Pair]) -> tuple[RatioCur
         for key, frame in results.curves.partition_by("variant", "axis", as_dict=True).items()
     }
     found = []
-    for pair in (p for p in pairs if p.kind != "pretraining"):
+    for pair in (p for p in pairs if p.kind not in ("pretraining", "trained longer")):
         for axis in AXES:
             reference = by_variant.get((pair.reference, axis))
             candidate = by_variant.get((pair.candidate, axis))

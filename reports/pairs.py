@@ -3,7 +3,8 @@
 The pairs a token design is judged by: a later version against the first one of the same
 size, a token scheme put on a version against that version's own, two versions under the same
 scheme (what the recipe alone buys), and of study weights a recipe against the one that it departs
-from. Pure functions; it must know nothing of pages.
+from; one that saw more samples for it, against the first version too. Pure functions; it must know
+nothing of pages.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ import numpy.typing as npt
 from reports.ranking import BASELINE
 from reports.resampling import Interval, TaskScores, bootstrap, interval, shared_tasks
 from reports.significance import ALPHA, bootstrap_p_value, holm, mcnemar, normal_p_value
-from reports.study import departs_in_recipe, is_beginning
+from reports.study import departed_from, departs_in_recipe, is_beginning, study_of
 from reports.table import SuiteResults
 
-Kind = Literal["version", "scheme", "recipe", "pretraining"]
+Kind = Literal["version", "scheme", "recipe", "pretraining", "trained longer"]
 Hits = npt.NDArray[np.bool_]
 Verdict = Literal["worse", "not separated", "better", "no interval"]
 Test = Literal["McNemar", "paired bootstrap", "unpaired draws", "none"]
@@ -100,7 +101,7 @@ def version_key(version: str) -> tuple[int, ...]:
 def compare(
     results: SuiteResults, scores: Mapping[str, TaskScores] | None = None
 ) -> tuple[Pair, ...]:
-    """All pairs of the suite: versions first, then schemes, then recipes, then pretraining.
+    """All pairs of the suite, in the order of `Kind`.
 
     Within a kind, pairs stand as the variants do in the table; `regressions_first` reorders.
     """
@@ -109,11 +110,12 @@ def compare(
     # each other.
     every = results.variants.to_dicts()
     rows = [row for row in every if row["tier"] != BASELINE and not is_beginning(row, every)]
+    samples = {name: study.samples_seen for name, study in study_of(results).items()}
     found = [
         _pair(kind, reference, candidate, scores)
         for reference in rows
         for candidate in rows
-        for kind in _kinds(reference, candidate, rows)
+        for kind in _kinds(reference, candidate, rows, samples)
     ]
     order: tuple[Kind, ...] = get_args(Kind)
     return tuple(sorted(found, key=lambda pair: order.index(pair.kind)))
@@ -125,17 +127,26 @@ def regressions_first(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
 
 
 def _kinds(
-    reference: Mapping[str, Any], candidate: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+    reference: Mapping[str, Any],
+    candidate: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    samples: Mapping[str, int],
 ) -> Iterator[Kind]:
     same = all(reference[key] == candidate[key] for key in ("family", "size", "tier"))
     if not same or reference["variant"] == candidate["variant"]:
         return
-    if departs_in_recipe(reference) or departs_in_recipe(candidate):
-        if departs_in_recipe(candidate) and reference is _departed_from(candidate, rows):
-            yield "pretraining"
-        return
     base = is_base_scheme(reference["variant"]), is_base_scheme(candidate["variant"])
     older = version_key(reference["version"]) < version_key(candidate["version"])
+    if departs_in_recipe(reference) or departs_in_recipe(candidate):
+        departed = _departed_from(candidate, rows) if departs_in_recipe(candidate) else None
+        if departed is None:
+            return
+        if reference is departed:
+            yield "pretraining"
+        longer = samples.get(candidate["variant"], 0) > samples.get(departed["variant"], 0)
+        if longer and older and all(base) and reference is _first_version(reference, rows):
+            yield "trained longer"
+        return
     if base == (True, True) and older and reference is _first_version(reference, rows):
         yield "version"
     if reference["version"] == candidate["version"] and base == (True, False):
@@ -154,9 +165,9 @@ def _departed_from(
         if all(other[key] == row[key] for key in ("family", "size", "tier"))
         and other["recipe"]
         and not departs_in_recipe(other)
-        and str(row["recipe"]).startswith(f"{other['recipe']}-")
     ]
-    return max(arms, key=lambda other: len(other["recipe"]), default=None)
+    name = departed_from(row["recipe"], [other["recipe"] for other in arms])
+    return next((other for other in arms if other["recipe"] == name), None)
 
 
 def _first_version(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -22,12 +22,14 @@ _KINDS = {
     "scheme": "other token scheme",
     "recipe": "same scheme, later version",
     "pretraining": "other pretraining recipe",
+    "trained longer": "later version, trained longer",
 }
 _HEADINGS = {
     "version": "Version against version, size by size",
     "scheme": "Another token scheme on the same version",
     "recipe": "The recipe alone: same scheme, later version",
     "pretraining": "Another recipe of pretraining against the one it departs from",
+    "trained longer": "A later version that saw more samples, against the first version",
 }
 _TONES = {"worse": "bad", "better": "good"}
 

@@ -53,3 +53,8 @@ def departs_in_recipe(row: Mapping[str, Any]) -> bool:
     Such rows are held against the recipe that theirs departs from, and stand for no version.
     """
     return bool(row["recipe"]) and str(row["variant"]).endswith(f"@{row['recipe']}")
+
+
+def departed_from(recipe: str, main: Iterable[str]) -> str | None:
+    """The main recipe whose name a recipe's goes on from: ``v1.1`` of ``v1.1-no-band-dropout``."""
+    return max((m for m in main if recipe.startswith(f"{m}-")), key=len, default=None)

@@ -127,7 +127,7 @@ class StudyWeights:
 
     ``variant`` is the name of its row. ``training_seeds`` follow the seeds of the suite;
     ``samples_seen`` counts a sample each time it was seen, in one training; ``pretraining_macs``
-    are all forward MACs of one training.
+    are all MACs of one training, forward and backward; ``weights_sha256`` follow the seeds.
     """
 
     variant: str
@@ -144,6 +144,9 @@ class StudyWeights:
     data_fingerprint: str
     limits: tuple[str, ...]
     command: str  # that made the first of them
+    weights_sha256: tuple[str, ...] = ()
+    setting: str = ""
+    code: tuple[str, ...] = ()  # versions of the training code; more than one is a fact to know
 
 
 @dataclass(frozen=True)

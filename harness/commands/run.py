@@ -24,6 +24,7 @@ from harness.store import Store
 from harness.suite import Overrides, load_suite, suite_names, suite_path
 from harness.tracking import publish
 from models.errors import UserError, did_you_mean
+from reports.table import SuiteResults
 
 DEFAULT_STORE = Path("store")
 TIERS = ("official", "study", "random")
@@ -41,8 +42,8 @@ def run_suite_command(
     seeds: list[int] | None,
     patch_size: int | None,
     weights: list[str],
-) -> None:
-    """Run a suite and show what came out. Raises `UserError` for any mistake in the options."""
+) -> SuiteResults:
+    """Run a suite, show what came out, return it. Raises `UserError` for mistakes in options."""
     # Statistics take a second to import, and other commands need this module's helpers only.
     from harness import outcome_view  # noqa: PLC0415
 
@@ -70,6 +71,7 @@ def run_suite_command(
         soft_wrap=True,
         highlight=False,
     )
+    return outcome.results
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from rich.markup import escape
 
 from harness.commands.pretrain import chips_of
 from harness.commands.run import room_on, run_suite_command
-from harness.commands.views import latest_results
 from harness.entrants import PRETRAINED
 from harness.store import Store
 from harness.studies.children import cores, run_children
@@ -29,6 +28,7 @@ from harness.terminal import plain_table
 from models.errors import UserError
 from models.study_cards import SEED_FIELD
 from reports import words
+from reports.table import SuiteResults
 from suites.chips import ChipFolder, SimulatedChips
 from suites.datasets import catalogue
 
@@ -56,6 +56,10 @@ class Asked:
 
 def study_command(asked: Asked) -> None:
     """Train what is missing, rank what stands. Raises `UserError`, also where an arm failed."""
+    if asked.ship is not None and not asked.rank:
+        raise UserError(
+            "--ship writes scores into cards, so it ranks first: leave --train-only out."
+        )
     console = Console()
     study = load_study(study_path(asked.study), asked.registry)
     store = Store(asked.store)
@@ -71,23 +75,31 @@ def study_command(asked: Asked) -> None:
             failures = _train(console, asked, study, states, probe)
             states = [state_of(training, study) for training in trainings]
         _show_costs(console, study, states, asked.out, probe)
+    results = []
     if asked.rank:
-        _rank(console, asked, study, states)
+        # All arms are ranked, whichever were asked to be trained: seeds must be paired over all.
+        every = trainings_of(study, Wanted(samples=asked.wanted.samples), asked.out, chips)
+        results = _rank(console, asked, study, [state_of(each, study) for each in every])
     _refuse_failures(failures, trainings)
     if asked.ship is not None:
-        _ship(console, asked.ship, study, states, store)
+        _ship(console, asked.ship, study, states, results)
 
 
 def _ship(
-    console: Console, folder: Path, study: Study, states: Sequence[State], store: Store
+    console: Console,
+    folder: Path,
+    study: Study,
+    states: Sequence[State],
+    results: Sequence[SuiteResults],
 ) -> None:
     """Write the best run of each main arm, and say which and how large."""
-    results = [latest_results(store, load_suite(suite_path(name)).name) for name in study.suites]
     shipped = ship(study, states, results, folder)
     for each in shipped:
         console.print(
             f"{escape(each.recipe)}: seed {each.seed} (kNN {each.validation:.3f} on the validation "
-            f"split), {each.size / 1e6:.1f} MB: {escape(str(each.files.weights))}",
+            f"split), {each.size / 1e6:.1f} MB"
+            f"{', in place of earlier weights' if each.replaced else ''}: "
+            f"{escape(str(each.files.weights))}",
             highlight=False,
             soft_wrap=True,
         )
@@ -170,8 +182,11 @@ def _refuse_failures(failures: dict[Training, str], trainings: Sequence[Training
 # --- ranking -------------------------------------------------------------------------------------
 
 
-def _rank(console: Console, asked: Asked, study: Study, states: Sequence[State]) -> None:
+def _rank(
+    console: Console, asked: Asked, study: Study, states: Sequence[State]
+) -> list[SuiteResults]:
     """Run the study's suites on the weights that stand, on seeds that all ranked arms have."""
+    results = []
     for name in study.suites:
         suite = load_suite(suite_path(name), Overrides(registry=asked.registry))
         mine = _trained(suite, states)
@@ -186,7 +201,7 @@ def _rank(console: Console, asked: Asked, study: Study, states: Sequence[State])
                 soft_wrap=True,
             )
         places = [f"{key}={_place(asked.out, key, study)}" for key in mine]
-        run_suite_command(
+        ranked = run_suite_command(
             name,
             data_dir=asked.data_dir,
             store=asked.store,
@@ -198,6 +213,8 @@ def _rank(console: Console, asked: Asked, study: Study, states: Sequence[State])
             patch_size=None,
             weights=[] if asked.out == PRETRAINED else places,
         )
+        results.append(ranked)
+    return results
 
 
 def _trained(suite: Suite, states: Sequence[State]) -> dict[str, set[int]]:
@@ -310,8 +327,8 @@ def cost_sentences(costs: Sequence[ArmCost]) -> list[str]:
     said = []
     if v1.macs and newer.macs:
         said.append(
-            f"Training v1 takes {v1.macs / newer.macs:.2f}x the MACs of v1.1 (forward; a backward "
-            "pass takes about twice that for both)."
+            f"Training v1 takes {v1.macs / newer.macs:.2f}x the MACs of v1.1 (forward and "
+            "backward, the same number of samples)."
         )
     if v1.seconds and newer.seconds:
         said.append(

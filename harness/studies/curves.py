@@ -18,6 +18,7 @@ from harness.studies.trainings import State, Training
 from models.pretraining.checkpoint import read_history
 from models.study_cards import StudyCard, StudyFiles, read_card
 from reports.learning_curves import ArmInfo, LearningCurves, Reading, TrainingCurve
+from reports.study import departed_from
 
 
 @dataclass(frozen=True)
@@ -104,16 +105,10 @@ def _arms(study: Study) -> tuple[ArmInfo, ...]:
         ArmInfo(
             arm.recipe.name,
             arm.recipe.main,
-            None if arm.recipe.main else _departs_from(arm.recipe.name, main),
+            None if arm.recipe.main else departed_from(arm.recipe.name, main),
         )
         for arm in study.arms
     )
-
-
-def _departs_from(name: str, main: Sequence[str]) -> str | None:
-    """The main arm whose name it carries on: ``v1.1-no-band-dropout`` varies ``v1.1``."""
-    bases = [other for other in main if name.startswith(f"{other}-")]
-    return max(bases, key=len, default=None)
 
 
 def _curve(training: Training) -> TrainingCurve:

@@ -70,6 +70,7 @@ def train(small_suite: Path, tmp_path: Path) -> Callable[..., Path]:
             "variant": name,
             "recipe": study_cards.main_recipe(variant),
             "recipe_hash": "0123abcd",
+            "setting": "small",
             "size": variant.size,
             "seed": seed,
             "steps": 10,
@@ -382,6 +383,39 @@ def test_seeds_of_one_row_must_be_one_training_repeated(
     path = suite(f"[{{variant: {ONE}, tier: study, weights: 'run/seed-{{seed}}'}}]")
     with pytest.raises(UserError, match=r"number of samples seen \(640, 1280\)"):
         plan_of(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("facts", "sentence"),
+    [
+        ({"samples_seen": 1280, "samples_factor": 2}, None),  # by its recipe, and said everywhere
+        ({"samples_seen": 1280}, "samples 640, one-longer with 1280"),
+        ({"setting": "large"}, "setting small, one-longer with large"),
+        (
+            {"data": StudyData(title="T", count=9, fingerprint="e", origin="real", licence="CC0")},
+            "training data ff, one-longer with e",
+        ),
+    ],
+)
+def test_arms_of_a_study_were_trained_alike(
+    train: Callable[..., Path],
+    suite: Callable[..., Path],
+    tmp_path: Path,
+    facts: dict[str, Any],
+    sentence: str | None,
+) -> None:
+    train("one")
+    train("longer", recipe="one-longer", **facts)
+    path = suite(f"[{{variant: {ONE}, recipe: one}}, {{variant: {ONE}, recipe: one-longer}}]")
+    path.write_text(path.read_text() + "study: small\n")
+    given = tuple(
+        (f"{ONE}@{r}", tmp_path / p) for r, p in (("one", "one"), ("one-longer", "longer"))
+    )
+    if sentence is None:
+        assert len(plan_of(path, tmp_path, tier="study", weights=given).cells) > 0
+        return
+    with pytest.raises(UserError, match=sentence):
+        plan_of(path, tmp_path, tier="study", weights=given)
 
 
 def test_a_seed_that_is_not_trained_yet_is_missing_where_that_is_allowed(

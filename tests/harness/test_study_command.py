@@ -198,18 +198,41 @@ def _check_shipping(study: Study, states: list[State], tmp_path: Path) -> None:
         for place in (folder, better)
     ]
     results = latest_results(Store(tmp_path / "store"), None)
-    (shipped,) = ship(only, mine, [results], tmp_path / "shipped")
-    assert shipped.validation == 0.6
+    target = tmp_path / "shipped"
+    (shipped,) = ship(only, mine, [results], target)
+    assert (shipped.validation, shipped.replaced) == (0.6, False)
     card = read_card(shipped.files)
     assert card.weights_sha256 == read_card(better).weights_sha256
     table = results.scores.filter(pl.col("variant") == "olmoearth-one-pico")
     expected = {(row["task"], row["score"]) for row in table.iter_rows(named=True)}
     assert expected
     assert {(score.task, score.score) for score in card.scores} == expected
+    assert {(score.dataset, score.origin) for score in card.scores} == {("simulated", "simulated")}
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+
+    # Of other weights than those that were ranked no score is told.
+    (facts,) = (s for s in results.run.study if s.recipe == card.recipe)
+    others = replace(facts, weights_sha256=("0" * 64,) * len(facts.training_seeds))
+    ranked = replace(results, run=replace(results.run, study=(others,)))
+    with pytest.raises(UserError, match="ranked other weights of one seed 0"):
+        ship(only, mine, [ranked], target)
+    # A study that is not finished ships nothing, not even the arms that are.
+    undone = [s for s in states if not s.is_done] or [replace(mine[0], standing="to do")]
+    missing = replace(undone[0], standing="to do", training=replace(
+        undone[0].training, arm=replace(arm, seeds=(5,))))  # fmt: skip
+    both = replace(study, arms=(arm, missing.training.arm))
+    with pytest.raises(UserError, match=r"has no finished training; .*--arm"):
+        ship(both, [*mine, missing], [results], target)
+    (better / "probe.jsonl").write_text(
+        json.dumps({"step": 8, "samples": 64, "dataset": "eurosat", "knn": 0.7}) + "\n"
+    )
+    with pytest.raises(UserError, match=r"different data sets \(eurosat, simulated\)"):
+        ship(only, mine, [results], target)
     (better / "probe.jsonl").unlink()
     (folder / "probe.jsonl").unlink()
     with pytest.raises(UserError, match="holds no probe"):
-        ship(only, mine, [results], tmp_path / "shipped")
+        ship(only, mine, [results], target)
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
 
 
 def test_without_chips_or_weights_a_sentence_says_what_to_do(

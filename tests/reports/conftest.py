@@ -51,7 +51,8 @@ def make_task(name: str, **changes: Any) -> TaskInfo:
 
 
 def _variant_row(name: str, tier: str) -> dict[str, Any]:
-    stem, _, departed = name.partition(":")
+    stem, _, recipe = name.partition("@")
+    stem, _, departed = stem.partition(":")
     family, version, size = stem.rsplit("-", 2)
     scheme = departed or OWN_SCHEME.get(version, "single")
     groups = {"resolution": 3, "single": 1, "spectral": 5, "per-band": 12, "two": 2}.get(scheme, 1)
@@ -74,6 +75,7 @@ def _variant_row(name: str, tier: str) -> dict[str, Any]:
         "macs_attention": attention,
         "weights_hash": f"{abs(hash_of(name)):064x}",
         "published_gflops": None,
+        "recipe": recipe or (version if tier == "study" else None),
     }
 
 

@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 from reports.answer import answer
 from reports.pairs import compare, regressions_first
 from reports.ranking import rank
-from reports.table import SuiteResults
+from reports.table import StudyWeights, SuiteResults
 
 Make = Callable[..., SuiteResults]
 
@@ -37,6 +37,26 @@ def test_pairs_are_the_ones_a_design_is_judged_by(make_results: Make) -> None:
         ("scheme", "olmoearth-v1-nano", "olmoearth-v1-nano:single"),
         ("recipe", "olmoearth-v1-nano:single", "olmoearth-v1.1-nano"),
         ("recipe", "olmoearth-v1-nano:single", "olmoearth-v1.2-nano"),
+    }
+
+
+def test_what_was_trained_longer_is_held_against_the_first_version_too(make_results: Make) -> None:
+    """v1.1 with v1's training compute is there to be compared with v1; an ablation is not."""
+    stem = "olmoearth-v1.1-nano"
+    samples = {"olmoearth-v1-nano": 1, stem: 1, f"{stem}@v1.1-longer": 2, f"{stem}@v1.1-no-head": 1}
+    results = make_results(
+        dict.fromkeys(samples, 0.7),
+        tiers=dict.fromkeys(samples, "study"),
+        study=tuple(
+            StudyWeights(name, "r", "h", (0,), 1, n, None, "t", 1, "real", "", "f", (), "c")
+            for name, n in samples.items()
+        ),
+    )
+    assert {(p.kind, p.reference, p.candidate) for p in compare(results)} == {
+        ("version", "olmoearth-v1-nano", stem),
+        ("pretraining", stem, f"{stem}@v1.1-longer"),
+        ("pretraining", stem, f"{stem}@v1.1-no-head"),
+        ("trained longer", "olmoearth-v1-nano", f"{stem}@v1.1-longer"),
     }
 
 
