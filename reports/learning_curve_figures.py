@@ -49,7 +49,7 @@ def knn_chart(curves: LearningCurves, frame: Frame = WIDE) -> Spec | None:
 
 
 def compute_chart(curves: LearningCurves, frame: Frame = WIDE) -> Spec | None:
-    """KNN accuracy against forward MACs of the training; ``None`` without probes or MACs."""
+    """KNN accuracy against MACs of the training; ``None`` without probes or MACs."""
 
     def macs(training: TrainingCurve, reading: Reading) -> float | None:
         each = training.macs_per_sample

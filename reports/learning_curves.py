@@ -29,8 +29,8 @@ class Reading:
 class TrainingCurve:
     """One training: an arm with one seed.
 
-    ``macs_per_sample``: its forward MACs; None where they are not known. ``readings``: per metric,
-    in the order in which they were taken.
+    ``macs_per_sample``: its MACs, forward and backward; None where they are not known.
+    ``readings``: per metric, in the order in which they were taken.
     """
 
     arm: str

@@ -62,10 +62,15 @@ def learning_curves(study: Study, states: Sequence[State], probe: str) -> Learni
         study=study.name,
         arms=_arms(study),
         trainings=tuple(t for t in trainings if t.readings.get("loss")),
-        probe=", ".join(dict.fromkeys(probed)) or probe,
+        probe=_probe_words(study, ", ".join(dict.fromkeys(probed)) or probe),
         data=" and ".join(data) or "chips of no finished training",
         origin="real" if origins <= {"real"} else "simulated",
     )
+
+
+def _probe_words(study: Study, dataset: str) -> str:
+    at = "" if study.probe is None else f", patch size {study.probe.patch_size}"
+    return f"{dataset}{at}"
 
 
 def card_of(training: Training) -> StudyCard | None:

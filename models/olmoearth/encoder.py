@@ -116,11 +116,6 @@ class OlmoEarthEncoder(nn.Module):
             for (name, grid), part in zip(grids.items(), parts, strict=True)
         }
 
-    def embed_patches(self, name: str, images: Tensor, patch_size: int) -> Tensor:
-        """Tokens before any encoding, ``[B, H/p, W/p, T, G, dim]``: pretraining's targets."""
-        tokens: Tensor = self.patch_embedding(name, images, patch_size)
-        return tokens
-
     def _tokens(
         self, name: str, images: Tensor, timestamps: Tensor, patch_size: int, spacing: float
     ) -> Tensor:

@@ -25,7 +25,7 @@ class Job:
 
     ``samples`` are seen in all (None: the setting's), times the recipe's own factor; what is over
     a whole number of batches is left out. ``code`` is a hash of the program that trains. Raises
-    `UserError` when the samples do not fill one batch.
+    `UserError` when the samples do not fill one batch, or scheme and chips share nothing.
     """
 
     recipe: Recipe
@@ -37,6 +37,7 @@ class Job:
     code: str = ""
 
     def __post_init__(self) -> None:
+        _ = self.modalities
         if not self.steps:
             raise UserError(
                 f"{self._wanted:,} samples do not fill a batch of {self.setting.batch:,} (setting "

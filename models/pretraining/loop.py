@@ -156,7 +156,7 @@ def build(job: Job, group: Group) -> Pretrainer:
     objective = Objective(
         recipe.temperature,
         recipe.near_duplicate,
-        recipe.contrast_weight * job.setting.contrast_scale,
+        recipe.contrast_weight,
         recipe.contrast_temperature,
     )
     model = Pretrainer(

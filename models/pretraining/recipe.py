@@ -114,9 +114,7 @@ class Setting(_Strict):
     ``batch`` samples make a step, in ``accumulate`` equal parts one after the other (contrast
     sees one part at a time). ``samples`` are seen in all, unless ``epochs`` of the chips are
     given instead. ``normalisation``: by the family's own statistics, or by those of the chips.
-    ``centred_targets``: see `models.pretraining.targets`. ``contrast_scale`` multiplies every
-    recipe's ``contrast_weight``: a small batch has few instances to tell apart, so its contrast is
-    soon near zero, and its gradient with it.
+    ``centred_targets``: see `models.pretraining.targets`.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.\-]*$")
@@ -128,7 +126,6 @@ class Setting(_Strict):
     drop_path: float = Field(default=0.0, ge=0, lt=1)
     normalisation: Literal["family", "chips"] = "family"
     centred_targets: bool = False
-    contrast_scale: float = Field(default=1.0, gt=0)
     crops: Crops
     views: Views
     optimiser: Optimiser

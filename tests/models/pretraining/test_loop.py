@@ -370,13 +370,6 @@ def test_two_parts_weigh_the_same(tmp_path: Path) -> None:
         torch.testing.assert_close(value, mean, rtol=1e-4, atol=1e-6)
 
 
-def test_a_setting_scales_the_recipes_weight_of_contrast(tmp_path: Path) -> None:
-    recipe = small.recipe(contrast_weight=0.2)
-    job = small.job(tmp_path, recipe, small.setting(contrast_scale=3), small.chips())
-    for record in small.run(job, tmp_path / "run").history:
-        assert record.loss == pytest.approx(record.discrimination + 0.6 * record.contrast, rel=1e-5)
-
-
 def test_gradients_are_sent_once_a_step(tmp_path: Path) -> None:
     """Of two parts, the first adds up in silence (`no_sync`)."""
     setting = small.setting(batch=8, accumulate=2)
