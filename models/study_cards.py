@@ -270,7 +270,8 @@ def find_shipped(variant: Variant, recipe: str, cache: Path | None = None) -> Fo
     held = f"recipes of it that are: {', '.join(mine)}" if mine else held
     return (
         f"no study weights of {variant.name}{of_recipe} are shipped with this version ({held}); "
-        "train some (tokenrank pretrain) and give their folder, or choose another tier."
+        "train some (tokenrank pretrain) and give their folder, or choose another tier (--tier "
+        "random)."
     )
 
 
