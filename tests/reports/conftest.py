@@ -75,7 +75,7 @@ def _variant_row(name: str, tier: str) -> dict[str, Any]:
         "macs_attention": attention,
         "weights_hash": f"{abs(hash_of(name)):064x}",
         "published_gflops": None,
-        "recipe": recipe or (version if tier == "study" else None),
+        "recipe": (recipe or version) if tier == "study" else None,
     }
 
 
