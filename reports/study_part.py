@@ -18,6 +18,12 @@ def study_part(results: SuiteResults) -> Part:
     if not study:
         return Part("Study weights")
     limits = [limit for each in study for limit in each.limits]
+    codes = {code for each in study for code in each.code}
+    if len(codes) > 1:
+        limits.append(
+            f"They were trained by {len(codes)} versions of the training code "
+            f"({', '.join(sorted(codes))}): a difference may be the program's."
+        )
     licences = {each.data_title: each.data_licence for each in study}
     data = "; ".join(f"{title}: {licence}" for title, licence in licences.items())
     return Part(
@@ -35,11 +41,12 @@ def study_part(results: SuiteResults) -> Part:
 
 def study_table(results: SuiteResults) -> Table:
     """One row per set of study weights: recipe, data, length, cost of the training."""
-    columns = ("Variant", "Recipe", "Trained on", "Training seeds", "Steps", "Samples seen")
+    columns = ("Variant", "Recipe", "Setting", "Trained on", "Training seeds", "Steps", "Samples")
     rows = tuple(
         (
             Cell(each.variant, each.variant),
             Cell(each.recipe, each.recipe, note=each.recipe_hash),
+            Cell(each.setting or words.NO_VALUE, each.setting or None),
             Cell(images(each), each.data_count, note=each.data_fingerprint),
             Cell(", ".join(map(str, each.training_seeds)), each.training_seeds[0]),
             Cell(words.count(each.steps), each.steps),
@@ -48,5 +55,5 @@ def study_table(results: SuiteResults) -> Table:
         )
         for each in results.run.study
     )
-    numeric = (False, False, False, False, True, True, True)
+    numeric = (False, False, False, False, False, True, True, True)
     return without_empty_columns(Table((*columns, "MACs of the training"), numeric, rows))

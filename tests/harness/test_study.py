@@ -33,6 +33,7 @@ from reports.io import load_results, save_results
 from reports.pairs import compare
 from reports.ranking import rank
 from reports.resampling import bootstrap
+from reports.study_part import study_part
 
 Tokenrank = Callable[..., Any]
 ONE, THREE = "olmoearth-one-pico", "olmoearth-three-pico"
@@ -215,6 +216,19 @@ def test_two_recipes_of_a_variant_are_two_rows_everywhere(ablated: Outcome, tmp_
     for said in (other, "64 real images: Tiles of nowhere", "64 images are few.", ABLATION):
         assert said in page
     assert "trained by this project at small scale on 64 real images" in page
+
+
+def test_a_page_says_where_arms_were_trained_by_different_code(ablated: Outcome) -> None:
+    results = ablated.results
+    assert not any("training code" in said for said in study_part(results).bullets)
+    first, *others = results.run.study
+    mixed = (replace(first, code=("aa", "bb")), *others)
+    (said,) = (
+        bullet
+        for bullet in study_part(replace(results, run=replace(results.run, study=mixed))).bullets
+        if "training code" in bullet
+    )
+    assert "3 versions of the training code (aa, bb, cc)" in said
 
 
 def test_a_study_encoder_is_held_to_its_own_beginning(ablated: Outcome) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import time
@@ -20,6 +21,7 @@ import pytest
 from torch import nn
 
 from harness.commands.views import latest_results
+from harness.content import pretraining_version
 from harness.store import Store
 from harness.studies import children
 from harness.studies.children import run_children
@@ -169,6 +171,11 @@ def test_an_interrupted_study_goes_on_and_a_failed_arm_stops_no_other(
     card = read_card(one.folder)
     assert card.samples_seen == 64
     assert card.pretraining_macs is not None
+    assert (card.setting, card.precision, card.samples_factor) == ("tiny", "float32", 1)
+    assert card.code == pretraining_version() != ""
+    assert card.created_by_command.endswith("--registry pico.yaml")
+    # One date, one sensor, one group: what nobody could learn here of a masking is said.
+    assert any("say nothing of their recipe's" in limit for limit in card.limits)
     # It is ranked, and the arm that failed is listed with a reason.
     assert "rank" in ended.out
     assert "olmoearth-three-pico" in ended.out
@@ -178,6 +185,16 @@ def test_an_interrupted_study_goes_on_and_a_failed_arm_stops_no_other(
     again = tokenrank("study", pair, "--out", out, "--store", tmp_path / "store", "--rank-only")
     assert again.code == 0, again.err
     assert "done" in again.out
+    # Whichever arm is asked for, all that stand are ranked: their seeds are paired.
+    other = tokenrank(
+        *("study", pair, "--out", out, "--store", tmp_path / "store", "--rank-only"),
+        *("--arm", "three"),
+    )
+    assert other.code == 0, other.err
+    assert re.search(r"one-pico +1\.00", other.out)
+    refused = tokenrank("study", pair, *arguments, "--train-only", "--ship", tmp_path / "ship")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "leave --train-only out" in refused.err
     _check_shipping(study, [state_of(one, study)], tmp_path)
 
 

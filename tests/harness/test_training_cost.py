@@ -114,7 +114,7 @@ def job_of(name: str, setting: str = "study") -> Job:
 
 
 def test_a_job_costs_the_mean_over_its_crops_times_its_samples() -> None:
-    """v1.1 has one token a place and half of them seen: its cost is one sum over three crops."""
+    """v1.1 has one token a place and half of them seen: its cost is one sum over the crops."""
     job = job_of("v1.1")
     dim, depth, mean = 128, 4, TrainingMacs()
     for side in (8,):
@@ -127,7 +127,7 @@ def test_a_job_costs_the_mean_over_its_crops_times_its_samples() -> None:
             3 * dim**2 + (2 + 1) * n * n * dim,
         )  # fmt: skip
         mean = mean.plus(view, 2)
-    assert training_macs(job).total == pytest.approx(mean.total + 3 * 64 * dim)
+    assert training_macs(job).total == pytest.approx(mean.total + 3 * job.setting.batch * dim)
     assert pretraining_macs(job) == round(training_macs(job).total * 57_600)
     doubled = replace(job, recipe=load_recipe("v1.1-equal-compute"))
     assert pretraining_macs(doubled) == 2 * pretraining_macs(job)

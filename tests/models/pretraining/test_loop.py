@@ -318,6 +318,16 @@ def test_a_collapse_stops_the_run_and_leaves_a_checkpoint_of_before(tmp_path: Pa
     assert torch.load(path, weights_only=True)["step"] <= 4
 
 
+def test_the_last_record_needs_no_other_to_be_a_collapse(tmp_path: Path) -> None:
+    """Nothing comes after it that could tell an odd batch from a failure."""
+    job = small.job(
+        tmp_path, small.recipe(contrast_weight=0.0), small.setting(samples=20), small.chips()
+    )
+    with pytest.raises(UserError, match=r"collapsed at step 5: .*spread 0\.0"):
+        small.run(job, tmp_path / "run", Watched({4: collapse}))
+    assert checkpoint_step(tmp_path / "run", job) <= 4
+
+
 def parts_of(job: Job) -> tuple[list[Batch], Batch]:
     """A step's two parts, and the two as one."""
     scheme = of_modalities(job.variant.scheme, job.modalities)
