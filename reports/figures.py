@@ -33,6 +33,7 @@ from reports.look import (
 from reports.marks import LABEL_SIZE, Layer, marks
 from reports.ranking import RankingTable
 from reports.table import SuiteResults
+from reports.ticks import log_ticks
 
 _RADIUS = 6.0
 
@@ -109,11 +110,7 @@ class _Plane:
 
     @property
     def x_ticks(self) -> list[float]:
-        low, high = (math.log10(v) for v in self.costs)
-        steps = (1, 2, 5) if high - low < 2.2 else (1,)
-        exponents = range(math.floor(low), math.ceil(high) + 1)
-        ticks = [step * 10.0**e for e in exponents for step in steps]
-        return [t for t in ticks if self.costs[0] <= t <= self.costs[1]]
+        return log_ticks(*self.costs)
 
     @property
     def y_ticks(self) -> list[float]:

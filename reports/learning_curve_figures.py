@@ -55,7 +55,7 @@ def compute_chart(curves: LearningCurves, frame: Frame = WIDE) -> Spec | None:
         each = training.macs_per_sample
         return None if each is None else each * reading.samples / _TERA
 
-    x_title = "Training so far, forward TMACs (log scale)"
+    x_title = "Training so far, TMACs, forward and backward"
     return _knn(curves, macs, x_title, "training compute", frame, log_x=True)
 
 

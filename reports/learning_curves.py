@@ -91,7 +91,7 @@ def smoothed(curve: Sequence[Reading], most: int = 60) -> tuple[Reading, ...]:
 
 
 def curves_csv(curves: LearningCurves) -> str:
-    """Every reading of every training as CSV; see `COLUMNS`. ``macs`` are forward, up to there."""
+    """Every reading of every training as CSV; see `COLUMNS`. ``macs`` are those up to there."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

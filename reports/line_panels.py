@@ -15,6 +15,7 @@ import altair as alt
 from reports.labels import cut_to_width, pushed_apart, text_width
 from reports.look import INK, Frame, Spec, finished
 from reports.marks import LABEL_SIZE, Layer, marks
+from reports.ticks import log_ticks
 
 _GAP = 13.0  # distance of the names at the lines' ends, pixels
 _KEY = 16.0  # a name's mark in its line's colour
@@ -143,12 +144,24 @@ def _domain(values: Sequence[float], style: Style) -> tuple[float, float]:
     return min(low, style.floor), high + 0.05 * max(high - style.floor, 0.5)
 
 
+def _x(title: str, first: float, last: float, style: Style) -> alt.X:
+    """The axis from the first value to the last; from 0 where they are one."""
+    if not style.log_x:
+        x = alt.X("x:Q", title=title, axis=alt.Axis(tickCount=6, tickMinStep=1, grid=False))
+        return x.scale(domain=[first if first < last else 0, last], nice=False, zero=False)
+    is_log = 0 < first < last
+    ticks = log_ticks(first, last) if is_log else []
+    ends = [first if is_log else 0, last]
+    axis = alt.Axis(values=ticks if len(ticks) > 1 else ends, format=".3~g", grid=False)
+    x = alt.X("x:Q", title=f"{title} (log scale)" if is_log else title, axis=axis)
+    scale: Literal["log", "linear"] = "log" if is_log else "linear"
+    return x.scale(domain=ends, nice=False, zero=False, type=scale)
+
+
 def _panel(panel: Panel, plane: _Plane, style: Style, colour: alt.Color) -> Layer:
     first = min(value for line in panel.lines for value in line.x)
     last = max(value for line in panel.lines for value in line.x)
-    x = alt.X("x:Q", title=panel.x_title, axis=alt.Axis(tickCount=6, tickMinStep=1, grid=False))
-    x_scale: Literal["log", "linear"] = "log" if style.log_x and 0 < first < last else "linear"
-    x = x.scale(domain=[first if first < last else 0, last], nice=False, zero=False, type=x_scale)
+    x = _x(panel.x_title, first, last, style)
     decades = [10.0**e for e in range(-3, 20) if plane.domain[0] <= 10.0**e <= plane.domain[1]]
     ticks = {"values": decades} if plane.log and len(decades) > 1 else {"tickCount": 6}
     scale: Literal["log", "linear"] = "log" if plane.log else "linear"

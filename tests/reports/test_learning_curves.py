@@ -103,6 +103,26 @@ def test_figures_name_every_arm_and_keep_panels_apart(
         assert "4,232 tiles" in svg
 
 
+def test_an_axis_of_compute_says_log_where_it_is_and_names_its_numbers(
+    curves: LearningCurves,
+) -> None:
+    # 0.02 to 0.09 TMACs: 1, 2, 5 a decade.
+    trainings = tuple(replace(t, macs_per_sample=2e7) for t in curves.trainings[2:])
+    spec = compute_chart(replace(curves, trainings=trainings))
+    assert spec is not None
+    svg = to_svg(spec)
+    assert ">0.02<" in svg
+    assert ">0.05<" in svg
+    assert svg.count("(log scale)</text>") == 2
+    # One probe so far: an axis from 0, of which nobody says that it is logarithmic.
+    first = tuple(
+        replace(t, readings={**t.readings, "knn": t.readings["knn"][:1]}) for t in trainings
+    )
+    svg = to_svg(compute_chart(replace(curves, trainings=first)) or {})
+    assert "log scale" not in svg
+    assert ">0.02<" in svg
+
+
 def test_seeds_are_thin_and_a_single_one_is_not_drawn_twice(curves: LearningCurves) -> None:
     spec = knn_chart(curves)
     assert spec is not None
