@@ -120,7 +120,9 @@ class GalileoEncoder(nn.Module):
             x = self._transform(x)
         else:
             visible = self._visible(grids, masks, patch_size)
-            x = over_visible(lambda kept, bias, _: self._transform(kept, bias), x, visible)
+            x = over_visible(
+                lambda kept, bias, _places, _rows: self._transform(kept, bias), x, visible
+            )
         x = self.norm(x)
         parts = torch.split(x, [tokens.shape[1] for tokens in flat], dim=1)
         return {

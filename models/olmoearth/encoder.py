@@ -9,7 +9,6 @@ from (`models.weights`, `checkpoint`), or what the tokens are used for.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from itertools import repeat
 
 import torch
@@ -28,7 +27,7 @@ from models.sensors import modality
 from models.transformer import Block, Rotation
 from models.visible import over_visible
 
-Rotations = Callable[[Tensor | None], Iterable[Rotation | None]]
+Rotations = Callable[[Tensor | None, Tensor | None], Iterable[Rotation | None]]
 """From which tokens are kept (places in the sequence ``[B, n]``; None: all) to one per block."""
 
 VISIBLE = 0
@@ -103,10 +102,12 @@ class OlmoEarthEncoder(nn.Module):
         flat = [tokens.flatten(1, 4) for tokens in grids.values()]
         x = flat[0] if len(flat) == 1 else torch.cat(flat, dim=1)
         if masks is None:
-            x = self._transform(x, None, rotations(None))
+            x = self._transform(x, None, rotations(None, None))
         else:
             x = over_visible(
-                lambda kept, bias, places: self._transform(kept, bias, rotations(places)),
+                lambda kept, bias, places, rows: self._transform(
+                    kept, bias, rotations(places, rows)
+                ),
                 x,
                 _visible(grids, masks, patch_size),
             )
@@ -129,9 +130,15 @@ class OlmoEarthEncoder(nn.Module):
         self, grids: Mapping[str, Tensor], spacing: float, timestamps: Tensor
     ) -> Rotations:
         if self.rotary is None:
-            return lambda _: repeat(None, len(self.blocks))
-        places = [(tokens.shape[1], tokens.shape[2], tokens.shape[4]) for tokens in grids.values()]
-        return partial(self.rotary, places, spacing, timestamps)
+            return lambda _places, _rows: repeat(None, len(self.blocks))
+        rotary = self.rotary
+        grid = [(tokens.shape[1], tokens.shape[2], tokens.shape[4]) for tokens in grids.values()]
+
+        def rotations(places: Tensor | None, rows: Tensor | None) -> Iterable[Rotation]:
+            dates = timestamps if rows is None else timestamps[rows]
+            return rotary(grid, spacing, dates, places)
+
+        return rotations
 
     def _transform(
         self, x: Tensor, attention_bias: Tensor | None, rotations: Iterable[Rotation | None]

@@ -26,7 +26,10 @@ from models.pretraining.objectives import (
 )
 from models.pretraining.predictor import Predictor
 from models.pretraining.targets import RandomProjection
-from models.visible import to_front
+from models.visible import in_parts, to_front
+
+PLACES_ALIGNED = 4.0
+"""How strongly the untrained predictor looks at what is near; see `Predictor.align_places`."""
 
 Images = Mapping[str, Tensor]
 Roles = Mapping[str, Tensor]
@@ -124,7 +127,6 @@ class Pretrainer(nn.Module):
         pooled = _mean(encoded, real)
         losses = []
         first = 0
-        context_bias = None if bool(real.all()) else real[:, None, None]
         # One softmax per modality: its predictions and its targets.
         for name, role in view.roles.items():
             chosen = role.flatten(1) == DECODE
@@ -135,7 +137,7 @@ class Pretrainer(nn.Module):
                 continue
             targets = self.targets(name, view.images[name], patch_size).flatten(1, 4)
             wanted, asked, predicted_at = _gather(chosen, targets, own_places)
-            predictions = self.predictor(encoded, at, predicted_at, context_bias)
+            predictions = self._predictions(encoded, real, at, asked, predicted_at)
             loss = patch_discrimination(
                 predictions,
                 wanted,
@@ -145,6 +147,22 @@ class Pretrainer(nn.Module):
             )
             losses.append(loss * weight)
         return torch.stack(losses).sum(), pooled
+
+    def _predictions(
+        self, encoded: Tensor, real: Tensor, at: Tensor, asked: Tensor, predicted_at: Tensor
+    ) -> Tensor:
+        """``[B, M, dim]`` for the places asked for; what pads a sample may be anything."""
+        seen, wanted = real.sum(dim=1), asked.sum(dim=1)
+
+        def predicted(rows: Tensor) -> Tensor:
+            n, m = int(seen[rows].max()), int(wanted[rows].max())
+            known = real[rows, :n]
+            bias = None if bool(known.all()) else known[:, None, None]
+            places = predicted_at[rows, :m]
+            predictions = self.predictor(encoded[rows, :n], at[rows, :n], places, bias)
+            return nn.functional.pad(predictions, (0, 0, 0, asked.shape[1] - m))
+
+        return in_parts(predicted, wanted)
 
     def _weight(self, chosen: Tensor) -> Tensor:
         """What makes the mean of the processes' means that over all samples; 1 for one process.
@@ -182,3 +200,4 @@ def _init_rest(model: Pretrainer, seed: int) -> None:
                 fused = 2 if name.endswith(".kv") else 1
                 xavier(layer, name, seed, fused=fused)
     normal(model.predictor.query, 0.02, f"{seed}:predictor.query")
+    model.predictor.align_places(PLACES_ALIGNED)
