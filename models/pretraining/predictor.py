@@ -64,25 +64,6 @@ class Predictor(nn.Module):
         self.norm_out = nn.LayerNorm(dim)
         self.out = nn.Linear(dim, target_dim)
 
-    @torch.no_grad()
-    def align_places(self, strength: float) -> None:
-        """Let every query attend to the encoded tokens near its place, before any training.
-
-        The last quarter of a token's width holds its place. There the keys' weights become the
-        queries', times ``strength`` squared in their product, so that attention falls off with
-        distance. With independent weights it knows no distance, every place is predicted to look
-        alike, and patch discrimination stays at chance for long (docs/pretraining.md).
-
-        Source: mimetic initialisation (Trockman and Kolter 2023), for places alone.
-        """
-        for block in self.blocks:
-            assert isinstance(block, CrossBlock)
-            query, key = block.attn.q.weight, block.attn.kv.weight
-            dim = query.shape[1]
-            place = slice(dim - dim // 4, dim)
-            query[:, place] *= strength
-            key[:dim, place] = query[:, place]
-
     def encodings(
         self, grids: Mapping[str, torch.Size], timestamps: Tensor, spacing: float
     ) -> Tensor:

@@ -28,9 +28,6 @@ from models.pretraining.predictor import Predictor
 from models.pretraining.targets import RandomProjection
 from models.visible import in_parts, to_front
 
-PLACES_ALIGNED = 4.0
-"""How strongly the untrained predictor looks at what is near; see `Predictor.align_places`."""
-
 Images = Mapping[str, Tensor]
 Roles = Mapping[str, Tensor]
 
@@ -200,4 +197,3 @@ def _init_rest(model: Pretrainer, seed: int) -> None:
                 fused = 2 if name.endswith(".kv") else 1
                 xavier(layer, name, seed, fused=fused)
     normal(model.predictor.query, 0.02, f"{seed}:predictor.query")
-    model.predictor.align_places(PLACES_ALIGNED)

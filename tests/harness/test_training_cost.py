@@ -128,7 +128,7 @@ def test_a_job_costs_the_mean_over_its_crops_times_its_samples() -> None:
         )  # fmt: skip
         mean = mean.plus(view, 2)
     assert training_macs(job).total == pytest.approx(mean.total + 3 * job.setting.batch * dim)
-    assert pretraining_macs(job) == round(training_macs(job).total * 57_600)
+    assert pretraining_macs(job) == round(training_macs(job).total * 28_800)
     doubled = replace(job, recipe=load_recipe("v1.1-equal-compute"))
     assert pretraining_macs(doubled) == 2 * pretraining_macs(job)
 
