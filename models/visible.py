@@ -54,11 +54,12 @@ def in_parts(function: Callable[[Tensor], Tensor], lengths: Tensor) -> Tensor:
 def _alike(lengths: Tensor) -> list[Tensor]:
     """Places of samples of one length; where lengths are many, of the next longer ones together."""
     order = lengths.argsort(stable=True)
-    _, counts = lengths.unique(return_counts=True)
-    sizes = [int(count) for count in counts.tolist()]
-    if len(sizes) > PARTS:
-        sizes = [len(part) for part in order.tensor_split(PARTS)]
-    return [rows for rows in order.split(sizes) if len(rows)]
+    _, counts = torch.unique(lengths, return_counts=True)
+    if len(counts) > PARTS:
+        parts = order.tensor_split(PARTS)
+    else:
+        parts = order.tensor_split(counts.cumsum(0)[:-1].cpu())
+    return [rows for rows in parts if len(rows)]
 
 
 def _over_padded(transform: Transform, x: Tensor, visible: Tensor, rows: Tensor) -> Tensor:

@@ -136,7 +136,8 @@ class OlmoEarthEncoder(nn.Module):
 
         def rotations(places: Tensor | None, rows: Tensor | None) -> Iterable[Rotation]:
             dates = timestamps if rows is None else timestamps[rows]
-            return rotary(grid, spacing, dates, places)
+            turned: Iterable[Rotation] = rotary(grid, spacing, dates, places)
+            return turned
 
         return rotations
 
