@@ -1,9 +1,10 @@
 """Pretraining throughput beside its bare cost: what do loading, masking, targets and losses add?
 
 The bare cost is the same model's encoder and predictor, forward and backward, on batches that are
-made already: no loading, crops, masks, targets, losses or optimiser. Rounds of both alternate over
-the same steps, so that whatever else the machine does falls on both, and medians are compared.
-The goal is a ratio of 1.5 or less. Prints a markdown table.
+made already, in the same parts of alike length: no loading, crops, masks, targets, losses or
+optimiser. Rounds of both alternate over the same steps, so that whatever else the machine does
+falls on both, and medians are compared. The goal is a ratio of 1.5 or less. Prints a markdown
+table.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from models.pretraining.normalising import statistics_of
 from models.pretraining.pretrainer import Pretrainer, View
 from models.pretraining.recipe import load_recipe, load_setting, variant_of
 from models.registry import load_registry
+from models.visible import in_parts, to_front
 from suites.chips import simulated_chips
 
 GOAL = 1.5
@@ -43,15 +45,22 @@ class Unwatched:
 
 
 @dataclass(frozen=True)
+class Places:
+    """Where chosen tokens stand in the sequence, ``[B, n]``; how many of them are real, ``[B]``."""
+
+    order: Tensor
+    counts: Tensor
+
+
+@dataclass(frozen=True)
 class Ready:
     """One view, with all that can be known of it before a step."""
 
     seen: Mapping[str, Tensor]
     timestamps: Tensor
     masks: Mapping[str, Tensor]
-    encoded: Tensor  # places of the encoded tokens in the sequence, [B, n]
-    bias: Tensor | None  # which of them are real, [B, 1, 1, n]; None: all
-    asked: tuple[Tensor, ...]  # places to predict, per modality, [B, M]
+    encoded: Places
+    asked: tuple[Places, ...]  # what to predict, per modality
 
 
 def main() -> None:
@@ -121,7 +130,6 @@ def made(job: Job) -> list[Batch]:
 
 def _ready(view: View) -> Ready:
     roles = torch.cat([r.flatten(1) for r in view.roles.values()], dim=1)
-    encoded, real = _places(roles == ENCODE)
     asked = []
     first = 0
     for role in view.roles.values():
@@ -130,21 +138,17 @@ def _ready(view: View) -> Ready:
         mine[:, first : first + count] = roles[:, first : first + count] == DECODE
         first += count
         if bool(mine.any()):
-            asked.append(_places(mine)[0])
+            asked.append(_places(mine))
     side = next(iter(view.images.values())).shape[1] // next(iter(view.roles.values())).shape[1]
     masks = {
         name: role.repeat_interleave(side, 1).repeat_interleave(side, 2)
         for name, role in view.roles.items()
     }
-    bias = None if bool(real.all()) else real[:, None, None]
-    return Ready(view.seen, view.timestamps, masks, encoded, bias, tuple(asked))
+    return Ready(view.seen, view.timestamps, masks, _places(roles == ENCODE), tuple(asked))
 
 
-def _places(chosen: Tensor) -> tuple[Tensor, Tensor]:
-    counts = chosen.sum(dim=1)
-    longest = max(1, int(counts.max()))
-    order = chosen.int().argsort(dim=1, descending=True, stable=True)[:, :longest]
-    return order, torch.arange(longest, device=chosen.device) < counts[:, None]
+def _places(chosen: Tensor) -> Places:
+    return Places(to_front(chosen)[0], chosen.sum(dim=1))
 
 
 def bare(model: Pretrainer, batches: Sequence[Sequence[Ready]], spacings: Sequence[float]) -> None:
@@ -167,14 +171,23 @@ def _forward(model: Pretrainer, view: Ready, spacing: float) -> Tensor:
     places = model.predictor.encodings(shapes, view.timestamps, spacing)
     places = places.expand(len(tokens), -1, -1)
     encoded, at = _taken(tokens, view.encoded), _taken(places, view.encoded)
-    predicted = [
-        model.predictor(encoded, at, _taken(places, asked), view.bias) for asked in view.asked
-    ]
-    return encoded.mean() + sum(p.square().mean() for p in predicted)
+    total = encoded.mean()
+    for asked in view.asked:
+        wanted = _taken(places, asked)
+
+        def predicted(rows: Tensor, asked: Places = asked, wanted: Tensor = wanted) -> Tensor:
+            n, m = int(view.encoded.counts[rows].max()), int(asked.counts[rows].max())
+            real = torch.arange(n, device=rows.device) < view.encoded.counts[rows][:, None]
+            bias = None if bool(real.all()) else real[:, None, None]
+            found: Tensor = model.predictor(encoded[rows, :n], at[rows, :n], wanted[rows, :m], bias)
+            return found.square().mean(dim=(1, 2))
+
+        total = total + in_parts(predicted, asked.counts).mean()
+    return total
 
 
-def _taken(tokens: Tensor, places: Tensor) -> Tensor:
-    return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
+def _taken(tokens: Tensor, places: Places) -> Tensor:
+    return tokens.gather(1, places.order[..., None].expand(-1, -1, tokens.shape[-1]))
 
 
 if __name__ == "__main__":
