@@ -23,6 +23,7 @@ from reports.table import SuiteResults, TaskInfo
 from reports.words import NO_VALUE, quantity
 
 _BASELINES = "BASELINES (nothing trained)"
+_NAME_WIDTH = 22  # what five scores leave of 80 columns
 _TASKS_BESIDE_THE_RANKS, _TASKS_PER_TABLE = 3, 5
 _SMALL_PRINT = (
     "ties: groups that these data cannot tell apart; 1 is the best and all that tie with it. "
@@ -78,10 +79,16 @@ def _named_table(
     # What all have in common says nothing in every row, and 80 columns are few.
     start = f"{families.pop()}-" if len(families) == 1 else ""
     end = f"@{table.tiers[0]}" if len(table.tiers) == 1 else ""
-    names = [escape(e.variant.removeprefix(start).removesuffix(end)) for e in entries]
+    # A recipe stands in a line of its own, beside the intervals: what is left fits the column.
+    names = [
+        escape(e.variant.removeprefix(start).removesuffix(end)).replace("@", "\n@", 1)
+        for e in entries
+    ]
+    width = max(len(line) for name in names for line in name.splitlines())
     shown = Table(title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     # A name too long for its column goes on in the next line: half a name is none.
-    shown.add_column(start.removesuffix("-") or "variant", overflow="fold", min_width=14)
+    heading = start.removesuffix("-") or "variant"
+    shown.add_column(heading, overflow="fold", min_width=min(max(14, width), _NAME_WIDTH))
     return names, shown
 
 

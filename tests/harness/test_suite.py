@@ -39,8 +39,8 @@ def test_shipped_suites_are_valid(name: str) -> None:
         ("trials: 64", "trails: 64", 'unknown key "trails": did you mean "trials"'),
         ("[0, 1, 2]", "[0, 1, 0]", '"0" stands twice among the seeds'),
         ("name: eurosat-linear", "name: eurosat-knn", "stands twice among the tasks"),
-        ("tier: random", "tier: randem", 'did you mean "random"'),
-        ("tier: random", "tier: random\ntier: study", 'key "tier" stands twice'),
+        ("tier: study", "tier: studdy", 'did you mean "study"'),
+        ("tier: study", "tier: study\ntier: random", 'key "tier" stands twice'),
         ("title:", "title: [", "not valid YAML"),
     ],
 )

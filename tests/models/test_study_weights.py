@@ -16,6 +16,7 @@ from models import study_cards
 from models.errors import UserError
 from models.families import design_of, encoder_code
 from models.normalisation import pretraining_statistics
+from models.pretraining.recipe import load_recipe, load_setting, recipe_hash, recipe_names
 from models.registry import Variant, load_registry
 from models.sensors import modality
 from models.study_cards import (
@@ -210,3 +211,27 @@ def test_an_input_is_normalised_as_in_training_and_untrained_modalities_are_not_
     for i, (shift, divisor) in enumerate(zip(found.shift, found.divisor, strict=True)):
         assert ((100 + i - 2 * (1 + i)) - shift) / divisor == 0
         assert ((100 + i + 2 * (1 + i)) - shift) / divisor == 1
+
+
+# --- what the package ships ----------------------------------------------------------------------
+
+SHIPPED = sorted(study_cards.STUDY_FOLDER.glob("*.yaml"))
+MAIN = [name for name in recipe_names() if load_recipe(name).main]
+
+
+def test_every_main_recipe_is_shipped_within_twelve_megabytes() -> None:
+    assert [path.stem for path in SHIPPED] == sorted(f"{name}-nano" for name in MAIN)
+    assert sum(path.stat().st_size for path in study_cards.STUDY_FOLDER.iterdir()) <= 12_000_000
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_card_is_of_the_recipe_that_is_shipped(path: Path) -> None:
+    """A changed recipe or setting is another experiment: its weights would have to be made anew."""
+    found = read_card(path)
+    mine = recipe_hash(load_recipe(found.recipe), load_setting(found.setting), found.size)
+    assert found.recipe_hash == mine
+    assert found.data.origin == "real"
+    assert {(score.origin, score.dataset) for score in found.scores} == {("real", "eurosat")}
+    assert any("a subject of study" in limit for limit in found.limits)
+    encoder = load(variant(found.variant), path)
+    assert all(bool(p.isfinite().all()) for p in encoder.parameters())
