@@ -69,7 +69,9 @@ PRETRAINING_CODE = (
 )
 PROBE_CODE = (
     "harness.cell",
-    "harness.metrics",
+    "harness.metrics.catalogue",
+    "harness.metrics.metric",
+    "harness.metrics.scoring",
     "harness.probes.base",
     "harness.probes.knn",
     "harness.probes.linear",
