@@ -151,7 +151,8 @@ def probe_inputs(
             for pooling in poolings
         },
         labels=Labels(*(labels[torch.from_numpy(splits[s])] for s in SPLITS)),
-        n_classes=len(dataset.card.classes),
+        outputs=max(1, len(dataset.card.classes)),
+        kind=dataset.card.kind,
     )
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.metrics.metric import Floats, Kind, Metric, Targets
+from harness.metrics.metric import Floats, Metric, Targets
 from models.errors import UserError, did_you_mean
+from suites.datasets.base import TargetKind
 
 IGNORED = -1
 """In a map of classes: a pixel that nobody is asked about."""
@@ -22,7 +23,7 @@ def metric(name: str) -> Metric:
         raise UserError(f'Unknown metric "{name}": {did_you_mean(name, METRICS)}.') from None
 
 
-def metrics_of(kind: Kind) -> tuple[str, ...]:
+def metrics_of(kind: TargetKind) -> tuple[str, ...]:
     """Names of the metrics for a kind of target; the first is what the field reports."""
     return tuple(name for name, found in METRICS.items() if found.kind == kind)
 

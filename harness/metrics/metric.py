@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from suites.datasets.base import TargetKind
+
 Targets = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
-Kind = Literal["classes", "labels", "values", "maps"]
-"""What is predicted for a sample: one class ``[n]``; several labels ``[n, C]``, 0 or 1; a number
-``[n]``; a class ``[n, H, W]`` for each pixel."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Metric:
     title: str
     higher_is_better: bool
     worst: float
-    kind: Kind
+    kind: TargetKind
     statistics: Callable[[Targets, Targets], Floats]
     of_means: Callable[[Floats], Floats]
     gradient: Callable[[Floats], Floats]

@@ -15,6 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 Origin = Literal["real", "simulated"]
+TargetKind = Literal["classes", "labels", "values", "maps"]
+"""What is predicted for a sample: one class; any of several labels; a number; a class for each
+pixel."""
 SPLITS = ("train", "val", "test")
 
 
