@@ -224,12 +224,10 @@ def _score(cell: Cell, dataset: Dataset, found: ProbeResult, embeddings: list[fl
             "prediction": predictions,
             "value": sample_values(task.metric, labels, predictions),
         }
-    ).hstack(
-        pl.DataFrame(
-            found.probabilities.cpu().numpy(),
-            schema=[f"p{c}" for c in range(found.probabilities.shape[1])],
-        )
     )
+    if found.probabilities is not None:
+        shares = found.probabilities.cpu().numpy()
+        table = table.hstack(pl.DataFrame(shares, schema=[f"p{c}" for c in range(shares.shape[1])]))
     return CellResult(
         key=cell.key,
         metric=task.metric,

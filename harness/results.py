@@ -201,13 +201,23 @@ def _samples(plan: Plan, found: dict[str, CellResult | None]) -> pl.DataFrame:
                 pl.lit(cell.task.name).alias("task"),
                 pl.lit(cell.seed, dtype=pl.Int64).alias("seed"),
                 "sample",
-                "label",
-                "prediction",
                 "value",
-                pl.max_horizontal(pl.col(r"^p\d+$").cast(pl.Float64)).alias("confidence"),
-            )
+                *_predicted(result),
+            ).select(list(SAMPLE_SCHEMA))
         )
     return pl.concat(frames) if frames else pl.DataFrame(schema=SAMPLE_SCHEMA)
+
+
+def _predicted(result: CellResult) -> list[pl.Expr]:
+    """Label, prediction and confidence, where each sample has one class; else none of them."""
+    nothing = [
+        pl.lit(None, dtype=SAMPLE_SCHEMA[name]).alias(name)
+        for name in ("label", "prediction", "confidence")
+    ]
+    if metric(result.metric).kind != "classes":
+        return nothing
+    confidence = pl.max_horizontal(pl.col(r"^p\d+$").cast(pl.Float64)).alias("confidence")
+    return [pl.col("label"), pl.col("prediction"), confidence]
 
 
 def _trials(plan: Plan, found: dict[str, CellResult | None]) -> pl.DataFrame:

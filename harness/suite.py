@@ -7,20 +7,23 @@ It must know nothing of how cells are computed, stored or tracked.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from harness.entrants import Entrant, entrants_of
+from harness.metrics import METRICS, metrics_of
 from harness.model_input import InputPolicy, MissingBands, Resize
 from models import config_file
 from models.errors import UserError, did_you_mean
 from models.registry import Option, load_registry
 from models.study_cards import RECIPE, checked_recipe
 from suites.datasets import catalogue
+from suites.datasets.base import KIND_WORDS
 
 SUITES_FOLDER = Path(__file__).parent.parent / "suites"
 
@@ -40,7 +43,17 @@ DatasetName = Annotated[
     AfterValidator(_known_dataset),
     Field(json_schema_extra={"enum": sorted(catalogue.ENTRIES)}),
 ]
-MetricName = Literal["accuracy", "macro_f1"]
+
+
+def _known_metric(name: str) -> str:
+    if name not in METRICS:
+        raise ValueError(f'there is no metric "{name}": {did_you_mean(name, METRICS)}')
+    return name
+
+
+MetricName = Annotated[
+    str, AfterValidator(_known_metric), Field(json_schema_extra={"enum": list(METRICS)})
+]
 DEFAULT_BASELINES = [
     "baseline-statistics-mean_std",
     "baseline-projection-512",
@@ -88,7 +101,11 @@ class Protocol(_Strict):
     patch_size: int = Field(default=4, ge=1, le=8)
     normalisations: list[Normalisation] = Field(default=["pretraining", "dataset"], min_length=1)
     poolings: list[Pooling] = Field(default=["mean", "max"], min_length=1)
-    metric: MetricName = "accuracy"
+    metric: MetricName | None = Field(
+        default=None,
+        description="of tasks that it can score; others have what the field reports: accuracy of "
+        "classes, micro_f1 of labels, rmse of numbers, miou of maps",
+    )
     split_seed: Seed = 0
     bootstrap: int = Field(default=1000, ge=100, le=100_000)
     missing_bands: MissingBands = Field(
@@ -249,7 +266,10 @@ def load_suite(path: Path, overrides: Overrides = Overrides()) -> Suite:
         title=file.title,
         description=" ".join(file.description.split()),
         path=path,
-        tasks=tuple(_task(entry, file.protocol, overrides.patch_size) for entry in file.tasks),
+        tasks=tuple(
+            _task(entry, file.protocol, overrides.patch_size, partial(document.error, ("tasks", i)))
+            for i, entry in enumerate(file.tasks)
+        ),
         entrants=entrants,
         seeds=overrides.seeds if overrides.seeds is not None else tuple(file.seeds),
         mix_tiers=file.mix_tiers,
@@ -264,7 +284,12 @@ def _refuse_repeats(
             raise document.error((key, i), f'"{name}" stands twice among the {key}; remove one.')
 
 
-def _task(entry: TaskEntry, protocol: Protocol, patch_size: int | None) -> Task:
+def _task(
+    entry: TaskEntry,
+    protocol: Protocol,
+    patch_size: int | None,
+    error: Callable[[str], UserError],
+) -> Task:
     return Task(
         name=entry.name,
         dataset=entry.dataset,
@@ -273,11 +298,23 @@ def _task(entry: TaskEntry, protocol: Protocol, patch_size: int | None) -> Task:
         patch_size=patch_size or entry.patch_size or protocol.patch_size,
         normalisations=tuple(entry.normalisations or protocol.normalisations),
         poolings=tuple(entry.poolings or protocol.poolings),
-        metric=entry.metric or protocol.metric,
+        metric=_metric(entry, protocol, error),
         split_seed=protocol.split_seed,
         bootstrap=protocol.bootstrap,
         policy=InputPolicy(protocol.missing_bands, protocol.resize),
     )
+
+
+def _metric(entry: TaskEntry, protocol: Protocol, error: Callable[[str], UserError]) -> str:
+    """The task's own; else the protocol's, where it can score such targets; else the field's."""
+    kind = catalogue.ENTRIES[entry.dataset].kind
+    allowed = metrics_of(kind)
+    if entry.metric is not None and entry.metric not in allowed:
+        raise error(
+            f'"{entry.metric}" cannot score what {entry.dataset} asks for ({KIND_WORDS[kind]}); '
+            f"allowed: {', '.join(allowed)}."
+        )
+    return entry.metric or (protocol.metric if protocol.metric in allowed else None) or allowed[0]
 
 
 def _listed(file: SuiteFile, overrides: Overrides) -> list[tuple[VariantEntry, bool]]:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.errors import UserError, did_you_mean
-from suites.datasets import eurosat, geobench
-from suites.datasets.base import Dataset, Origin
+from suites.datasets import eurosat, fuel_moisture, geobench
+from suites.datasets.base import Dataset, Origin, TargetKind
 from suites.datasets.eurosat import EuroSat
+from suites.datasets.fuel_moisture import FuelMoisture
 from suites.datasets.geobench import GeoBench
 from suites.datasets.simulated import Simulated
 
@@ -32,7 +33,7 @@ class Entry:
 
     ``options`` maps each option it takes to its type; ``find`` locates it under a data
     directory (``None`` for a built-in set); ``open`` builds it from that folder, the data
-    directory, checked options and the cache folder.
+    directory, checked options and the cache folder; ``kind`` says what it asks for.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Entry:
     layout: str
     find: Callable[[Path], Path | None] | None
     open: Callable[[Path, Path, dict[str, Any], Path | None], Dataset]
+    kind: TargetKind = "classes"
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,16 @@ ENTRIES: dict[str, Entry] = {
         lambda folder, _root, options, cache: GeoBench(
             folder, "m-eurosat", cache_dir=cache, **options
         ),
+    ),
+    "fuel-moisture": Entry(
+        "fuel-moisture",
+        "Live fuel moisture: regression, Sentinel-1 and -2 pixels, T = 3, published test sites",
+        "real",
+        {},
+        f"{fuel_moisture.FOLDER}/*.npy",
+        fuel_moisture.find_folder,
+        lambda folder, _root, _options, _cache: FuelMoisture(folder),
+        "values",
     ),
     "simulated": Entry(
         "simulated",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -98,6 +98,29 @@ def stratified_split(
     return {name: np.array(sorted(rows), dtype=np.int64) for name, rows in split.items()}
 
 
+def split_of_groups(groups: Sequence[str], share: float, seed: int) -> tuple[Rows, Rows]:
+    """Rows of two parts, each sorted; every group goes into one of them whole.
+
+    The second holds about ``share`` of the samples: groups are drawn in a seeded order, and each
+    is taken that brings it nearer to that. What belongs together (a site, a field, a scene) never
+    stands on both sides. `UserError` for fewer than two groups.
+    """
+    members = _members(len(groups), groups)
+    if len(members) < 2:
+        raise UserError("All samples belong to one group; a split needs at least two.")
+    generator = np.random.default_rng([seed, 0x6120])
+    wanted, second = share * len(groups), list[int]()
+    order = [members[i] for i in generator.permutation(len(members))]
+    for rows in order:
+        gain = abs(len(second) - wanted) - abs(len(second) + len(rows) - wanted)
+        if gain > 0 or not second:
+            second += rows
+    if len(second) == len(groups):
+        second = order[0]
+    first = np.setdiff1d(np.arange(len(groups)), second)
+    return first.astype(np.int64), np.array(sorted(second), dtype=np.int64)
+
+
 def _members(count: int, groups: Sequence[str] | None) -> list[list[int]]:
     if groups is None:
         return [[row] for row in range(count)]
@@ -135,16 +158,17 @@ def find_duplicates(
 def duplicates_among(
     digests: Sequence[str],
     ids: Sequence[str],
-    labels: npt.NDArray[np.int64],
+    labels: npt.NDArray[Any],
     split: Mapping[str, Rows],
 ) -> DuplicateReport:
     """The report, from one pixel digest per sample, all in row order."""
     place = {int(row): name for name, rows in split.items() for row in rows}
     twins = [rows for rows in _members(len(digests), digests) if len(rows) > 1]
+    differ = [r for r in twins if any((labels[i] != labels[r[0]]).any() for i in r)]
     return DuplicateReport(
         groups=_named(twins, ids),
         straddling=_named([r for r in twins if len({place.get(i) for i in r} - {None}) > 1], ids),
-        conflicting=_named([r for r in twins if len({int(labels[i]) for i in r}) > 1], ids),
+        conflicting=_named(differ, ids),
     )
 
 
