@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.errors import UserError, did_you_mean
-from suites.datasets import eurosat, fuel_moisture, geobench
+from suites.datasets import crop_series, eurosat, fuel_moisture, geobench
 from suites.datasets.base import Dataset, Origin, TargetKind
+from suites.datasets.crop_series import CropSeries
 from suites.datasets.eurosat import EuroSat
 from suites.datasets.fuel_moisture import FuelMoisture
 from suites.datasets.geobench import GeoBench
@@ -85,6 +86,15 @@ ENTRIES: dict[str, Entry] = {
         lambda folder, _root, options, cache: GeoBench(
             folder, "m-eurosat", cache_dir=cache, **options
         ),
+    ),
+    "crop-series": Entry(
+        "crop-series",
+        "Canadian crops: 13 classes, Sentinel-1 and -2 pixels, T = 12",
+        "real",
+        {},
+        str(crop_series.FILE),
+        crop_series.find_folder,
+        lambda folder, _root, _options, _cache: CropSeries(folder),
     ),
     "fuel-moisture": Entry(
         "fuel-moisture",
