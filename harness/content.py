@@ -75,6 +75,8 @@ PROBE_CODE = (
     "harness.probes.base",
     "harness.probes.knn",
     "harness.probes.linear",
+    "harness.probes.objective",
+    "harness.probes.segmentation",
     "harness.probes.linear_program",
     "harness.probes.study",
     "harness.probes.tuning",

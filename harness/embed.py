@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from harness.cores import on_each_core
 from harness.inputs import InputRule, prepare
 from harness.pixels import Pixels
+from harness.store import Grid
 from models.errors import UserError
 
 Floats = npt.NDArray[np.float32]
@@ -36,16 +37,22 @@ def batch_size(tokens: int, dim: int, device: torch.device) -> int:
     return max(1, min(256, budget // max(1, tokens * dim)))
 
 
-def pool(tokens: Mapping[str, Tensor], how: str) -> Tensor:
+def pool(tokens: Mapping[str, Tensor], how: str, grid: Grid | None = None) -> Tensor:
     """Pool tokens ``[B, H/p, W/p, T, G, dim]`` of all modalities into ``[B, dim]``.
 
-    Every token weighs the same, as in OlmoEarth's evaluation.
+    With a ``grid`` of patches, those of each patch by themselves: ``[B, h, w, dim]``; tokens that
+    belong to no patch (a class token) are left out. Every token weighs the same, as in OlmoEarth's
+    evaluation.
     """
-    flat = torch.cat([t.flatten(1, -2) for t in tokens.values()], dim=1)
+    if grid is None:
+        flat = torch.cat([t.flatten(1, -2) for t in tokens.values()], dim=1)
+    else:
+        placed = [t for t in tokens.values() if tuple(t.shape[1:3]) == grid]
+        flat = torch.cat([t.flatten(3, -2) for t in placed], dim=3)
     if how == "mean":
-        return flat.mean(dim=1)
+        return flat.mean(dim=-2)
     if how == "max":
-        return flat.amax(dim=1)
+        return flat.amax(dim=-2)
     raise ValueError(f"unknown pooling {how}")
 
 
@@ -59,32 +66,37 @@ def embed_into(
     device: torch.device,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Fill ``arrays[pooling]`` (``[N, dim]``) with the embeddings of all samples, in order.
+    """Fill ``arrays[pooling]`` with the embeddings of all samples, in order.
 
-    Raises `UserError` when an embedding is not finite: no score may rest on it.
+    ``[N, dim]``, or ``[N, h, w, dim]`` of each patch (`pool`). Raises `UserError` when an embedding
+    is not finite, as the array keeps it: no score may rest on it.
     """
     encoder.to(device).eval()
     # Some encoders normalise what they have pooled, instead of the tokens before.
     after = getattr(encoder, "after_pooling", None) or nn.Identity()
     total = len(pixels)
+    shapes = {array.shape[1:-1] for array in arrays.values()}
+    grid: Grid | None = shapes.pop() or None
 
     def embed(start: int) -> tuple[int, dict[str, Floats]]:
         stop = min(start + batch, total)
         with torch.inference_mode():
             tokens = _encode(encoder, pixels, rules, (start, stop), patch_size, device)
-            return start, {how: after(pool(tokens, how)).float().cpu().numpy() for how in arrays}
+            return start, {
+                how: after(pool(tokens, how, grid)).float().cpu().numpy() for how in arrays
+            }
 
     starts = range(0, total, batch)
     done = map(embed, starts) if device.type == "cuda" else on_each_core(embed, starts)
     for start, pooled in done:
         stop = min(start + batch, total)
         for how, rows in pooled.items():
-            if not np.isfinite(rows).all():
+            arrays[how][start:stop] = rows
+            if not np.isfinite(arrays[how][start:stop]).all():
                 raise UserError(
                     f"Samples {start} to {stop - 1} give embeddings with NaN or infinity; "
                     "check their pixels (tokenrank data check) and the variant's weights."
                 )
-            arrays[how][start:stop] = rows
         if progress:
             progress(stop, total)
 

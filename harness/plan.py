@@ -21,12 +21,13 @@ from harness.content import (
 )
 from harness.entrants import Entrant, Row
 from harness.model_input import ModelInput, normalisations, poolings, resolve
-from harness.suite import LinearProbe, Suite, Task
+from harness.suite import KnnProbe, SegmentationProbe, Suite, Task
 from harness.weights import Weights, require_equal_terms, resolve_weights
 from models.errors import UserError
 from models.families import code_of, design_of
 from models.registry import Variant
 from models.study_cards import main_recipe
+from models.tokens import patch_grid
 from suites.datasets import catalogue
 from suites.datasets.base import SPLITS, Dataset
 from suites.datasets.splits import HasDigests
@@ -36,7 +37,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class EmbeddingJob:
-    """One pass of one encoder over one data set; shared by every cell that needs it."""
+    """One pass of one encoder over one data set; shared by every cell that needs it.
+
+    ``grid``: rows and columns of patches where each is kept apart, for maps; None: pooled.
+    """
 
     key: str
     variant: Variant
@@ -46,6 +50,7 @@ class EmbeddingJob:
     normalisation: str
     patch_size: int
     split_seed: int
+    grid: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -183,9 +188,16 @@ def given_input(entrant: Entrant, task: Task, dataset: Dataset) -> ModelInput | 
     variant = entrant.variant
     try:
         design = design_of(variant)
+        kind = dataset.card.kind
         # Study weights know some modalities only, and statistics of their own.
         needs = entrant.card.needs(design.needs) if entrant.card else design.needs
-        return resolve(variant.name, design, dataset.card, task.policy, task.patch_size, needs)
+        given = resolve(variant.name, design, dataset.card, task.policy, task.patch_size, needs)
+        if kind == "maps" and not design.layout(given.shapes, task.patch_size).has_places:
+            return (
+                f"{variant.name} has one token for the whole sample; a class for each pixel needs "
+                "one for each patch."
+            )
+        return given
     except UserError as error:
         return str(error)
 
@@ -257,8 +269,9 @@ def _cell(
         _embedding(variant, weights, task, data, given, normalisation)
         for normalisation in normalisations(given, task.normalisations)
     )
-    tokens = design_of(variant).layout(given.shapes, task.patch_size).tokens
-    pooled = poolings(tokens, task.poolings)
+    layout = design_of(variant).layout(given.shapes, task.patch_size)
+    grid = _grid(task, given)
+    pooled = poolings(layout.tokens // (grid[0] * grid[1] if grid else 1), task.poolings)
     inputs: dict[str, Any] = {
         "embeddings": [job.key for job in embeddings],
         "normalisations": [job.normalisation for job in embeddings],
@@ -272,7 +285,7 @@ def _cell(
         "code": code_version(PROBE_CODE),
         "packages": package_versions(["torch", "numpy"]),
     }
-    if isinstance(task.probe, LinearProbe):
+    if not isinstance(task.probe, KnnProbe):
         # kNN draws nothing: with the same weights, every seed is the same cell.
         inputs |= {"seed": seed, "tuning": package_versions(["optuna"])}
     return Cell(
@@ -297,7 +310,9 @@ def _embedding(
     given: ModelInput,
     normalisation: str,
 ) -> EmbeddingJob:
+    grid = _grid(task, given)
     inputs = {
+        **({"grid": list(grid)} if grid else {}),
         "architecture": variant.architecture,
         "weights": weights.identity,
         "data": data.images,
@@ -319,7 +334,15 @@ def _embedding(
         normalisation=normalisation,
         patch_size=task.patch_size,
         split_seed=task.split_seed,
+        grid=grid,
     )
+
+
+def _grid(task: Task, given: ModelInput) -> tuple[int, int] | None:
+    """Rows and columns of patches, where the probe asks for each of them."""
+    if not isinstance(task.probe, SegmentationProbe):
+        return None
+    return patch_grid(given.shapes[0], task.patch_size)
 
 
 def split_identity(dataset: Dataset, split_seed: int) -> str:

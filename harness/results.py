@@ -21,7 +21,7 @@ from harness.plan import Plan, given_input, shown_name
 from harness.provenance import Manifest
 from harness.store import CellResult, Store
 from harness.study_facts import cards_of, study_facts
-from harness.suite import KnnProbe, LinearProbe, Task
+from harness.suite import AnyProbe, KnnProbe, LinearProbe, SegmentationProbe, Task
 from models.families import design_of
 from models.own.variant import OWN
 from models.sensors import modality
@@ -385,8 +385,10 @@ def _leaks(dataset: Dataset, split_seed: int) -> tuple[str, ...]:
     )
 
 
-def probe_name(probe: KnnProbe | LinearProbe) -> str:
+def probe_name(probe: AnyProbe) -> str:
     """Probe and settings in short; scores of equally named probes are comparable."""
+    if isinstance(probe, SegmentationProbe):
+        return f"segmentation-{probe.head}-{probe.epochs}-epochs"
     if isinstance(probe, LinearProbe):
         return f"linear-{probe.sampler}-{probe.epochs}-epochs"
     votes = f"exp-{probe.temperature:g}" if probe.weights == "exp" else "uniform"
@@ -401,6 +403,8 @@ def protocol_sentence(task: Task) -> str:
     )
     if isinstance(task.probe, KnnProbe):
         return f"{_knn_words(task.probe)}; {views}; scored once on test."
+    if isinstance(task.probe, SegmentationProbe):
+        return f"{_map_words(task.probe)}; {views}; scored once on test."
     return f"{_linear_words(task.probe)}; {views}; scored once on test."
 
 
@@ -411,6 +415,14 @@ def _knn_words(probe: KnnProbe) -> str:
         votes = "equal votes"
     nearest = "cosine similarity" if probe.metric == "cosine" else "Euclidean distance"
     return f"kNN, k = {probe.k}, {nearest}, {votes}"
+
+
+def _map_words(probe: SegmentationProbe) -> str:
+    to = "each pixel's classes" if probe.head == "linear" else "classes, enlarged bilinearly"
+    return (
+        f"segmentation probe (one linear layer from each patch to {to}, AdamW, cosine schedule, "
+        f"{probe.epochs} epochs, batches of {probe.batch_size} images), the published rates"
+    )
 
 
 def _linear_words(probe: LinearProbe) -> str:

@@ -92,7 +92,22 @@ class LinearProbe(_Strict):
     batch_size: int = Field(default=32, ge=2)
 
 
-Probe = Annotated[KnnProbe | LinearProbe, Field(discriminator="kind")]
+class SegmentationProbe(_Strict):
+    """A linear layer from each patch's embedding to a class for each of its pixels.
+
+    ``head``: "linear" gives each pixel of a patch logits of its own, "bilinear" one set a patch,
+    enlarged. Learning rates (the published eight), normalisation and pooling over time and band
+    groups are selected on the validation split. ``batch_size`` counts images.
+    """
+
+    kind: Literal["segmentation"]
+    head: Literal["linear", "bilinear"] = "linear"
+    epochs: int = Field(default=50, ge=1)
+    batch_size: int = Field(default=16, ge=2)
+
+
+AnyProbe = KnnProbe | LinearProbe | SegmentationProbe
+Probe = Annotated[AnyProbe, Field(discriminator="kind")]
 
 
 class Protocol(_Strict):
@@ -129,6 +144,9 @@ class DataOptions(_Strict):
     partition: str | None = Field(default=None, description="GEO-Bench's share of labels")
     split: Literal["auto", "published", "seeded"] | None = None
     size: int | None = Field(default=None, ge=100, description="tiles of the simulated set")
+    dates: Literal["last", "both"] | None = Field(
+        default=None, description="of bark-beetle: 2020 alone, or 2019 as well"
+    )
     fallback: Literal["simulated"] | None = None
 
 
@@ -200,7 +218,7 @@ class Task:
     name: str
     dataset: str
     data: DataOptions
-    probe: KnnProbe | LinearProbe
+    probe: AnyProbe
     patch_size: int
     normalisations: tuple[str, ...]
     poolings: tuple[str, ...]
@@ -290,6 +308,7 @@ def _task(
     patch_size: int | None,
     error: Callable[[str], UserError],
 ) -> Task:
+    _refuse_probe(entry, error)
     return Task(
         name=entry.name,
         dataset=entry.dataset,
@@ -303,6 +322,16 @@ def _task(
         bootstrap=protocol.bootstrap,
         policy=InputPolicy(protocol.missing_bands, protocol.resize),
     )
+
+
+def _refuse_probe(entry: TaskEntry, error: Callable[[str], UserError]) -> None:
+    kind = catalogue.ENTRIES[entry.dataset].kind
+    if isinstance(entry.probe, SegmentationProbe) != (kind == "maps"):
+        allowed = "segmentation" if kind == "maps" else "knn, linear"
+        raise error(
+            f'Probe "{entry.probe.kind}" cannot answer what {entry.dataset} asks for '
+            f"({KIND_WORDS[kind]}); allowed: {allowed}."
+        )
 
 
 def _metric(entry: TaskEntry, protocol: Protocol, error: Callable[[str], UserError]) -> str:

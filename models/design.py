@@ -54,6 +54,11 @@ class Layout:
         return sum(kind.count for kind in self.kinds)
 
     @property
+    def has_places(self) -> bool:
+        """Whether a token belongs to one patch; else it stands for the whole sample."""
+        return any(kind.rows * kind.columns > 1 for kind in self.kinds)
+
+    @property
     def groups(self) -> int:
         """Tokens per place and step of the modality that has most of them in a sequence (G)."""
         found = Counter((k.modality, k.sequence) for k in self.kinds if k.modality is not None)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.errors import UserError, did_you_mean
-from suites.datasets import crop_series, eurosat, fuel_moisture, geobench
+from suites.datasets import bark_beetle, crop_series, eurosat, fuel_moisture, geobench
+from suites.datasets.bark_beetle import BarkBeetle
 from suites.datasets.base import Dataset, Origin, TargetKind
 from suites.datasets.crop_series import CropSeries
 from suites.datasets.eurosat import EuroSat
@@ -86,6 +87,16 @@ ENTRIES: dict[str, Entry] = {
         lambda folder, _root, options, cache: GeoBench(
             folder, "m-eurosat", cache_dir=cache, **options
         ),
+    ),
+    "bark-beetle": Entry(
+        "bark-beetle",
+        "Bark beetle damage: segmentation, 12 bands, 64 x 64 windows, one date or two",
+        "real",
+        {"dates": str},
+        f"{bark_beetle.FOLDER}/{{2019,2020,mask}}/ID.tif",
+        bark_beetle.find_folder,
+        lambda folder, _root, options, cache: BarkBeetle(folder, cache_dir=cache, **options),
+        "maps",
     ),
     "crop-series": Entry(
         "crop-series",

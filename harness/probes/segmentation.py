@@ -1,0 +1,253 @@
+"""The segmentation probe: from each patch's embedding to a class for each of its pixels.
+
+One linear layer, trained on batches of images that are read from disk as they are needed:
+memory does not grow with the data set. All learning rates of a view are trained at once on the
+same batches, because reading them is most of the work. It must not know images, encoders, suites
+or tracking.
+
+Protocol: a linear layer from each patch token to ``p x p x classes`` logits, or to classes which
+are then enlarged bilinearly (the two kinds that OlmoEarth's and GEO-Bench's evaluations have);
+AdamW, 50 epochs, cosine; the published sweep of 8 learning rates times views, the best on the
+validation split. Unlike there, features are first brought to mean 0 and deviation 1 by the
+training split's moments, so that one range of learning rates suits every encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from harness.metrics import IGNORED, metric
+from harness.probes.base import ProbeResult, TrialRecord, View
+from harness.probes.linear import Training as LinearTraining
+from harness.probes.linear import learning_rate_factors, minibatches
+from harness.probes.tuning import PUBLISHED_RATES, PUBLISHED_WEIGHT_DECAY
+from models.errors import UserError
+
+Head = Literal["linear", "bilinear"]
+Rows = npt.NDArray[np.int64]
+Progress = Callable[[int, int], None]
+
+_AT_ONCE = 64  # images whose moments or predictions are computed together
+
+
+@dataclass(frozen=True)
+class MapInputs:
+    """All that the probe may know.
+
+    ``views``: patch embeddings ``[N, h, w, dim]`` of all samples, mapped from disk, in the order in
+    which ties are decided. ``maps``: class of each pixel, int ``[N, H, W]``, -1 where nobody is
+    asked. ``splits``: rows of train, val and test. Raises `UserError` for a split without a pixel
+    that counts.
+    """
+
+    views: Mapping[View, npt.NDArray[Any]]
+    maps: npt.NDArray[Any]
+    splits: Mapping[str, Rows]
+    classes: int
+
+    def __post_init__(self) -> None:
+        for name, rows in self.splits.items():
+            if not any((self.maps[row] != IGNORED).any() for row in rows):
+                raise UserError(
+                    f"The {name} split has no pixel with a class: all are marked as not to be "
+                    "asked; check the masks (tokenrank data check)."
+                )
+
+    @property
+    def side(self) -> tuple[int, int]:
+        """Rows and columns of a map, pixels."""
+        return int(self.maps.shape[1]), int(self.maps.shape[2])
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """Protocol of the segmentation probe; ``batch_size`` counts images."""
+
+    head: Head = "linear"
+    epochs: int = 50
+    batch_size: int = 16
+    rates: Sequence[float] = PUBLISHED_RATES
+    weight_decay: float = PUBLISHED_WEIGHT_DECAY
+    select_by: str = "miou"
+
+
+@dataclass(frozen=True)
+class Standardise:
+    """``(x - mean) / deviation`` by feature; what never varies becomes 0."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    @classmethod
+    def of(cls, features: npt.NDArray[Any], rows: Rows) -> Standardise:
+        """Moments over all patches of some samples, in double precision, block by block."""
+        total, squares = torch.zeros(2, features.shape[-1], dtype=torch.float64)
+        for block in _blocks(features, rows):
+            total += block.flatten(0, 2).double().sum(dim=0)
+        count = len(rows) * features.shape[1] * features.shape[2]
+        mean = total / count
+        for block in _blocks(features, rows):
+            squares += (block.flatten(0, 2).double() - mean).square().sum(dim=0)
+        deviation = (squares / count).sqrt()
+        return cls(mean.float(), torch.where(deviation > 0, deviation, torch.inf).float())
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return (x - self.mean.to(x.device)) / self.deviation.to(x.device)
+
+
+def run_segmentation(
+    inputs: MapInputs,
+    settings: MapSettings,
+    seed: int,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> ProbeResult:
+    """Train every learning rate on every view, take the best on validation, score it on test.
+
+    The answer's ``predictions`` are maps ``[n_test, H, W]``. Ties go to the first view, and to the
+    smaller learning rate.
+    """
+    device = torch.device(device)
+    chosen = metric(settings.select_by)
+    trials: list[TrialRecord] = []
+    heads: list[tuple[View, Heads, int]] = []
+    for place, view in enumerate(inputs.views):
+        trained = train_heads(inputs, view, settings, seed, device)
+        values = _validated(inputs, view, trained, settings)
+        for index, (rate, value) in enumerate(zip(settings.rates, values, strict=True)):
+            params = {"learning_rate": rate, "normalisation": view[0], "pooling": view[1]}
+            trials.append(TrialRecord(len(trials), params, value))
+            heads.append((view, trained, index))
+        if progress is not None:
+            progress(place + 1, len(inputs.views))
+    sign = 1 if chosen.higher_is_better else -1
+    best = max(range(len(trials)), key=lambda i: sign * trials[i].val_score)
+    view, trained, index = heads[best]
+    found = [
+        trained.predictions(features)[index]
+        for features in _blocks(inputs.views[view], inputs.splits["test"])
+    ]
+    return ProbeResult(
+        torch.cat(found), None, dict(trials[best].params), trials[best].val_score, tuple(trials)
+    )
+
+
+class Heads:
+    """K linear layers on one view, one per learning rate, from the same start.
+
+    ``weight`` ``[K, dim, outputs]`` and ``bias`` ``[K, 1, outputs]``.
+    """
+
+    def __init__(
+        self,
+        inputs: MapInputs,
+        view: View,
+        settings: MapSettings,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        features = inputs.views[view]
+        self.standardise = Standardise.of(features, inputs.splits["train"])
+        self.head, self.side, self.classes = settings.head, inputs.side, inputs.classes
+        rows, columns, dim = features.shape[1:]
+        self.patch = (-(-self.side[0] // rows), -(-self.side[1] // columns))
+        pixels = self.patch[0] * self.patch[1] if self.head == "linear" else 1
+        generator = torch.Generator().manual_seed(seed)
+        bound = dim**-0.5  # as torch.nn.Linear draws them
+        shape = (dim + 1, pixels * self.classes)
+        drawn = torch.empty(shape).uniform_(-bound, bound, generator=generator)
+        start = drawn.expand(len(settings.rates), *shape).to(device)
+        self.weight = start[:, :-1].clone().requires_grad_()
+        self.bias = start[:, -1:].clone().requires_grad_()
+        self.device = device
+
+    def logits(self, features: Tensor) -> Tensor:
+        """``[b, h, w, dim]`` to ``[K, b, classes, H, W]``."""
+        count, rows, columns, dim = features.shape
+        x = self.standardise(features.to(self.device)).reshape(-1, dim)
+        outputs = torch.baddbmm(self.bias, x.expand(len(self.weight), -1, -1), self.weight)
+        if self.head == "bilinear":
+            small = outputs.view(-1, rows, columns, self.classes).permute(0, 3, 1, 2)
+            large = F.interpolate(small, self.side, mode="bilinear", align_corners=False)
+            return large.view(-1, count, self.classes, *self.side)
+        high, wide = self.patch
+        cut = outputs.view(-1, rows, columns, high, wide, self.classes)
+        whole = cut.permute(0, 5, 1, 3, 2, 4).reshape(-1, self.classes, rows * high, columns * wide)
+        # An image that was enlarged to whole patches comes back to its own size.
+        if whole.shape[-2:] != self.side:
+            whole = F.interpolate(whole, self.side, mode="bilinear", align_corners=False)
+        return whole.view(-1, count, self.classes, *self.side)
+
+    @torch.no_grad()
+    def predictions(self, features: Tensor) -> Tensor:
+        """Class of each pixel by each head, int64 ``[K, b, H, W]``."""
+        return self.logits(features).argmax(dim=2).cpu()
+
+
+def train_heads(
+    inputs: MapInputs, view: View, settings: MapSettings, seed: int, device: torch.device
+) -> Heads:
+    """All learning rates on one view, on the same batches in the same order."""
+    heads = Heads(inputs, view, settings, seed, device)
+    rows = inputs.splits["train"]
+    training = LinearTraining(settings.epochs, max(2, settings.batch_size))
+    batches = minibatches(len(rows), training, seed)
+    rates = torch.tensor(list(settings.rates), device=device).view(-1, 1, 1)
+    parameters = (heads.weight, heads.bias)
+    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
+    factors = learning_rate_factors(len(batches), training.warmup)
+    for number, (batch, factor) in enumerate(zip(batches, factors, strict=True), start=1):
+        at = np.sort(rows[batch.numpy()])  # in the order of the disk
+        features = torch.from_numpy(np.asarray(inputs.views[view][at], dtype=np.float32))
+        maps = torch.from_numpy(np.asarray(inputs.maps[at], dtype=np.int64)).to(device)
+        loss = _loss(heads.logits(features), maps)
+        gradients = torch.autograd.grad(loss, parameters)
+        with torch.no_grad():
+            for p, gradient, (mean, square) in zip(parameters, gradients, moments, strict=True):
+                mean.lerp_(gradient, 0.1)
+                square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+                p.mul_(1 - factor * rates * settings.weight_decay)
+                step = (mean / (1 - 0.9**number)) / ((square / (1 - 0.999**number)).sqrt() + 1e-8)
+                p.sub_(factor * rates * step)
+    return heads
+
+
+def _loss(logits: Tensor, maps: Tensor) -> Tensor:
+    """Sum over heads of the mean cross-entropy over pixels that count."""
+    count = (maps != IGNORED).sum().clamp(min=1)
+    flat = logits.flatten(0, 1)
+    each = F.cross_entropy(
+        flat, maps.repeat(len(logits), 1, 1), ignore_index=IGNORED, reduction="sum"
+    )
+    return each / count
+
+
+def _blocks(features: npt.NDArray[Any], rows: Rows) -> Iterator[Tensor]:
+    for start in range(0, len(rows), _AT_ONCE):
+        yield torch.from_numpy(
+            np.asarray(features[rows[start : start + _AT_ONCE]], dtype=np.float32)
+        )
+
+
+def _validated(inputs: MapInputs, view: View, heads: Heads, settings: MapSettings) -> list[float]:
+    """Score of each head on the validation split; a diverged one gets the metric's worst."""
+    chosen = metric(settings.select_by)
+    rows = inputs.splits["val"]
+    found = torch.cat([heads.predictions(x) for x in _blocks(inputs.views[view], rows)], dim=1)
+    maps = np.asarray(inputs.maps[rows], dtype=np.int64)
+    finite = torch.isfinite(heads.weight).all(dim=(1, 2)) & torch.isfinite(heads.bias).all(
+        dim=(1, 2)
+    )
+    return [
+        chosen.value(maps, found[index].numpy()) if bool(is_finite) else chosen.worst
+        for index, is_finite in enumerate(finite)
+    ]
