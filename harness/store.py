@@ -154,8 +154,8 @@ class Store:
         """Arrays mapped onto the file that becomes the embedding.
 
         Float32 ``[rows, dim]``; with a ``grid`` (rows and columns of patches) float16
-        ``[rows, h, w, dim]``, of which there are hundreds of times more. Rows go to disk as they are
-        written; on an exception nothing is left behind.
+        ``[rows, h, w, dim]``, of which there are hundreds of times more. Rows go to disk as they
+        are written; on an exception nothing is left behind.
         """
         path = self._embedding_path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
