@@ -159,6 +159,7 @@ class Heads:
         self.standardise = Standardise.of(features, inputs.splits["train"])
         self.head, self.side, self.classes = settings.head, inputs.side, inputs.classes
         rows, columns, dim = features.shape[1:]
+        self.grid = (rows, columns)
         self.patch = (-(-self.side[0] // rows), -(-self.side[1] // columns))
         pixels = self.patch[0] * self.patch[1] if self.head == "linear" else 1
         generator = torch.Generator().manual_seed(seed)
@@ -171,26 +172,43 @@ class Heads:
         self.device = device
 
     def logits(self, features: Tensor) -> Tensor:
-        """``[b, h, w, dim]`` to ``[K, b, classes, H, W]``."""
+        """``[b, h, w, dim]`` to ``[K, n, classes, L]``: L pixels of n patches, or of n images.
+
+        Patches for the linear head, whose outputs are left as they come: a class's pixels lie side
+        by side, so that a softmax over classes runs along them. Images for the bilinear one.
+        """
         count, rows, columns, dim = features.shape
         x = self.standardise(features.to(self.device)).reshape(-1, dim)
         outputs = torch.baddbmm(self.bias, x.expand(len(self.weight), -1, -1), self.weight)
+        if self.head == "linear":
+            return outputs.unflatten(2, (self.classes, -1))
+        small = outputs.view(-1, rows, columns, self.classes).permute(0, 3, 1, 2)
+        large = F.interpolate(small, self.side, mode="bilinear", align_corners=False)
+        return large.view(-1, count, self.classes, self.side[0] * self.side[1])
+
+    def arranged(self, maps: Tensor) -> Tensor:
+        """Maps ``[b, H, W]`` as the logits have them, ``[n, L]``."""
         if self.head == "bilinear":
-            small = outputs.view(-1, rows, columns, self.classes).permute(0, 3, 1, 2)
-            large = F.interpolate(small, self.side, mode="bilinear", align_corners=False)
-            return large.view(-1, count, self.classes, *self.side)
-        high, wide = self.patch
-        cut = outputs.view(-1, rows, columns, high, wide, self.classes)
-        whole = cut.permute(0, 5, 1, 3, 2, 4).reshape(-1, self.classes, rows * high, columns * wide)
-        # An image that was enlarged to whole patches comes back to its own size.
-        if whole.shape[-2:] != self.side:
-            whole = F.interpolate(whole, self.side, mode="bilinear", align_corners=False)
-        return whole.view(-1, count, self.classes, *self.side)
+            return maps.flatten(1)
+        (rows, columns), (high, wide) = self.grid, self.patch
+        whole = (rows * high, columns * wide)
+        if self.side != whole:  # images were enlarged to whole patches, and so is the truth
+            maps = F.interpolate(maps[:, None].float(), whole, mode="nearest-exact")[:, 0].long()
+        cut = maps.view(-1, rows, high, columns, wide).transpose(2, 3)
+        return cut.reshape(-1, high * wide)
 
     @torch.no_grad()
     def predictions(self, features: Tensor) -> Tensor:
         """Class of each pixel by each head, int64 ``[K, b, H, W]``."""
-        return self.logits(features).argmax(dim=2).cpu()
+        logits = self.logits(features)
+        if self.head == "bilinear":
+            return logits.argmax(dim=2).unflatten(2, self.side).cpu()
+        (rows, columns), (high, wide) = self.grid, self.patch
+        cut = logits.view(-1, rows, columns, self.classes, high, wide)
+        whole = cut.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+        if whole.shape[-2:] != self.side:
+            whole = F.interpolate(whole, self.side, mode="bilinear", align_corners=False)
+        return whole.argmax(dim=1).unflatten(0, (len(self.weight), -1)).cpu()
 
 
 def train_heads(
@@ -209,26 +227,42 @@ def train_heads(
         at = np.sort(rows[batch.numpy()])  # in the order of the disk
         features = torch.from_numpy(np.asarray(inputs.views[view][at], dtype=np.float32))
         maps = torch.from_numpy(np.asarray(inputs.maps[at], dtype=np.int64)).to(device)
-        loss = _loss(heads.logits(features), maps)
-        gradients = torch.autograd.grad(loss, parameters)
+        logits = heads.logits(features)
+        error = _error(logits.detach(), heads.arranged(maps))
+        gradients = torch.autograd.grad(logits, parameters, error)
         with torch.no_grad():
             for p, gradient, (mean, square) in zip(parameters, gradients, moments, strict=True):
-                mean.lerp_(gradient, 0.1)
-                square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-                p.mul_(1 - factor * rates * settings.weight_decay)
-                step = (mean / (1 - 0.9**number)) / ((square / (1 - 0.999**number)).sqrt() + 1e-8)
-                p.sub_(factor * rates * step)
+                _adamw(p, gradient, mean, square, factor * rates, settings.weight_decay, number)
     return heads
 
 
-def _loss(logits: Tensor, maps: Tensor) -> Tensor:
-    """Sum over heads of the mean cross-entropy over pixels that count."""
-    count = (maps != IGNORED).sum().clamp(min=1)
-    flat = logits.flatten(0, 1)
-    each = F.cross_entropy(
-        flat, maps.repeat(len(logits), 1, 1), ignore_index=IGNORED, reduction="sum"
-    )
-    return each / count
+def _error(logits: Tensor, maps: Tensor) -> Tensor:
+    """Gradient of each head's mean cross-entropy over the pixels that count, by its logits.
+
+    ``logits`` ``[K, n, classes, L]``, ``maps`` ``[n, L]``.
+    """
+    asked = maps != IGNORED
+    truth = maps.clamp(min=0)[None, :, None].expand(len(logits), -1, -1, -1)
+    error = logits.softmax(dim=2)
+    error.scatter_add_(2, truth, -torch.ones_like(truth, dtype=error.dtype))
+    return error.mul_((asked / asked.sum().clamp(min=1))[:, None])
+
+
+def _adamw(
+    p: Tensor,
+    gradient: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    rates: Tensor,
+    decay: float,
+    number: int,
+) -> None:
+    """One step in place (Loshchilov and Hutter 2019); each head has its own learning rate."""
+    mean.lerp_(gradient, 0.1)
+    square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+    deviation = (square / (1 - 0.999**number)).sqrt_().add_(1e-8)
+    p.mul_(1 - rates * decay)
+    p.sub_(rates * (mean / (1 - 0.9**number)) / deviation)
 
 
 def _blocks(features: npt.NDArray[Any], rows: Rows) -> Iterator[Tensor]:
