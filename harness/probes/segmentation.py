@@ -144,7 +144,7 @@ def run_segmentation(
 class Heads:
     """K linear layers on one view, one per learning rate, from the same start.
 
-    ``weight`` ``[K, dim, outputs]`` and ``bias`` ``[K, 1, outputs]``.
+    ``weight`` ``[dim, K, outputs]`` and ``bias`` ``[1, K, outputs]``: one matrix product for all.
     """
 
     def __init__(
@@ -166,25 +166,25 @@ class Heads:
         bound = dim**-0.5  # as torch.nn.Linear draws them
         shape = (dim + 1, pixels * self.classes)
         drawn = torch.empty(shape).uniform_(-bound, bound, generator=generator)
-        start = drawn.expand(len(settings.rates), *shape).to(device)
-        self.weight = start[:, :-1].clone().requires_grad_()
-        self.bias = start[:, -1:].clone().requires_grad_()
+        start = drawn[:, None].expand(-1, len(settings.rates), -1).to(device)
+        self.weight = start[:-1].clone().requires_grad_()
+        self.bias = start[-1:].clone().requires_grad_()
         self.device = device
 
     def logits(self, features: Tensor) -> Tensor:
-        """``[b, h, w, dim]`` to ``[K, n, classes, L]``: L pixels of n patches, or of n images.
+        """``[b, h, w, dim]`` to ``[n, K, classes, L]``: L pixels of n patches, or of n images.
 
         Patches for the linear head, whose outputs are left as they come: a class's pixels lie side
         by side, so that a softmax over classes runs along them. Images for the bilinear one.
         """
         count, rows, columns, dim = features.shape
         x = self.standardise(features.to(self.device)).reshape(-1, dim)
-        outputs = torch.baddbmm(self.bias, x.expand(len(self.weight), -1, -1), self.weight)
+        outputs = torch.addmm(self.bias.flatten(1), x, self.weight.flatten(1))
         if self.head == "linear":
-            return outputs.unflatten(2, (self.classes, -1))
-        small = outputs.view(-1, rows, columns, self.classes).permute(0, 3, 1, 2)
+            return outputs.view(len(x), self.bias.shape[1], self.classes, -1)
+        small = outputs.view(count, rows, columns, -1).permute(0, 3, 1, 2)
         large = F.interpolate(small, self.side, mode="bilinear", align_corners=False)
-        return large.view(-1, count, self.classes, self.side[0] * self.side[1])
+        return large.view(count, -1, self.classes, self.side[0] * self.side[1])
 
     def arranged(self, maps: Tensor) -> Tensor:
         """Maps ``[b, H, W]`` as the logits have them, ``[n, L]``."""
@@ -202,13 +202,16 @@ class Heads:
         """Class of each pixel by each head, int64 ``[K, b, H, W]``."""
         logits = self.logits(features)
         if self.head == "bilinear":
-            return logits.argmax(dim=2).unflatten(2, self.side).cpu()
+            return logits.argmax(dim=2).unflatten(2, self.side).transpose(0, 1).cpu()
         (rows, columns), (high, wide) = self.grid, self.patch
-        cut = logits.view(-1, rows, columns, self.classes, high, wide)
-        whole = cut.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+        heads = logits.shape[1]
+        cut = logits.view(-1, rows, columns, heads, self.classes, high, wide)
+        whole = cut.permute(3, 0, 4, 1, 5, 2, 6).flatten(5, 6).flatten(3, 4)
         if whole.shape[-2:] != self.side:
-            whole = F.interpolate(whole, self.side, mode="bilinear", align_corners=False)
-        return whole.argmax(dim=1).unflatten(0, (len(self.weight), -1)).cpu()
+            whole = F.interpolate(whole.flatten(0, 1), self.side, mode="bilinear").unflatten(
+                0, (heads, -1)
+            )
+        return whole.argmax(dim=2).cpu()
 
 
 def train_heads(
@@ -219,7 +222,7 @@ def train_heads(
     rows = inputs.splits["train"]
     training = LinearTraining(settings.epochs, max(2, settings.batch_size))
     batches = minibatches(len(rows), training, seed)
-    rates = torch.tensor(list(settings.rates), device=device).view(-1, 1, 1)
+    rates = torch.tensor(list(settings.rates), device=device).view(1, -1, 1)
     parameters = (heads.weight, heads.bias)
     moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
     factors = learning_rate_factors(len(batches), training.warmup)
@@ -239,13 +242,13 @@ def train_heads(
 def _error(logits: Tensor, maps: Tensor) -> Tensor:
     """Gradient of each head's mean cross-entropy over the pixels that count, by its logits.
 
-    ``logits`` ``[K, n, classes, L]``, ``maps`` ``[n, L]``.
+    ``logits`` ``[n, K, classes, L]``, ``maps`` ``[n, L]``.
     """
     asked = maps != IGNORED
-    truth = maps.clamp(min=0)[None, :, None].expand(len(logits), -1, -1, -1)
-    error = logits.softmax(dim=2)
-    error.scatter_add_(2, truth, -torch.ones_like(truth, dtype=error.dtype))
-    return error.mul_((asked / asked.sum().clamp(min=1))[:, None])
+    classes = torch.arange(logits.shape[2], device=maps.device)[:, None]
+    truth = (maps[:, None] == classes).to(logits.dtype)
+    share = asked / asked.sum().clamp(min=1)
+    return logits.softmax(dim=2).sub_(truth[:, None]).mul_(share[:, None, None])
 
 
 def _adamw(
@@ -278,9 +281,8 @@ def _validated(inputs: MapInputs, view: View, heads: Heads, settings: MapSetting
     rows = inputs.splits["val"]
     found = torch.cat([heads.predictions(x) for x in _blocks(inputs.views[view], rows)], dim=1)
     maps = np.asarray(inputs.maps[rows], dtype=np.int64)
-    finite = torch.isfinite(heads.weight).all(dim=(1, 2)) & torch.isfinite(heads.bias).all(
-        dim=(1, 2)
-    )
+    both = torch.cat([heads.weight, heads.bias])
+    finite = torch.isfinite(both).flatten(2).all(dim=2).all(dim=0)
     return [
         chosen.value(maps, found[index].numpy()) if bool(is_finite) else chosen.worst
         for index, is_finite in enumerate(finite)

@@ -81,7 +81,9 @@ def test_every_learning_rate_equals_plain_torch(head) -> None:
         assert (classes == expected.argmax(dim=1)).float().mean() > 0.995
         if head == "linear":  # patch by patch
             expected = nn.functional.pixel_unshuffle(expected, PATCH).permute(0, 2, 3, 1)
-        torch.testing.assert_close(found[index].flatten(), expected.flatten(), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(
+            found[:, index].flatten(), expected.flatten(), rtol=1e-3, atol=1e-3
+        )
 
 
 def test_the_view_with_the_signal_wins_and_pixels_are_told_apart_within_a_patch() -> None:
