@@ -21,6 +21,7 @@ from suites.datasets.crop_series import CropSeries
 from suites.datasets.eurosat import EuroSat
 from suites.datasets.fuel_moisture import FuelMoisture
 from suites.datasets.geobench import GeoBench
+from suites.datasets.geobench_specs import SPECS, Spec
 from suites.datasets.simulated import Simulated
 
 DATA_DIR = "TOKENRANK_DATA"
@@ -65,6 +66,26 @@ class Availability:
         return self.builtin or self.folder is not None
 
 
+def _geobench(spec: Spec) -> Entry:
+    asked = {
+        "labels": f"{len(spec.classes)} labels",
+        "maps": f"{len(spec.classes)} classes of pixels",
+    }.get(spec.kind, f"{len(spec.classes)} classes")
+    return Entry(
+        spec.name,
+        f"GEO-Bench v1 {spec.name}: {asked}, {len(spec.arrays)} bands, {spec.side} x {spec.side}, "
+        "published split",
+        "real",
+        {"partition": str, "band_order": str},
+        f"{geobench.ARCHIVE}/{spec.part}/{spec.name}/*.hdf5",
+        lambda root: geobench.find_folder(root, spec.name),
+        lambda folder, _root, options, cache: GeoBench(
+            folder, spec.name, cache_dir=cache, **options
+        ),
+        spec.kind,
+    )
+
+
 ENTRIES: dict[str, Entry] = {
     "eurosat": Entry(
         "eurosat",
@@ -77,17 +98,7 @@ ENTRIES: dict[str, Entry] = {
             folder, lists_dir=root, cache_dir=cache, **options
         ),
     ),
-    "m-eurosat": Entry(
-        "m-eurosat",
-        "GEO-Bench v1 m-eurosat: 10 classes, 13 bands, 64 x 64, published split",
-        "real",
-        {"partition": str, "band_order": str},
-        f"{geobench.ROOTS[0]}/m-eurosat/id_N.hdf5",
-        lambda root: geobench.find_folder(root, "m-eurosat"),
-        lambda folder, _root, options, cache: GeoBench(
-            folder, "m-eurosat", cache_dir=cache, **options
-        ),
-    ),
+    **{spec.name: _geobench(spec) for spec in SPECS.values()},
     "bark-beetle": Entry(
         "bark-beetle",
         "Bark beetle damage: segmentation, 12 bands, 64 x 64 windows, one date or two",
