@@ -33,7 +33,7 @@ Pooling = Literal["mean", "max"]
 
 
 def _known_dataset(name: str) -> str:
-    if name not in catalogue.ENTRIES:
+    if name not in catalogue.ENTRIES and not catalogue.is_own(name):
         raise ValueError(f'there is no data set "{name}": {did_you_mean(name, catalogue.ENTRIES)}')
     return name
 
@@ -41,7 +41,7 @@ def _known_dataset(name: str) -> str:
 DatasetName = Annotated[
     str,
     AfterValidator(_known_dataset),
-    Field(json_schema_extra={"enum": sorted(catalogue.ENTRIES)}),
+    Field(description="a known data set, or a task of your own: a YAML file, relative to this"),
 ]
 
 
@@ -285,7 +285,12 @@ def load_suite(path: Path, overrides: Overrides = Overrides()) -> Suite:
         description=" ".join(file.description.split()),
         path=path,
         tasks=tuple(
-            _task(entry, file.protocol, overrides.patch_size, partial(document.error, ("tasks", i)))
+            _task(
+                _placed(entry, path.parent),
+                file.protocol,
+                overrides.patch_size,
+                partial(document.error, ("tasks", i)),
+            )
             for i, entry in enumerate(file.tasks)
         ),
         entrants=entrants,
@@ -324,8 +329,15 @@ def _task(
     )
 
 
+def _placed(entry: TaskEntry, folder: Path) -> TaskEntry:
+    """A task of one's own lies beside its suite."""
+    if not catalogue.is_own(entry.dataset):
+        return entry
+    return entry.model_copy(update={"dataset": str(folder / entry.dataset)})
+
+
 def _refuse_probe(entry: TaskEntry, error: Callable[[str], UserError]) -> None:
-    kind = catalogue.ENTRIES[entry.dataset].kind
+    kind = catalogue.kind_of(entry.dataset)
     if isinstance(entry.probe, SegmentationProbe) != (kind == "maps"):
         allowed = "segmentation" if kind == "maps" else "knn, linear"
         raise error(
@@ -336,7 +348,7 @@ def _refuse_probe(entry: TaskEntry, error: Callable[[str], UserError]) -> None:
 
 def _metric(entry: TaskEntry, protocol: Protocol, error: Callable[[str], UserError]) -> str:
     """The task's own; else the protocol's, where it can score such targets; else the field's."""
-    kind = catalogue.ENTRIES[entry.dataset].kind
+    kind = catalogue.kind_of(entry.dataset)
     allowed = metrics_of(kind)
     if entry.metric is not None and entry.metric not in allowed:
         raise error(

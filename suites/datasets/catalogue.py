@@ -22,6 +22,8 @@ from suites.datasets.eurosat import EuroSat
 from suites.datasets.fuel_moisture import FuelMoisture
 from suites.datasets.geobench import GeoBench
 from suites.datasets.geobench_specs import SPECS, Spec
+from suites.datasets.own import Own
+from suites.datasets.own_file import read_own
 from suites.datasets.simulated import Simulated
 
 DATA_DIR = "TOKENRANK_DATA"
@@ -148,6 +150,16 @@ def entry_of(name: str) -> Entry:
         raise UserError(f'Unknown data set "{name}": {did_you_mean(name, ENTRIES)}.') from None
 
 
+def is_own(name: str) -> bool:
+    """Whether a name is the file of a task of the user's own."""
+    return name.endswith((".yaml", ".yml"))
+
+
+def kind_of(name: str) -> TargetKind:
+    """What a data set asks for; of a task of one's own, as its file says."""
+    return read_own(Path(name))[0].kind if is_own(name) else entry_of(name).kind
+
+
 def available(data_dir: Path | None) -> list[Availability]:
     """All known data sets, and where each lies under a data directory (if one is set)."""
     if data_dir is not None:
@@ -179,6 +191,7 @@ def resolve(
     With ``fallback="simulated"``, a set that the data directory does not lead to (none is
     set, or it holds other sets) is replaced by the simulated one, whose card says so in
     every line a reader meets. A directory that is missing or empty is a mistake instead.
+    A ``name`` that ends in ``.yaml`` is a task of the user's own (`suites.datasets.own`).
     ``options`` are the data set's own and never reach the fallback, which takes
     ``fallback_options``.
     ``cache_dir`` keeps pixel digests so that a second look costs about a second.
@@ -186,6 +199,8 @@ def resolve(
     Raises `UserError` for an unknown name or option, a data directory that is missing or
     empty, and a data directory that does not hold the set.
     """
+    if is_own(name):
+        return _own(Path(name), options or {}, cache_dir)
     entry = entry_of(name)
     checked = _checked_options(entry, options or {})
     if entry.find is None:
@@ -207,6 +222,14 @@ def resolve(
             "built in."
         )
     return entry.open(folder, data_dir, checked, cache_dir)
+
+
+def _own(file: Path, options: Options, cache_dir: Path | None) -> Dataset:
+    if options:
+        raise UserError(f"{file}: a task of one's own takes no data options; they are in its file.")
+    if cache_dir is None:
+        raise ValueError("a task of one's own needs a cache folder for its decoded chips")
+    return Own(file, cache_dir=cache_dir)
 
 
 def _require_folder(data_dir: Path) -> None:
