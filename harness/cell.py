@@ -31,7 +31,7 @@ from harness.probes.linear import Training
 from harness.probes.segmentation import MapInputs, MapSettings, run_segmentation
 from harness.probes.tuning import LinearSettings, tune_linear
 from harness.store import CellResult, Embedding, Store, scratch_matrix
-from harness.suite import KnnProbe, LinearProbe, SegmentationProbe
+from harness.suite_file import KnnProbe, LinearProbe, SegmentationProbe
 from models.families import design_of
 from suites.datasets.base import SPLITS, Dataset
 

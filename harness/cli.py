@@ -221,7 +221,7 @@ def schema() -> None:
     """Print the JSON Schema of suite files, for editors."""
     import json  # noqa: PLC0415
 
-    from harness.suite import json_schema  # noqa: PLC0415
+    from harness.suite_file import json_schema  # noqa: PLC0415
 
     typer.echo(json.dumps(json_schema(), indent=2))
 

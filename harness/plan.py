@@ -21,7 +21,8 @@ from harness.content import (
 )
 from harness.entrants import Entrant, Row
 from harness.model_input import ModelInput, normalisations, poolings, resolve
-from harness.suite import KnnProbe, SegmentationProbe, Suite, Task
+from harness.suite import Suite, Task
+from harness.suite_file import KnnProbe, SegmentationProbe
 from harness.weights import Weights, require_equal_terms, resolve_weights
 from models.errors import UserError
 from models.families import code_of, design_of

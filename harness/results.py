@@ -21,7 +21,8 @@ from harness.plan import Plan, given_input, shown_name
 from harness.provenance import Manifest
 from harness.store import CellResult, Store
 from harness.study_facts import cards_of, study_facts
-from harness.suite import AnyProbe, KnnProbe, LinearProbe, SegmentationProbe, Task
+from harness.suite import Task
+from harness.suite_file import AnyProbe, KnnProbe, LinearProbe, SegmentationProbe
 from models.families import design_of
 from models.own.variant import OWN
 from models.sensors import modality
