@@ -152,12 +152,12 @@ def test_variants_are_selected_by_what_they_are_in_several_schemes(tmp_path: Pat
     mine.write_text(
         "name: mine\ntitle: Mine\ninclude: [base.yaml]\nvariants:\n"
         "  - {select: 'version == v1 and size in [nano, tiny] and family == olmoearth'}\n"
-        "  - {select: 'name == \"olmoearth-v1-nano\"', schemes: [resolution, single, per-band]}\n"
+        "  - {select: 'name == \"olmoearth-v1-nano\"', schemes: [per-resolution, single, per-band]}\n"
     )
     mine.write_text(mine.read_text().replace("version == v1", 'version == "v1"'))
     with pytest.raises(UserError, match="stands twice"):
         load_suite(mine)
-    mine.write_text(mine.read_text().replace("resolution, ", ""))
+    mine.write_text(mine.read_text().replace("per-resolution, ", ""))
     names = [e.variant.name for e in load_suite(mine).entrants if not e.added]
     assert names == [
         "olmoearth-v1-nano",
