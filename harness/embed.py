@@ -91,12 +91,18 @@ def embed_into(
     for start, pooled in done:
         stop = min(start + batch, total)
         for how, rows in pooled.items():
-            arrays[how][start:stop] = rows
-            if not np.isfinite(arrays[how][start:stop]).all():
+            if not np.isfinite(rows).all():
                 raise UserError(
                     f"Samples {start} to {stop - 1} give embeddings with NaN or infinity; "
                     "check their pixels (tokenrank data check) and the variant's weights."
                 )
+            if np.abs(rows).max(initial=0) > np.finfo(arrays[how].dtype).max:
+                raise UserError(
+                    f"Samples {start} to {stop - 1} give embeddings of up to "
+                    f"{np.abs(rows).max():.3g}, which half precision, in which patches are kept, "
+                    "cannot hold; leave this variant out of tasks of maps."
+                )
+            arrays[how][start:stop] = rows
         if progress:
             progress(stop, total)
 

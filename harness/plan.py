@@ -22,7 +22,7 @@ from harness.content import (
 from harness.entrants import Entrant, Row
 from harness.model_input import ModelInput, normalisations, poolings, resolve
 from harness.suite import Suite, Task
-from harness.suite_file import KnnProbe, SegmentationProbe
+from harness.suite_file import KnnProbe, LinearProbe, SegmentationProbe
 from harness.weights import Weights, require_equal_terms, resolve_weights
 from models.errors import UserError
 from models.families import code_of, design_of
@@ -193,10 +193,11 @@ def given_input(entrant: Entrant, task: Task, dataset: Dataset) -> ModelInput | 
         # Study weights know some modalities only, and statistics of their own.
         needs = entrant.card.needs(design.needs) if entrant.card else design.needs
         given = resolve(variant.name, design, dataset.card, task.policy, task.patch_size, needs)
-        if kind == "maps" and not design.layout(given.shapes, task.patch_size).has_places:
+        grid = patch_grid(given.shapes[0], task.patch_size)
+        if kind == "maps" and not design.layout(given.shapes, task.patch_size).is_on_grid(*grid):
             return (
-                f"{variant.name} has one token for the whole sample; a class for each pixel needs "
-                "one for each patch."
+                f"{variant.name} has no token for each of the {grid[0]} x {grid[1]} patches, which "
+                "a class for each pixel needs."
             )
         return given
     except UserError as error:
@@ -228,7 +229,7 @@ def _datasets(suite: Suite, places: Places, progress: Progress | None) -> dict[s
         if dataset_id(task) not in found:
             dataset = found[dataset_id(task)] = _dataset(task, places)
             if progress and isinstance(dataset, HasDigests):
-                what = f"reading {dataset.card.name}"
+                what = f"reading {Path(task.dataset).stem}"
                 dataset.digests(partial(progress, what))
     return found
 
@@ -254,7 +255,12 @@ class _DataIdentity:
     @classmethod
     def of(cls, dataset: Dataset, task: Task) -> _DataIdentity:
         code = code_version((type(dataset).__module__,))
-        images = {"fingerprint": dataset.fingerprint, "code": code}
+        images = {
+            "fingerprint": dataset.fingerprint,
+            "code": code,
+            # Of the data set's facts what scales its pixels; all else is in its fingerprint.
+            "units_per_dn": dataset.card.units_per_dn,
+        }
         return cls(images, split_identity(dataset, task.split_seed))
 
 
@@ -288,7 +294,9 @@ def _cell(
     }
     if not isinstance(task.probe, KnnProbe):
         # kNN draws nothing: with the same weights, every seed is the same cell.
-        inputs |= {"seed": seed, "tuning": package_versions(["optuna"])}
+        inputs["seed"] = seed
+    if isinstance(task.probe, LinearProbe):
+        inputs["tuning"] = package_versions(["optuna"])
     return Cell(
         key=content_key(inputs),
         variant=variant,
@@ -322,7 +330,7 @@ def _embedding(
         # The data set's own statistics come from its training split.
         "split": data.split if normalisation == "dataset" else None,
         "patch_size": task.patch_size,
-        "precision": "float32",
+        "precision": "float16" if grid else "float32",
         "code": code_version((*EMBEDDING_CODE, *code_of(variant))),
         "packages": package_versions(["torch", "numpy"]),
     }

@@ -357,7 +357,12 @@ def _task_info(plan: Plan, task: Task) -> TaskInfo:
         classes=card.classes,
         fingerprint=dataset.fingerprint,
         licence=card.licence,
-        notes=(f"Split: {card.split_rule}.", *_leaks(dataset, task.split_seed), *card.notes),
+        notes=(
+            *((f"Errors are in {card.unit}.",) if card.unit and card.kind == "values" else ()),
+            f"Split: {card.split_rule}.",
+            *_leaks(dataset, task.split_seed),
+            *card.notes,
+        ),
     )
 
 

@@ -106,6 +106,7 @@ def load_suite(path: Path, overrides: Overrides = Overrides()) -> Suite:
     included, variants = _included(file, document, (path.resolve(),))
     file = file.model_copy(update={"variants": variants})
     registry = load_registry([*(path.parent / p for p in file.registry), *overrides.registry])
+    _refuse_metric(file, included, document)
     listed = _listed(_selected(file, document, registry), overrides)
     entrants = entrants_of(file, listed, document, registry, overrides)
     return Suite(
@@ -241,11 +242,30 @@ def _placed(entry: TaskEntry, folder: Path) -> TaskEntry:
 
 def _refuse_probe(entry: TaskEntry, error: Callable[[str], UserError]) -> None:
     kind = catalogue.kind_of(entry.dataset)
+    if entry.data.fallback is not None and (kind != "classes" or catalogue.is_own(entry.dataset)):
+        raise error(
+            f"The simulated set cannot stand in for {entry.dataset}, which asks for "
+            f"{KIND_WORDS[kind]}; remove data: fallback."
+        )
     if isinstance(entry.probe, SegmentationProbe) != (kind == "maps"):
         allowed = "segmentation" if kind == "maps" else "knn, linear"
         raise error(
             f'Probe "{entry.probe.kind}" cannot answer what {entry.dataset} asks for '
             f"({KIND_WORDS[kind]}); allowed: {allowed}."
+        )
+
+
+def _refuse_metric(
+    file: SuiteFile, tasks: Sequence[_Written], document: config_file.Document
+) -> None:
+    """A protocol's metric that no task can be scored by is a mistake, not a preference."""
+    wanted = file.protocol.metric
+    kinds = {catalogue.kind_of(each.entry.dataset) for each in tasks}
+    if wanted is not None and not any(wanted in metrics_of(kind) for kind in kinds):
+        allowed = ", ".join(name for kind in sorted(kinds) for name in metrics_of(kind))
+        raise document.error(
+            ("protocol", "metric"),
+            f'"{wanted}" can score no task of this suite; allowed: {allowed}.',
         )
 
 

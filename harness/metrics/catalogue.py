@@ -9,10 +9,11 @@ import numpy as np
 
 from harness.metrics.metric import Floats, Metric, Targets
 from models.errors import UserError, did_you_mean
-from suites.datasets.base import TargetKind
+from suites.datasets.base import IGNORED, TargetKind
 
-IGNORED = -1
-"""In a map of classes: a pixel that nobody is asked about."""
+WORST = 1e30
+"""What a useless prediction of numbers scores: finite, because neither a study's journal nor JSON
+holds an infinity."""
 
 
 def metric(name: str) -> Metric:
@@ -164,8 +165,8 @@ METRICS: dict[str, Metric] = {
         Metric(
             "pixel_accuracy", "pixel accuracy", True, 0.0, "maps", _pixel_hits, _ratio, _ratio_slope
         ),
-        Metric("rmse", "RMSE", False, np.inf, "values", _squared_errors, _root, _root_slope),
-        Metric("mae", "MAE", False, np.inf, "values", _absolute_errors, _mean, _mean_slope),
-        Metric("r2", "R²", True, -np.inf, "values", _explained, _r2, _r2_slope),
+        Metric("rmse", "RMSE", False, WORST, "values", _squared_errors, _root, _root_slope),
+        Metric("mae", "MAE", False, WORST, "values", _absolute_errors, _mean, _mean_slope),
+        Metric("r2", "R²", True, -WORST, "values", _explained, _r2, _r2_slope),
     )
 }

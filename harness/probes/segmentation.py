@@ -24,18 +24,20 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from harness.metrics import IGNORED, metric
+from harness.metrics import metric
 from harness.probes.base import ProbeResult, TrialRecord, View
 from harness.probes.linear import Training as LinearTraining
 from harness.probes.linear import learning_rate_factors, minibatches
 from harness.probes.tuning import PUBLISHED_RATES, PUBLISHED_WEIGHT_DECAY
 from models.errors import UserError
+from suites.datasets.base import IGNORED
 
 Head = Literal["linear", "bilinear"]
 Rows = npt.NDArray[np.int64]
 Progress = Callable[[int, int], None]
 
-_AT_ONCE = 64  # images whose moments or predictions are computed together
+_AT_ONCE = 64  # images whose moments are computed together
+_LOGITS_AT_ONCE = 16_000_000  # which bounds the memory of predictions
 
 
 @dataclass(frozen=True)
@@ -133,8 +135,8 @@ def run_segmentation(
     best = max(range(len(trials)), key=lambda i: sign * trials[i].val_score)
     view, trained, index = heads[best]
     found = [
-        trained.predictions(features)[index]
-        for features in _blocks(inputs.views[view], inputs.splits["test"])
+        trained.predictions(features, index)[0].to(torch.int16)
+        for features, _ in trained.blocks(inputs, view, "test")
     ]
     return ProbeResult(
         torch.cat(found), None, dict(trials[best].params), trials[best].val_score, tuple(trials)
@@ -171,17 +173,31 @@ class Heads:
         self.bias = start[-1:].clone().requires_grad_()
         self.device = device
 
-    def logits(self, features: Tensor) -> Tensor:
+    def blocks(
+        self, inputs: MapInputs, view: View, split: str
+    ) -> Iterator[tuple[Tensor, npt.NDArray[Any]]]:
+        """Embeddings and maps of a split, few enough images at a time for all heads' logits."""
+        each = self.bias.shape[1] * self.classes * self.side[0] * self.side[1]
+        size, rows = max(1, _LOGITS_AT_ONCE // each), inputs.splits[split]
+        for start in range(0, len(rows), size):
+            at = rows[start : start + size]
+            features = np.asarray(inputs.views[view][at], dtype=np.float32)
+            yield torch.from_numpy(features), np.asarray(inputs.maps[at], dtype=np.int64)
+
+    def logits(self, features: Tensor, head: int | None = None) -> Tensor:
         """``[b, h, w, dim]`` to ``[n, K, classes, L]``: L pixels of n patches, or of n images.
 
+        With ``head`` of that one alone (K = 1).
         Patches for the linear head, whose outputs are left as they come: a class's pixels lie side
         by side, so that a softmax over classes runs along them. Images for the bilinear one.
         """
         count, rows, columns, dim = features.shape
         x = self.standardise(features.to(self.device)).reshape(-1, dim)
-        outputs = torch.addmm(self.bias.flatten(1), x, self.weight.flatten(1))
+        chosen = slice(None) if head is None else slice(head, head + 1)
+        weight, bias = self.weight[:, chosen], self.bias[:, chosen]
+        outputs = torch.addmm(bias.flatten(1), x, weight.flatten(1))
         if self.head == "linear":
-            return outputs.view(len(x), self.bias.shape[1], self.classes, -1)
+            return outputs.view(len(x), bias.shape[1], self.classes, -1)
         small = outputs.view(count, rows, columns, -1).permute(0, 3, 1, 2)
         large = F.interpolate(small, self.side, mode="bilinear", align_corners=False)
         return large.view(count, -1, self.classes, self.side[0] * self.side[1])
@@ -198,9 +214,9 @@ class Heads:
         return cut.reshape(-1, high * wide)
 
     @torch.no_grad()
-    def predictions(self, features: Tensor) -> Tensor:
-        """Class of each pixel by each head, int64 ``[K, b, H, W]``."""
-        logits = self.logits(features)
+    def predictions(self, features: Tensor, head: int | None = None) -> Tensor:
+        """Class of each pixel by each head (or by one), int64 ``[K, b, H, W]``."""
+        logits = self.logits(features, head)
         if self.head == "bilinear":
             return logits.argmax(dim=2).unflatten(2, self.side).transpose(0, 1).cpu()
         (rows, columns), (high, wide) = self.grid, self.patch
@@ -276,14 +292,30 @@ def _blocks(features: npt.NDArray[Any], rows: Rows) -> Iterator[Tensor]:
 
 
 def _validated(inputs: MapInputs, view: View, heads: Heads, settings: MapSettings) -> list[float]:
-    """Score of each head on the validation split; a diverged one gets the metric's worst."""
+    """Score of each head on the validation split; a diverged one gets the metric's worst.
+
+    Only sums over the images are kept: memory does not grow with the split.
+    """
     chosen = metric(settings.select_by)
-    rows = inputs.splits["val"]
-    found = torch.cat([heads.predictions(x) for x in _blocks(inputs.views[view], rows)], dim=1)
-    maps = np.asarray(inputs.maps[rows], dtype=np.int64)
+    sums = np.zeros((len(settings.rates), 2, inputs.classes))
+    for features, maps in heads.blocks(inputs, view, "val"):
+        for index, found in enumerate(heads.predictions(features).numpy()):
+            sums[index] += _summed(chosen, maps, found, inputs.classes)
+    values = chosen.of_means(sums.reshape(len(sums), -1) / len(inputs.splits["val"]))
     both = torch.cat([heads.weight, heads.bias])
     finite = torch.isfinite(both).flatten(2).all(dim=2).all(dim=0)
     return [
-        chosen.value(maps, found[index].numpy()) if bool(is_finite) else chosen.worst
-        for index, is_finite in enumerate(finite)
+        float(value) if bool(is_finite) else chosen.worst
+        for value, is_finite in zip(values, finite, strict=True)
     ]
+
+
+def _summed(
+    chosen: Metric, maps: npt.NDArray[Any], found: npt.NDArray[Any], classes: int
+) -> npt.NDArray[np.float64]:
+    """A metric's sums ``[2, classes]`` over images: above and below its ratio, class by class.
+
+    Classes that these images lack are 0 / 0, which the ratio leaves out.
+    """
+    halves = chosen.statistics(maps, found).sum(axis=0).reshape(2, -1)
+    return np.pad(halves, ((0, 0), (0, classes - halves.shape[1])))

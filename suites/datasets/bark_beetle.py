@@ -17,7 +17,7 @@ import numpy.typing as npt
 import tifffile
 
 from models.errors import UserError
-from suites.datasets.base import Batch, DatasetCard
+from suites.datasets.base import IGNORED, Batch, DatasetCard
 from suites.datasets.digests import (
     DigestCache,
     Progress,
@@ -32,7 +32,6 @@ FOLDER = "bark_beetle"
 YEARS = (2019, 2020)
 DATES = ("last", "both")
 SIDE = 64
-IGNORED = -1
 CLASSES = ("healthy", "damaged")
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
 VALIDATION = 0.2
@@ -177,7 +176,7 @@ def _splits(path: Path) -> dict[str, str]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); fetch the data set again.") from None
-    if not isinstance(found, dict) or not set(found.values()) <= {"train", "test"}:
+    if not isinstance(found, dict) or any(p not in ("train", "test") for p in found.values()):
         raise UserError(f'{path} must map each site to "train" or "test"; fetch it again.')
     return dict(sorted(found.items()))
 

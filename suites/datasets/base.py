@@ -25,6 +25,8 @@ KIND_WORDS: Mapping[TargetKind, str] = {
     "maps": "a class for each pixel",
 }
 SPLITS = ("train", "val", "test")
+IGNORED = -1
+"""In a map of classes: a pixel that nobody is asked about."""
 
 
 @dataclass(frozen=True)

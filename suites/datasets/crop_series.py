@@ -59,7 +59,8 @@ class Series:
 
 def find_folder(data_dir: Path) -> Path | None:
     """Where the table lies under a data directory, or ``None``."""
-    return next((p for p in (data_dir, data_dir.parent) if (p / FILE).is_file()), None)
+    itself = data_dir.parent if data_dir.name == FILE.parent.name else data_dir
+    return itself if (itself / FILE).is_file() else None
 
 
 def read_series(path: Path) -> Series:

@@ -81,9 +81,9 @@ SOURCES: dict[str, tuple[RemoteFile, ...]] = {
             RemoteFile(
                 "recursix/geo-bench-1.0",
                 "main",
-                f"{spec.part}/{spec.name}.zip",
+                f"{spec.part}/{spec.folder}.zip",
                 None,  # the hub's own checksum is used
-                f"geobench_v1/{spec.part}/{spec.name}",
+                f"geobench_v1/{spec.part}/{spec.folder}",
             ),
         )
         for spec in SPECS.values()

@@ -84,6 +84,12 @@ class FuelMoisture:
                     f"{self._folder / name}.npy holds NaN or infinity in row {int(bad.argmax())}; "
                     "fetch the data set again."
                 )
+        shared = set(self._sites[self._is_test]) & set(self._sites[~self._is_test])
+        if shared:
+            raise UserError(
+                f"{self._folder / 'is_test.npy'} puts site {min(map(str, shared))} on both sides; "
+                "fetch the data set again."
+            )
         months = self._months.astype(np.int64)
         if months.min() < 0 or months.max() > 11:
             raise UserError(

@@ -50,10 +50,11 @@ class GeoBenchSample:
 
 def find_folder(data_dir: Path, name: str) -> Path | None:
     """Where a GEO-Bench data set lies under a data directory, or ``None``."""
-    part = spec_of(name).part
-    for root in (data_dir / ARCHIVE / part, data_dir / part):
-        if (root / name).is_dir():
-            return root / name
+    spec = spec_of(name)
+    for root in (data_dir / ARCHIVE / spec.part, data_dir / spec.part):
+        for spelt in (spec.folder, name):
+            if (root / spelt).is_dir():
+                return root / spelt
     return None
 
 
@@ -201,7 +202,7 @@ class GeoBench:
     def card(self) -> DatasetCard:
         """What a reader must know; its notes say which band order is in force."""
         spec = self._spec
-        dated = any(record["date"] for record in self._read_records()[:1])
+        dated = _is_dated(self._paths[0])
         assumed = "The samples carry no dates: 1 July 2020 is assumed for every sample."
         return DatasetCard(
             name=spec.name,
@@ -275,7 +276,8 @@ class GeoBench:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over band names, classes, ids, labels, pixels and the published split."""
-        facts = [READER, *self._spec.bands(self._order), *self._spec.classes]
+        spec = self._spec
+        facts = [READER, *spec.arrays, *spec.bands(self._order), *spec.classes]
         for name, record in zip(self._ids, self._read_records(), strict=True):
             facts.append(f"{name} {json.dumps(record, sort_keys=True)}")
         facts += [f"{split} {name}" for split, ids in self._split.items() for name in ids]
@@ -300,6 +302,15 @@ class GeoBench:
             if sample.date is not None:
                 dates[i, 0] = sample.date.day, sample.date.month - 1, sample.date.year
         return Batch({self._spec.modality: images}, dates)
+
+
+def _is_dated(path: Path) -> bool:
+    """Whether a sample's arrays carry a date; no pixel is read, and a broken file is not judged."""
+    try:
+        with h5py.File(path, "r") as file:
+            return any(_DATE.search(key) for key in file)
+    except OSError:
+        return False
 
 
 def _number(name: str) -> tuple[int, str]:

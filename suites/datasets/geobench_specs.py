@@ -24,7 +24,7 @@ class Spec:
     ``arrays``: HDF5 array names in the order we deliver them (in a file, a date may follow:
     ``02 - Blue_2019-11-30``). ``published`` and ``corrected``: the band each of them is named
     after, and the band it truly holds; ``correction`` says how they differ, empty if they do not.
-    ``part``: folder of the archive.
+    ``part``: folder of the archive that it lies in.
     """
 
     name: str
@@ -41,6 +41,12 @@ class Spec:
     modality: str = "sentinel2_l2a"
     units_per_dn: float = 1.0
     notes: tuple[str, ...] = ()
+    archive: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Name of its archive and folder, where that is spelt another way."""
+        return self.archive or self.name
 
     @property
     def part(self) -> str:
@@ -208,6 +214,7 @@ SPECS: dict[str, Spec] = {
         ),
         Spec(
             name="m-sa-crop-type",
+            archive="m-SA-crop-type",
             title="GEO-Bench v1 m-sa-crop-type",
             licence=_GEO_BENCH,
             level="L2A",

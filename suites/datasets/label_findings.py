@@ -35,7 +35,7 @@ def label_findings(dataset: Dataset) -> Iterator[Finding]:
         yield from _of_counts(counts, classes, "samples", _sizes(split))
     elif dataset.card.kind == "labels":
         counts = np.stack([labels[split[s]].sum(axis=0, dtype=np.int64) for s in SPLITS])
-        yield from _of_counts(counts, classes, "samples", _sizes(split))
+        yield from _of_counts(counts, classes, "labels", _sizes(split))
     else:
         counts = np.stack([_pixels(labels, split[s], len(classes)) for s in SPLITS])
         yield from _of_counts(counts, classes, "pixels", _sizes(split))

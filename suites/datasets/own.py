@@ -16,11 +16,11 @@ import numpy.typing as npt
 
 from models.config_file import Document
 from suites.chips import open_chips
-from suites.datasets.base import SPLITS, Batch, DatasetCard
+from suites.datasets.base import IGNORED, SPLITS, Batch, DatasetCard
 from suites.datasets.digests import Progress, fingerprint, pixel_digest
 from suites.datasets.own_file import ByColumn, ByLocation, read_own
-from suites.datasets.own_labels import IGNORED, labelled, mask_of
-from suites.datasets.splits import split_of_groups, split_rule, stratified_split
+from suites.datasets.own_labels import labelled, mask_of
+from suites.datasets.splits import joined, split_of_groups, split_rule, stratified_split
 
 READER = "own-1"
 
@@ -92,9 +92,10 @@ class Own:
         assert self._task.masks is not None
         maps = np.full((len(self.ids), *self._shape), IGNORED, dtype=np.int16)
         folder = self._file.parent / self._task.masks
-        for place, (row, name) in enumerate(self._table.chips):
+        for place, row in enumerate(self._rows):
             size = (int(self._chips.sizes[row, 0]), int(self._chips.sizes[row, 1]))
-            mask = mask_of(folder, name, size, len(self._table.classes), self._task.ignore)
+            chip = self._chips.ids[row]
+            mask = mask_of(folder, chip, size, len(self._table.classes), self._task.ignore)
             maps[place] = _brought(mask[..., None], self._shape, IGNORED)[..., 0]
         return maps
 
@@ -135,7 +136,7 @@ class Own:
         groups = self._table.groups
         if groups is None and task.kind == "classes":
             return stratified_split(self._table.values, seed, task.fractions, groups=self._digests)
-        groups = groups or tuple(self._digests)
+        groups = joined(groups, self._digests) if groups else tuple(self._digests)
         others, test = split_of_groups(groups, task.fractions[2], seed)
         share = task.fractions[1] / (task.fractions[0] + task.fractions[1])
         train, val = split_of_groups([groups[row] for row in others], share, seed)

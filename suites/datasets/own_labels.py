@@ -18,10 +18,10 @@ import polars as pl
 import tifffile
 
 from models.errors import UserError, did_you_mean
-from suites.datasets.base import SPLITS
+from suites.datasets.base import IGNORED, SPLITS
 from suites.datasets.own_file import ByColumn, ByLocation, BySeed, OwnTask
 
-IGNORED = -1
+MASKS = (".tif", ".tiff", ".npy")
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ def labelled(file: Path, task: OwnTask, chip_ids: Sequence[str]) -> Labelled:
     path = file.parent / task.labels
     table = _table(path)
     names = [str(name) for name in _column(table, task.id, path).to_list()]
+    if not names:
+        raise UserError(f"{path} has no rows; it needs one for each chip.")
     chips = _matched(names, chip_ids, path)
     classes, values = _values(table, task, path, names)
     return Labelled(
@@ -56,25 +58,22 @@ def labelled(file: Path, task: OwnTask, chip_ids: Sequence[str]) -> Labelled:
         classes,
         values,
         _split(table, task, path, names),
-        _groups(table, task, path),
+        _groups(table, task, path, names),
     )
 
 
 def mask_of(
-    folder: Path, name: str, size: tuple[int, int], classes: int, ignore: int | None
+    folder: Path, chip: str, size: tuple[int, int], classes: int, ignore: int | None
 ) -> npt.NDArray[np.int16]:
     """The mask of a chip: the file of its name in ``folder``; -1 where nobody is asked.
+
+    ``chip`` is its place within the chips' folder, as the chips have it: ``north/1.tif`` has its
+    mask in ``north/1.tif``, or in ``1.tif`` where the masks lie in one folder.
 
     Raises `UserError` when there is none, it has another size than the chip, or holds a class
     that there is not.
     """
-    stem = PurePosixPath(name).stem
-    found = sorted(
-        p for p in folder.glob(f"{stem}.*") if p.suffix.lower() in (".tif", ".tiff", ".npy")
-    )
-    if not found:
-        raise UserError(f"There is no mask {folder / stem}.tif (or .npy) for chip {name}.")
-    path = found[0]
+    path = _mask_path(folder, chip)
     try:
         mask = np.load(path) if path.suffix == ".npy" else np.asarray(tifffile.imread(path))
     except Exception as error:  # zlib, struct and tifffile's own: all mean a broken file
@@ -95,18 +94,48 @@ def mask_of(
     return np.where(asked, values, IGNORED).astype(np.int16)
 
 
+def _mask_path(folder: Path, chip: str) -> Path:
+    if chip.endswith("]"):
+        raise UserError(
+            f"Chip {chip} is one of many in a file, which no mask can be told apart by; masks need "
+            "a file for each chip."
+        )
+    bare = PurePosixPath(chip).with_suffix("")
+    for place in (folder / bare, folder / bare.name):
+        found = [p for kind in MASKS if (p := place.parent / f"{place.name}{kind}").is_file()]
+        if len(found) > 1:
+            names = " and ".join(p.name for p in found)
+            raise UserError(f"{folder} holds two masks of chip {chip}: {names}; remove one.")
+        if found:
+            return found[0]
+    raise UserError(f"There is no mask {folder / bare}.tif (or .npy) for chip {chip}.")
+
+
+_UNREADABLE = (
+    *(pl.exceptions.PolarsError, OSError, ValueError, KeyError, TypeError, AttributeError),
+)
+"""What a damaged table raises, one way or another."""
+
+
 def _table(path: Path) -> pl.DataFrame:
     kind = path.suffix.lower()
     try:
         if kind == ".csv":
-            return pl.read_csv(path, infer_schema_length=None)
+            return pl.read_csv(path, infer_schema=False)
         if kind in (".parquet", ".pq"):
             return pl.read_parquet(path)
         if kind in (".geojson", ".json"):
             return _geojson(path)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; correct labels: in the task's file.") from None
-    except (pl.exceptions.PolarsError, OSError, ValueError, KeyError, TypeError) as error:
+    except (
+        pl.exceptions.PolarsError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is not a readable table ({reason}).") from None
     raise UserError(f"{path} is no table; allowed: .csv, .parquet, .geojson.")
@@ -142,9 +171,10 @@ def _matched(names: Sequence[str], chip_ids: Sequence[str], path: Path) -> list[
     for number, chip in enumerate(chip_ids):
         whole = PurePosixPath(chip)
         for key in {chip, whole.name, whole.stem, str(whole.with_suffix(""))}:
-            doubtful |= {key} & set(known)
+            if key in known:
+                doubtful.add(key)
             known.setdefault(key, number)
-    found: list[int] = []
+    found: dict[int, None] = {}
     for row, name in enumerate(names):
         if name in doubtful:
             raise UserError(
@@ -155,8 +185,8 @@ def _matched(names: Sequence[str], chip_ids: Sequence[str], path: Path) -> list[
             raise UserError(f'{path}: there is no usable chip "{name}" (row {row + 1}): {hint}.')
         if known[name] in found:
             raise UserError(f'{path}: row {row + 1} names chip "{name}" a second time.')
-        found.append(known[name])
-    return found
+        found[known[name]] = None
+    return list(found)
 
 
 def _values(
@@ -226,22 +256,19 @@ def _split(
     return found
 
 
-def _groups(table: pl.DataFrame, task: OwnTask, path: Path) -> tuple[str, ...] | None:
+def _groups(
+    table: pl.DataFrame, task: OwnTask, path: Path, names: Sequence[str]
+) -> tuple[str, ...] | None:
     split = task.split
     if isinstance(split, ByLocation):
-        lon, lat = (
-            _column(table, name, path).cast(pl.Float64).to_numpy()
-            for name in (split.lon, split.lat)
-        )
+        lon, lat = (_numbers(table, column, path, names) for column in (split.lon, split.lat))
         if np.abs(lon).max() > 360 or np.abs(lat).max() > 90:
             raise UserError(
                 f"{path}: {split.lon} and {split.lat} are no degrees; splits by location need "
                 "longitude and latitude."
             )
-        return tuple(
-            f"{int(x)}/{int(y)}"
-            for x, y in zip(np.floor(lon / split.cell), np.floor(lat / split.cell), strict=True)
-        )
+        columns, rows = np.floor(lon / split.cell), np.floor(lat / split.cell)
+        return tuple(f"{int(x)}/{int(y)}" for x, y in zip(columns, rows, strict=True))
     if isinstance(split, BySeed) and split.together is not None:
         return tuple(str(value) for value in _column(table, split.together, path).to_list())
     return None

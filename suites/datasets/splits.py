@@ -102,8 +102,8 @@ def split_of_groups(groups: Sequence[str], share: float, seed: int) -> tuple[Row
     """Rows of two parts, each sorted; every group goes into one of them whole.
 
     The second holds about ``share`` of the samples: groups are drawn in a seeded order, and each
-    is taken that brings it nearer to that. What belongs together (a site, a field, a scene) never
-    stands on both sides. `UserError` for fewer than two groups.
+    is taken that brings it nearer to that; where none does, the smallest. What belongs together
+    (a site, a field, a scene) never stands on both sides. `UserError` for fewer than two groups.
     """
     members = _members(len(groups), groups)
     if len(members) < 2:
@@ -113,12 +113,28 @@ def split_of_groups(groups: Sequence[str], share: float, seed: int) -> tuple[Row
     order = [members[i] for i in generator.permutation(len(members))]
     for rows in order:
         gain = abs(len(second) - wanted) - abs(len(second) + len(rows) - wanted)
-        if gain > 0 or not second:
+        if gain > 0:
             second += rows
-    if len(second) == len(groups):
-        second = order[0]
+    second = second or min(order, key=len)
     first = np.setdiff1d(np.arange(len(groups)), second)
     return first.astype(np.int64), np.array(sorted(second), dtype=np.int64)
+
+
+def joined(groups: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
+    """Groups of what belongs together by either naming, directly or through others."""
+    parent = list(range(len(groups)))
+
+    def root(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = parent[parent[row]]
+            row = parent[row]
+        return row
+
+    for names in (groups, others):
+        for rows in _members(len(names), names):
+            for row in rows[1:]:
+                parent[root(row)] = root(rows[0])
+    return tuple(str(root(row)) for row in range(len(groups)))
 
 
 def _members(count: int, groups: Sequence[str] | None) -> list[list[int]]:

@@ -14,7 +14,6 @@ from sklearn.metrics import (
 )
 
 from harness.metrics import (
-    IGNORED,
     METRICS,
     metric,
     metrics_of,
@@ -23,6 +22,7 @@ from harness.metrics import (
     score,
 )
 from models.errors import UserError
+from suites.datasets.base import IGNORED
 
 
 def draw(n: int, classes: int, hit_rate: float, seed: int):

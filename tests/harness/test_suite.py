@@ -152,7 +152,8 @@ def test_variants_are_selected_by_what_they_are_in_several_schemes(tmp_path: Pat
     mine.write_text(
         "name: mine\ntitle: Mine\ninclude: [base.yaml]\nvariants:\n"
         "  - {select: 'version == v1 and size in [nano, tiny] and family == olmoearth'}\n"
-        "  - {select: 'name == \"olmoearth-v1-nano\"', schemes: [per-resolution, single, per-band]}\n"
+        "  - select: 'name == \"olmoearth-v1-nano\"'\n"
+        "    schemes: [per-resolution, single, per-band]\n"
     )
     mine.write_text(mine.read_text().replace("version == v1", 'version == "v1"'))
     with pytest.raises(UserError, match="stands twice"):
