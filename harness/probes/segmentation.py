@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from harness.metrics import metric
+from harness.metrics import Metric, metric
 from harness.probes.base import ProbeResult, TrialRecord, View
 from harness.probes.linear import Training as LinearTraining
 from harness.probes.linear import learning_rate_factors, minibatches

@@ -26,7 +26,7 @@ class ByColumn(_Strict):
 
 
 class ByLocation(_Strict):
-    """Blocks of ``cell`` degrees are dealt out whole, so that neighbours do not leak."""
+    """Blocks of ``cell`` degrees are dealt out whole, so that most neighbours stay together."""
 
     by: Literal["location"]
     cell: float = Field(default=0.1, gt=0, le=90)
