@@ -91,7 +91,7 @@ def validation_probe(
     dataset = catalogue.resolve(dataset_name, data_dir, cache_dir=store.cache_folder)
     if dataset.card.kind != "classes":
         raise UserError(
-            f"The probe of a training needs a data set with one class a sample; {dataset_name} asks "
+            f"A training is probed on a data set with one class a sample; {dataset_name} asks "
             f"for {KIND_WORDS[dataset.card.kind]}."
         )
     design = design_of(variant)
