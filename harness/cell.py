@@ -34,6 +34,7 @@ from harness.store import CellResult, Embedding, Store, scratch_matrix
 from harness.suite_file import KnnProbe, LinearProbe, SegmentationProbe
 from models.families import design_of
 from suites.datasets.base import SPLITS, Dataset
+from suites.datasets.splits import few_labels
 
 GATHERED = 4096  # rows copied at a time
 NO_ROWS = np.zeros(0, dtype=np.int64)
@@ -64,11 +65,12 @@ def compute(
     started = time.perf_counter()
     task = cell.task
     if isinstance(task.probe, SegmentationProbe):
-        maps = map_inputs(embeddings, dataset, task.split_seed, cell.poolings)
+        maps = map_inputs(embeddings, dataset, splits_of(cell, dataset), cell.poolings)
         found = _segment(cell, task.probe, maps, device, notify)
         drawn = sketch([x[maps.splits["test"][:SKETCH_ROWS]] for x in maps.views.values()])
     else:
-        inputs = probe_inputs(embeddings, dataset, task.split_seed, cell.poolings, store.root)
+        splits = splits_of(cell, dataset)
+        inputs = probe_inputs(embeddings, dataset, splits, cell.poolings, store.root)
         found = _probe(cell, task.probe, inputs, store, device, notify)
         drawn = sketch([split.test.numpy() for split in inputs.views.values()])
     result = _score(cell, dataset, found, drawn)
@@ -140,15 +142,24 @@ def _rules(
     return rules_from_json(known)
 
 
+def splits_of(cell: Cell, dataset: Dataset) -> Mapping[str, npt.NDArray[np.int64]]:
+    """Rows of each split; of the training split those whose labels the probe is given."""
+    splits = dict(dataset.splits(cell.task.split_seed))
+    if cell.task.label_fraction is not None:
+        splits["train"] = few_labels(
+            dataset.labels, dataset.card.kind, splits["train"], cell.task.label_fraction, cell.seed
+        )
+    return splits
+
+
 def probe_inputs(
     embeddings: Mapping[str, Embedding],
     dataset: Dataset,
-    split_seed: int,
+    splits: Mapping[str, npt.NDArray[np.int64]],
     poolings: tuple[str, ...],
     scratch: Path,
 ) -> ProbeInputs:
     """Every (normalisation, pooling) view that the task asks for, cut into its splits."""
-    splits = dataset.splits(split_seed)
     labels = torch.from_numpy(dataset.labels)
     return ProbeInputs(
         views={
@@ -167,7 +178,7 @@ def probe_inputs(
 def map_inputs(
     embeddings: Mapping[str, Embedding],
     dataset: Dataset,
-    split_seed: int,
+    splits: Mapping[str, npt.NDArray[np.int64]],
     poolings: tuple[str, ...],
 ) -> MapInputs:
     """Every view's patches, left where they lie on disk."""
@@ -178,7 +189,7 @@ def map_inputs(
             for pooling in poolings
         },
         maps=dataset.labels,
-        splits=dataset.splits(split_seed),
+        splits=splits,
         classes=len(dataset.card.classes),
     )
 
@@ -267,7 +278,7 @@ def sketch(views: Iterable[npt.NDArray[Any]]) -> list[float]:
 
 def _score(cell: Cell, dataset: Dataset, found: ProbeResult, embeddings: list[float]) -> CellResult:
     task = cell.task
-    splits = dataset.splits(task.split_seed)
+    splits = splits_of(cell, dataset)
     rows = splits["test"]
     labels = dataset.labels[rows]
     predictions = found.predictions.cpu().numpy()

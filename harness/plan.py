@@ -31,6 +31,7 @@ from models.study_cards import main_recipe
 from models.tokens import patch_grid
 from suites.datasets import catalogue
 from suites.datasets.base import SPLITS, Dataset
+from suites.datasets.cut import Cut
 from suites.datasets.splits import HasDigests
 
 Progress = Callable[[str, int, int], None]
@@ -235,14 +236,17 @@ def _datasets(suite: Suite, places: Places, progress: Progress | None) -> dict[s
 
 
 def _dataset(task: Task, places: Places) -> Dataset:
-    options = task.data.model_dump(exclude={"fallback"}, exclude_none=True)
-    return catalogue.resolve(
+    given = {"fallback", "side", "steps"}
+    whole = catalogue.resolve(
         task.dataset,
         places.data,
-        options,
+        task.data.model_dump(exclude=given, exclude_none=True),
         fallback=task.data.fallback,
         cache_dir=places.cache,
     )
+    if task.data.side is None and task.data.steps is None:
+        return whole
+    return Cut(whole, task.data.side, task.data.steps)
 
 
 @dataclass(frozen=True)
@@ -292,7 +296,9 @@ def _cell(
         "code": code_version(PROBE_CODE),
         "packages": package_versions(["torch", "numpy"]),
     }
-    if not isinstance(task.probe, KnnProbe):
+    if task.label_fraction is not None:
+        inputs["label_fraction"] = task.label_fraction
+    if not isinstance(task.probe, KnnProbe) or task.label_fraction is not None:
         # kNN draws nothing: with the same weights, every seed is the same cell.
         inputs["seed"] = seed
     if isinstance(task.probe, LinearProbe):

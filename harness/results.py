@@ -39,7 +39,7 @@ from reports.table import (
     TaskInfo,
 )
 from suites.datasets.base import Dataset, DatasetCard
-from suites.datasets.splits import HasDigests, find_duplicates
+from suites.datasets.splits import HasDigests, few_labels, find_duplicates
 
 NOT_COMPUTED = "not computed yet"
 
@@ -335,7 +335,10 @@ _LEVELS = {"L1C": "L1C (top of atmosphere)", "L2A": "L2A (surface reflectance)"}
 
 def _task_info(plan: Plan, task: Task) -> TaskInfo:
     dataset = plan.dataset_of(task)
-    card, splits = dataset.card, dataset.splits(task.split_seed)
+    card, splits = dataset.card, dict(dataset.splits(task.split_seed))
+    if task.label_fraction is not None:  # another seed draws others, as many
+        few = (dataset.labels, card.kind, splits["train"], task.label_fraction)
+        splits["train"] = few_labels(*few, seed=plan.suite.seeds[0])
     return TaskInfo(
         name=task.name,
         dataset=card.name,
@@ -344,7 +347,8 @@ def _task_info(plan: Plan, task: Task) -> TaskInfo:
         metric=task.metric,
         higher_is_better=metric(task.metric).higher_is_better,
         protocol=protocol_sentence(task),
-        probe=probe_name(task.probe),
+        probe=probe_name(task.probe)
+        + (f"-labels-{task.label_fraction:.3g}" if task.label_fraction is not None else ""),
         bands=_bands_given(card),
         partition=task.data.partition or "default",
         height=card.height,
@@ -407,6 +411,8 @@ def protocol_sentence(task: Task) -> str:
         f"normalisation ({' or '.join(task.normalisations)}) and pooling "
         f"({' or '.join(task.poolings)}) chosen on the validation split"
     )
+    if task.label_fraction is not None:
+        views += f"; {task.label_fraction:.3g} of the training labels, drawn anew for each seed"
     if isinstance(task.probe, KnnProbe):
         return f"{_knn_words(task.probe)}; {views}; scored once on test."
     if isinstance(task.probe, SegmentationProbe):

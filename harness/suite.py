@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -52,6 +53,7 @@ class Task:
     split_seed: int
     bootstrap: int
     policy: InputPolicy
+    label_fraction: float | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ def _task(
         split_seed=protocol.split_seed,
         bootstrap=protocol.bootstrap,
         policy=InputPolicy(protocol.missing_bands, protocol.resize),
+        label_fraction=entry.label_fraction,
     )
 
 
@@ -185,8 +188,9 @@ def _included(
         tasks += found
         variants = variants or theirs
     for i, entry in enumerate(file.tasks):
+        error = partial(document.error, ("tasks", i))
         placed = _placed(entry, document.path.parent)
-        tasks.append(_Written(placed, partial(document.error, ("tasks", i))))
+        tasks += [_Written(each, error) for each in swept(placed)]
     names = [each.entry.name for each in tasks]
     for each in tasks:
         if names.count(each.entry.name) > 1:
@@ -231,6 +235,38 @@ def _of_selection(entry: Selection, registry: Registry) -> list[VariantEntry]:
         VariantEntry(variant=name, tier=entry.tier, optional=entry.optional)
         for name in dict.fromkeys(names)
     ]
+
+
+def swept(entry: TaskEntry) -> list[TaskEntry]:
+    """A task for every combination of its sweep's values, named after them; else itself."""
+    if entry.sweep is None:
+        return [entry]
+    axes = [(name, values) for name, values in entry.sweep if values is not None]
+    found = []
+    for chosen in product(*(values for _, values in axes)):
+        said = {name: value for (name, _), value in zip(axes, chosen, strict=True)}
+        data = {name: value for name, value in said.items() if name in ("side", "steps")}
+        own = {name: value for name, value in said.items() if name not in data}
+        suffix = "".join(_SUFFIXES[name].format(value) for name, value in said.items())
+        found.append(
+            entry.model_copy(
+                update={
+                    "name": entry.name + suffix,
+                    "data": entry.data.model_copy(update=data),
+                    "sweep": None,
+                    **own,
+                }
+            )
+        )
+    return found
+
+
+_SUFFIXES = {
+    "patch_size": "-patch{}",
+    "side": "-side{}",
+    "steps": "-steps{}",
+    "label_fraction": "-labels{:.3g}",
+}
 
 
 def _placed(entry: TaskEntry, folder: Path) -> TaskEntry:

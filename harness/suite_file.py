@@ -138,7 +138,29 @@ class DataOptions(_Strict):
     dates: Literal["last", "both"] | None = Field(
         default=None, description="of bark-beetle: 2020 alone, or 2019 as well"
     )
+    side: int | None = Field(
+        default=None, ge=1, description="pixels a side that are kept of each image, from its middle"
+    )
+    steps: int | None = Field(
+        default=None, ge=1, description="time steps that are kept, evenly spread"
+    )
     fallback: Literal["simulated"] | None = None
+
+
+LabelFraction = Annotated[float, Field(gt=0, le=1)]
+
+
+class Sweep(_Strict):
+    """Axes along which a task is repeated: one task for every combination of values.
+
+    The name of each gets a suffix for each axis (``-patch4``, ``-side32``, ``-steps6``,
+    ``-labels0.1``): they multiply the tokens, or the labels.
+    """
+
+    patch_size: list[Annotated[int, Field(ge=1, le=8)]] | None = Field(default=None, min_length=1)
+    side: list[Annotated[int, Field(ge=1)]] | None = Field(default=None, min_length=1)
+    steps: list[Annotated[int, Field(ge=1)]] | None = Field(default=None, min_length=1)
+    label_fraction: list[LabelFraction] | None = Field(default=None, min_length=1)
 
 
 class TaskEntry(_Strict):
@@ -152,6 +174,11 @@ class TaskEntry(_Strict):
     normalisations: list[Normalisation] | None = Field(default=None, min_length=1)
     poolings: list[Pooling] | None = Field(default=None, min_length=1)
     metric: MetricName | None = None
+    label_fraction: LabelFraction | None = Field(
+        default=None,
+        description="share of the training labels that the probe gets, drawn anew for each seed",
+    )
+    sweep: Sweep | None = None
 
 
 class VariantEntry(_Strict):

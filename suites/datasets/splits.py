@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import UserError
-from suites.datasets.base import SPLITS, Dataset
+from suites.datasets.base import SPLITS, Dataset, TargetKind
 from suites.datasets.digests import Progress, pixel_digest
 
 Rows = npt.NDArray[np.int64]
@@ -118,6 +118,25 @@ def split_of_groups(groups: Sequence[str], share: float, seed: int) -> tuple[Row
     second = second or min(order, key=len)
     first = np.setdiff1d(np.arange(len(groups)), second)
     return first.astype(np.int64), np.array(sorted(second), dtype=np.int64)
+
+
+def few_labels(
+    labels: npt.NDArray[Any], kind: TargetKind, rows: Rows, fraction: float, seed: int
+) -> Rows:
+    """A seeded share of some rows, sorted; of classes the same share of each, at least one.
+
+    Larger shares of one seed hold the smaller ones: a curve over label counts adds labels, and
+    does not draw others.
+    """
+    generator = np.random.default_rng([seed, 0xFE3])
+    order = rows[generator.permutation(len(rows))]
+    if kind != "classes":
+        return np.sort(order[: max(1, round(fraction * len(rows)))])
+    kept = []
+    for label in np.unique(labels[rows]):
+        mine = order[labels[order] == label]
+        kept.append(mine[: max(1, round(fraction * len(mine)))])
+    return np.sort(np.concatenate(kept))
 
 
 def joined(groups: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:

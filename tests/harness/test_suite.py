@@ -181,3 +181,27 @@ def test_the_usual_metric_of_each_kind_and_the_protocols_where_it_fits(tmp_path:
     )
     metrics = [task.metric for task in load_suite(mine).tasks]
     assert metrics == ["macro_f1", "rmse", "micro_f1", "miou", "r2"]
+
+
+def test_a_sweep_is_a_task_for_every_combination(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "name: mine\ntitle: Mine\nvariants: [olmoearth-v1-nano]\ntasks:\n"
+        "  - {name: a, dataset: simulated, probe: {kind: knn}, data: {size: 200},\n"
+        "     sweep: {patch_size: [4, 8], side: [16, 32]}}\n"
+        "  - {name: b, dataset: simulated, probe: {kind: knn}, sweep: {label_fraction: [0.1, 1]}}\n"
+    )
+    tasks = load_suite(mine).tasks
+    assert [t.name for t in tasks] == [
+        "a-patch4-side16",
+        "a-patch4-side32",
+        "a-patch8-side16",
+        "a-patch8-side32",
+        "b-labels0.1",
+        "b-labels1",
+    ]
+    assert [(t.patch_size, t.data.side, t.data.size) for t in tasks[:2]] == [
+        (4, 16, 200),
+        (4, 32, 200),
+    ]
+    assert [t.label_fraction for t in tasks[4:]] == [0.1, 1]
