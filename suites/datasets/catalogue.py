@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.errors import UserError, did_you_mean
-from suites.datasets import bark_beetle, crop_series, eurosat, fuel_moisture, geobench
+from suites.datasets import bark_beetle, crop_series, eurosat, fuel_moisture, geobench, pastis
 from suites.datasets.bark_beetle import BarkBeetle
 from suites.datasets.base import Dataset, Origin, TargetKind
 from suites.datasets.crop_series import CropSeries
@@ -24,6 +24,7 @@ from suites.datasets.geobench import GeoBench
 from suites.datasets.geobench_specs import SPECS, Spec
 from suites.datasets.own import Own
 from suites.datasets.own_file import read_own
+from suites.datasets.pastis import Pastis
 from suites.datasets.simulated import Simulated
 
 DATA_DIR = "TOKENRANK_DATA"
@@ -129,6 +130,16 @@ ENTRIES: dict[str, Entry] = {
         fuel_moisture.find_folder,
         lambda folder, _root, _options, _cache: FuelMoisture(folder),
         "values",
+    ),
+    "pastis-r": Entry(
+        "pastis-r",
+        "PASTIS-R: 19 crops of pixels, Sentinel-1 and -2, T = 12, 64 x 64, published folds",
+        "real",
+        {},
+        f"{pastis.FOLDER}/metadata.geojson",
+        pastis.find_folder,
+        lambda folder, _root, _options, cache: Pastis(folder, cache_dir=cache),
+        "maps",
     ),
     "simulated": Entry(
         "simulated",
