@@ -1,8 +1,9 @@
 """PASTIS-R: which crop grows at each pixel, from a year of Sentinel-2 and Sentinel-1.
 
 Patches of 128 pixels with some forty dates each are brought to twelve monthly means and cut into
-four quarters of 64 pixels, as the field evaluates them. Source: V. Sainte Fare Garnot and L. Landrieu
-(ICCV 2021); with radar: V. Sainte Fare Garnot et al. (2022). It must know nothing of models.
+four quarters of 64 pixels, as the field evaluates them. Source: V. Sainte Fare Garnot and
+L. Landrieu (ICCV 2021); with radar: V. Sainte Fare Garnot et al. (2022). It must know nothing of
+models.
 """
 
 from __future__ import annotations
