@@ -7,7 +7,7 @@ poolings are taken in the same pass. It must know nothing of probes, splits or s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.cores import on_each_core
-from harness.inputs import InputRule, prepare
-from harness.pixels import Pixels
+from harness.inputs import ImageSource, InputRule, prepare
 from harness.store import Grid
 from models.errors import UserError
 
@@ -26,6 +25,14 @@ Floats = npt.NDArray[np.float32]
 # own cache, which on a CPU matters more than a large batch does.
 CPU_BATCH_ELEMENTS = 250_000
 GPU_BATCH_ELEMENTS = 100_000_000
+
+
+class Samples(ImageSource, Protocol):
+    """Images and their dates, consecutive samples at a time (`harness.pixels.Pixels` is one)."""
+
+    def timestamps(self, start: int, stop: int) -> npt.NDArray[np.int64]:
+        """``[B, T, 3]`` of samples ``start .. stop``."""
+        ...
 
 
 def batch_size(tokens: int, dim: int, device: torch.device) -> int:
@@ -59,7 +66,7 @@ def pool(tokens: Mapping[str, Tensor], how: str, grid: Grid | None = None) -> Te
 def embed_into(
     arrays: Mapping[str, Any],
     encoder: nn.Module,
-    pixels: Pixels,
+    pixels: Samples,
     rules: dict[str, InputRule],
     patch_size: int,
     batch: int,
@@ -109,7 +116,7 @@ def embed_into(
 
 def _encode(
     encoder: nn.Module,
-    pixels: Pixels,
+    pixels: Samples,
     rules: dict[str, InputRule],
     rows: tuple[int, int],
     patch_size: int,
