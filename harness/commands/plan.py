@@ -36,7 +36,7 @@ def plan_command(suite: str, options: RunOptions) -> None:
     room = sum(each.bytes for each in found)
     missing = len(plan.missing)
     lines = [
-        f"{sum(each.to_do for each in found)} cells to do: about {duration(total)}, and {size(room)} "
+        f"{sum(e.to_do for e in found)} cells to do: about {duration(total)}, and {size(room)} "
         "of disk.",
         "Seconds are from a short calibration on blank images; what is cached costs nothing.",
     ]
