@@ -36,7 +36,10 @@ from models.replacing import replacing
 
 Array = npt.NDArray[Any]
 Grid = tuple[int, int]
-_TYPES = {"F16": np.dtype(np.float16), "F32": np.dtype(np.float32)}
+_TYPES: Mapping[str, np.dtype[Any]] = {
+    "F16": np.dtype(np.float16),
+    "F32": np.dtype(np.float32),
+}
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             shape = (rows, *grid, dim) if grid else (rows, dim)
-            kind = "F16" if grid else "F32"
+            kind: Literal["F16", "F32"] = "F16" if grid else "F32"
             _allocate_safetensors(temporary, dict.fromkeys(poolings, shape), kind)
             arrays = _map_safetensors(temporary, mode="r+")
             yield arrays

@@ -53,7 +53,8 @@ def _ratio_slope(means: Floats) -> Floats:
     above, below = np.split(means, 2)
     present = below > 0
     inverse = np.divide(1.0, below, out=np.zeros_like(below), where=present)
-    return np.concatenate([inverse, -above * inverse**2]) / max(1, int(present.sum()))
+    slope: Floats = np.concatenate([inverse, -above * inverse**2]) / max(1, int(present.sum()))
+    return slope
 
 
 # --- one class a sample ---------------------------------------------------------------------------

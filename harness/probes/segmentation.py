@@ -126,7 +126,11 @@ def run_segmentation(
         trained = train_heads(inputs, view, settings, seed, device)
         values = _validated(inputs, view, trained, settings)
         for index, (rate, value) in enumerate(zip(settings.rates, values, strict=True)):
-            params = {"learning_rate": rate, "normalisation": view[0], "pooling": view[1]}
+            params: dict[str, str | float] = {
+                "learning_rate": rate,
+                "normalisation": view[0],
+                "pooling": view[1],
+            }
             trials.append(TrialRecord(len(trials), params, value))
             heads.append((view, trained, index))
         if progress is not None:
@@ -218,15 +222,15 @@ class Heads:
         """Class of each pixel by each head (or by one), int64 ``[K, b, H, W]``."""
         logits = self.logits(features, head)
         if self.head == "bilinear":
-            return logits.argmax(dim=2).unflatten(2, self.side).transpose(0, 1).cpu()
+            found = logits.argmax(dim=2)
+            return found.view(*found.shape[:2], *self.side).transpose(0, 1).cpu()
         (rows, columns), (high, wide) = self.grid, self.patch
         heads = logits.shape[1]
         cut = logits.view(-1, rows, columns, heads, self.classes, high, wide)
         whole = cut.permute(3, 0, 4, 1, 5, 2, 6).flatten(5, 6).flatten(3, 4)
         if whole.shape[-2:] != self.side:
-            whole = F.interpolate(whole.flatten(0, 1), self.side, mode="bilinear").unflatten(
-                0, (heads, -1)
-            )
+            resized = F.interpolate(whole.flatten(0, 1), self.side, mode="bilinear")
+            whole = resized.view(heads, -1, self.classes, *self.side)
         return whole.argmax(dim=2).cpu()
 
 

@@ -84,7 +84,7 @@ def array_of(value: object) -> npt.NDArray[Any] | None:
         if not _PLAIN_NUMBERS.fullmatch(code) or not isinstance(content, bytes):
             return None
         order = kind.fields[1] if isinstance(kind.fields, tuple) else "="
-        plain = np.dtype(code).newbyteorder(order if order in ("<", ">") else "=")
+        plain = np.dtype(f"{order}{code}" if order in ("<", ">") else code)
         flat = np.frombuffer(content, dtype=plain)
         return flat.reshape(shape, order="F" if is_fortran else "C")
     except (ValueError, TypeError, AttributeError, IndexError):
