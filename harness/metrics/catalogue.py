@@ -52,9 +52,9 @@ def _ratio(means: Floats) -> Floats:
 def _ratio_slope(means: Floats) -> Floats:
     above, below = np.split(means, 2)
     present = below > 0
-    inverse = np.divide(1.0, below, out=np.zeros_like(below), where=present)
-    slope: Floats = np.concatenate([inverse, -above * inverse**2]) / max(1, int(present.sum()))
-    return slope
+    inverse: Floats = np.divide(1.0, below, out=np.zeros_like(below), where=present)
+    slope: Floats = np.concatenate([inverse, -above * inverse * inverse])
+    return slope / max(1, int(present.sum()))
 
 
 # --- one class a sample ---------------------------------------------------------------------------
