@@ -64,8 +64,8 @@ def spread_trials(count: int) -> list[Trial]:
 
 def train_plainly(inputs: ProbeInputs, trial: Trial, training: Training, seed: int) -> nn.Module:
     """One trial as anyone would write it: modules, autograd, torch's own AdamW."""
-    model = nn.Sequential(nn.BatchNorm1d(inputs.dim), nn.Linear(inputs.dim, inputs.n_classes))
-    weight, bias = initial_linear(inputs.dim, inputs.n_classes, seed)
+    model = nn.Sequential(nn.BatchNorm1d(inputs.dim), nn.Linear(inputs.dim, inputs.outputs))
+    weight, bias = initial_linear(inputs.dim, inputs.outputs, seed)
     with torch.no_grad():
         model[1].weight.copy_(weight)
         model[1].bias.copy_(bias)

@@ -7,7 +7,7 @@ store is a `CellResult` with per-sample predictions; an interrupted cell leaves 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,13 @@ from harness.plan import Cell, EmbeddingJob, split_identity
 from harness.probes.base import EmbeddedSplit, Labels, ProbeInputs, ProbeResult
 from harness.probes.knn import KnnSettings, run_knn
 from harness.probes.linear import Training
+from harness.probes.segmentation import MapInputs, MapSettings, run_segmentation
 from harness.probes.tuning import LinearSettings, tune_linear
 from harness.store import CellResult, Embedding, Store, scratch_matrix
-from harness.suite import KnnProbe
+from harness.suite_file import KnnProbe, LinearProbe, SegmentationProbe
 from models.families import design_of
 from suites.datasets.base import SPLITS, Dataset
+from suites.datasets.splits import few_labels
 
 GATHERED = 4096  # rows copied at a time
 NO_ROWS = np.zeros(0, dtype=np.int64)
@@ -62,9 +64,16 @@ def compute(
     }
     started = time.perf_counter()
     task = cell.task
-    inputs = probe_inputs(embeddings, dataset, task.split_seed, cell.poolings, store.root)
-    found = _probe(cell, inputs, store, device, notify)
-    result = _score(cell, dataset, found, sketch(inputs))
+    if isinstance(task.probe, SegmentationProbe):
+        maps = map_inputs(embeddings, dataset, splits_of(cell, dataset), cell.poolings)
+        found = _segment(cell, task.probe, maps, device, notify)
+        drawn = sketch([x[maps.splits["test"][:SKETCH_ROWS]] for x in maps.views.values()])
+    else:
+        splits = splits_of(cell, dataset)
+        inputs = probe_inputs(embeddings, dataset, splits, cell.poolings, store.root)
+        found = _probe(cell, task.probe, inputs, store, device, notify)
+        drawn = sketch([split.test.numpy() for split in inputs.views.values()])
+    result = _score(cell, dataset, found, drawn)
     seconds.probe = time.perf_counter() - started
     return result, seconds
 
@@ -91,7 +100,8 @@ def embedding_of(
     size = batch_size(tokens, width, device)
     seconds.pixels += time.perf_counter() - started
     started = time.perf_counter()
-    with store.embedding_writer(job.key, len(pixels), width, ("mean", "max")) as arrays:
+    poolings = ("mean", "max")
+    with store.embedding_writer(job.key, len(pixels), width, poolings, job.grid) as arrays:
         embed_into(
             arrays,
             encoder,
@@ -132,15 +142,24 @@ def _rules(
     return rules_from_json(known)
 
 
+def splits_of(cell: Cell, dataset: Dataset) -> Mapping[str, npt.NDArray[np.int64]]:
+    """Rows of each split; of the training split those whose labels the probe is given."""
+    splits = dict(dataset.splits(cell.task.split_seed))
+    if cell.task.label_fraction is not None:
+        splits["train"] = few_labels(
+            dataset.labels, dataset.card.kind, splits["train"], cell.task.label_fraction, cell.seed
+        )
+    return splits
+
+
 def probe_inputs(
     embeddings: Mapping[str, Embedding],
     dataset: Dataset,
-    split_seed: int,
+    splits: Mapping[str, npt.NDArray[np.int64]],
     poolings: tuple[str, ...],
     scratch: Path,
 ) -> ProbeInputs:
     """Every (normalisation, pooling) view that the task asks for, cut into its splits."""
-    splits = dataset.splits(split_seed)
     labels = torch.from_numpy(dataset.labels)
     return ProbeInputs(
         views={
@@ -151,7 +170,27 @@ def probe_inputs(
             for pooling in poolings
         },
         labels=Labels(*(labels[torch.from_numpy(splits[s])] for s in SPLITS)),
-        n_classes=len(dataset.card.classes),
+        outputs=max(1, len(dataset.card.classes)),
+        kind=dataset.card.kind,
+    )
+
+
+def map_inputs(
+    embeddings: Mapping[str, Embedding],
+    dataset: Dataset,
+    splits: Mapping[str, npt.NDArray[np.int64]],
+    poolings: tuple[str, ...],
+) -> MapInputs:
+    """Every view's patches, left where they lie on disk."""
+    return MapInputs(
+        views={
+            (normalisation, pooling): embedding.poolings[pooling]
+            for normalisation, embedding in embeddings.items()
+            for pooling in poolings
+        },
+        maps=dataset.labels,
+        splits=splits,
+        classes=len(dataset.card.classes),
     )
 
 
@@ -165,10 +204,37 @@ def _rows(matrix: npt.NDArray[Any], rows: npt.NDArray[np.int64], scratch: Path) 
     return torch.from_numpy(gathered)
 
 
-def _probe(
-    cell: Cell, inputs: ProbeInputs, store: Store, device: torch.device, notify: Notify
+def _segment(
+    cell: Cell,
+    probe: SegmentationProbe,
+    inputs: MapInputs,
+    device: torch.device,
+    notify: Notify,
 ) -> ProbeResult:
-    probe, metric = cell.task.probe, cell.task.metric
+    settings = MapSettings(
+        head=probe.head,
+        epochs=probe.epochs,
+        batch_size=probe.batch_size,
+        select_by=cell.task.metric,
+    )
+    return run_segmentation(
+        inputs,
+        settings,
+        cell.seed,
+        device,
+        lambda done, total: notify("training the probe", done, total),
+    )
+
+
+def _probe(
+    cell: Cell,
+    probe: KnnProbe | LinearProbe,
+    inputs: ProbeInputs,
+    store: Store,
+    device: torch.device,
+    notify: Notify,
+) -> ProbeResult:
+    metric = cell.task.metric
     if isinstance(probe, KnnProbe):
         settings = KnnSettings(
             k=probe.k,
@@ -193,42 +259,40 @@ def _probe(
     )
 
 
-def sketch(inputs: ProbeInputs) -> list[float]:
-    """A few test embeddings of every view, each projected at random to a few numbers.
+def sketch(views: Iterable[npt.NDArray[Any]]) -> list[float]:
+    """A few test embeddings ``[n, ..., dim]`` of every view, each projected to a few numbers.
 
     Kept with the result so that a later run of the same weights can be held to it: rounding
     moves a sketch by parts in a million, a changed encoder by far more. (A random projection
     keeps distances: W. Johnson and J. Lindenstrauss, 1984.)
     """
-    projection = np.random.default_rng(0).standard_normal((inputs.dim, SKETCH_NUMBERS))
     values: list[float] = []
-    for split in inputs.views.values():
-        rows = np.linspace(0, len(split.test) - 1, min(SKETCH_ROWS, len(split.test)))
-        embeddings = split.test[torch.from_numpy(rows.astype(np.int64))].double().numpy()
-        values += (embeddings @ projection / inputs.dim**0.5).ravel().tolist()
+    for embedded in views:
+        flat = embedded.reshape(-1, embedded.shape[-1])
+        projection = np.random.default_rng(0).standard_normal((flat.shape[1], SKETCH_NUMBERS))
+        rows = np.linspace(0, len(flat) - 1, min(SKETCH_ROWS, len(flat))).astype(np.int64)
+        embeddings = flat[rows].astype(np.float64)
+        values += (embeddings @ projection / flat.shape[1] ** 0.5).ravel().tolist()
     return [float(f"{value:.8g}") for value in values]
 
 
 def _score(cell: Cell, dataset: Dataset, found: ProbeResult, embeddings: list[float]) -> CellResult:
     task = cell.task
-    splits = dataset.splits(task.split_seed)
+    splits = splits_of(cell, dataset)
     rows = splits["test"]
     labels = dataset.labels[rows]
     predictions = found.predictions.cpu().numpy()
     scored = score(task.metric, labels, predictions, resamples=task.bootstrap, seed=0)
-    table = pl.DataFrame(
-        {
-            "sample": [dataset.ids[row] for row in rows],
-            "label": labels,
-            "prediction": predictions,
-            "value": sample_values(task.metric, labels, predictions),
-        }
-    ).hstack(
-        pl.DataFrame(
-            found.probabilities.cpu().numpy(),
-            schema=[f"p{c}" for c in range(found.probabilities.shape[1])],
-        )
-    )
+    columns = {
+        "sample": [dataset.ids[row] for row in rows],
+        "value": sample_values(task.metric, labels, predictions),
+    }
+    if dataset.card.kind != "maps":  # which would be larger than all else together
+        columns |= {"label": labels, "prediction": predictions}
+    table = pl.DataFrame(columns)
+    if found.probabilities is not None:
+        shares = found.probabilities.cpu().numpy()
+        table = table.hstack(pl.DataFrame(shares, schema=[f"p{c}" for c in range(shares.shape[1])]))
     return CellResult(
         key=cell.key,
         metric=task.metric,

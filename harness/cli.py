@@ -75,6 +75,39 @@ def run(
 
 
 @app.command()
+def plan(
+    suite: Annotated[str, typer.Argument(help="A suite's name (eurosat) or a YAML file.")],
+    data_dir: DataDir = None,
+    store: StoreDir = DEFAULT_STORE,
+    weights_dir: WeightsDir = None,
+    registry: RegistryFiles = None,
+    variant: Variants = None,
+    tier: Tier = None,
+    seed: Seeds = None,
+    patch_size: PatchSize = None,
+    weights: WeightsFolders = None,
+) -> None:
+    """What a suite would cost here: cells, MACs, disk, time; and what it took, where it ran."""
+    from harness.commands import plan as command  # noqa: PLC0415
+    from harness.commands.measure import RunOptions  # noqa: PLC0415
+
+    command.plan_command(
+        suite,
+        RunOptions(
+            data_dir=data_dir,
+            store=store,
+            weights_dir=weights_dir,
+            registry=tuple(registry or ()),
+            variants=tuple(variant) if variant else None,
+            tier=tier,
+            seeds=tuple(seed) if seed else None,
+            patch_size=patch_size,
+            weights=tuple(weights or ()),
+        ),
+    )
+
+
+@app.command()
 def models(
     height: Annotated[int, typer.Option(min=1, help="Rows, pixels.")] = 64,
     width: Annotated[int, typer.Option(min=1, help="Columns, pixels.")] = 64,
@@ -221,7 +254,7 @@ def schema() -> None:
     """Print the JSON Schema of suite files, for editors."""
     import json  # noqa: PLC0415
 
-    from harness.suite import json_schema  # noqa: PLC0415
+    from harness.suite_file import json_schema  # noqa: PLC0415
 
     typer.echo(json.dumps(json_schema(), indent=2))
 

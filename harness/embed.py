@@ -7,7 +7,7 @@ poolings are taken in the same pass. It must know nothing of probes, splits or s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.cores import on_each_core
-from harness.inputs import InputRule, prepare
-from harness.pixels import Pixels
+from harness.inputs import ImageSource, InputRule, prepare
+from harness.store import Grid
 from models.errors import UserError
 
 Floats = npt.NDArray[np.float32]
@@ -25,6 +25,14 @@ Floats = npt.NDArray[np.float32]
 # own cache, which on a CPU matters more than a large batch does.
 CPU_BATCH_ELEMENTS = 250_000
 GPU_BATCH_ELEMENTS = 100_000_000
+
+
+class Samples(ImageSource, Protocol):
+    """Images and their dates, consecutive samples at a time (`harness.pixels.Pixels` is one)."""
+
+    def timestamps(self, start: int, stop: int) -> npt.NDArray[np.int64]:
+        """``[B, T, 3]`` of samples ``start .. stop``."""
+        ...
 
 
 def batch_size(tokens: int, dim: int, device: torch.device) -> int:
@@ -36,43 +44,54 @@ def batch_size(tokens: int, dim: int, device: torch.device) -> int:
     return max(1, min(256, budget // max(1, tokens * dim)))
 
 
-def pool(tokens: Mapping[str, Tensor], how: str) -> Tensor:
+def pool(tokens: Mapping[str, Tensor], how: str, grid: Grid | None = None) -> Tensor:
     """Pool tokens ``[B, H/p, W/p, T, G, dim]`` of all modalities into ``[B, dim]``.
 
-    Every token weighs the same, as in OlmoEarth's evaluation.
+    With a ``grid`` of patches, those of each patch by themselves: ``[B, h, w, dim]``; tokens that
+    belong to no patch (a class token) are left out. Every token weighs the same, as in OlmoEarth's
+    evaluation.
     """
-    flat = torch.cat([t.flatten(1, -2) for t in tokens.values()], dim=1)
+    if grid is None:
+        flat = torch.cat([t.flatten(1, -2) for t in tokens.values()], dim=1)
+    else:
+        placed = [t for t in tokens.values() if tuple(t.shape[1:3]) == grid]
+        flat = torch.cat([t.flatten(3, -2) for t in placed], dim=3)
     if how == "mean":
-        return flat.mean(dim=1)
+        return flat.mean(dim=-2)
     if how == "max":
-        return flat.amax(dim=1)
+        return flat.amax(dim=-2)
     raise ValueError(f"unknown pooling {how}")
 
 
 def embed_into(
     arrays: Mapping[str, Any],
     encoder: nn.Module,
-    pixels: Pixels,
+    pixels: Samples,
     rules: dict[str, InputRule],
     patch_size: int,
     batch: int,
     device: torch.device,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Fill ``arrays[pooling]`` (``[N, dim]``) with the embeddings of all samples, in order.
+    """Fill ``arrays[pooling]`` with the embeddings of all samples, in order.
 
-    Raises `UserError` when an embedding is not finite: no score may rest on it.
+    ``[N, dim]``, or ``[N, h, w, dim]`` of each patch (`pool`). Raises `UserError` when an embedding
+    is not finite, as the array keeps it: no score may rest on it.
     """
     encoder.to(device).eval()
     # Some encoders normalise what they have pooled, instead of the tokens before.
     after = getattr(encoder, "after_pooling", None) or nn.Identity()
     total = len(pixels)
+    shapes = {array.shape[1:-1] for array in arrays.values()}
+    grid: Grid | None = shapes.pop() or None
 
     def embed(start: int) -> tuple[int, dict[str, Floats]]:
         stop = min(start + batch, total)
         with torch.inference_mode():
             tokens = _encode(encoder, pixels, rules, (start, stop), patch_size, device)
-            return start, {how: after(pool(tokens, how)).float().cpu().numpy() for how in arrays}
+            return start, {
+                how: after(pool(tokens, how, grid)).float().cpu().numpy() for how in arrays
+            }
 
     starts = range(0, total, batch)
     done = map(embed, starts) if device.type == "cuda" else on_each_core(embed, starts)
@@ -84,6 +103,12 @@ def embed_into(
                     f"Samples {start} to {stop - 1} give embeddings with NaN or infinity; "
                     "check their pixels (tokenrank data check) and the variant's weights."
                 )
+            if np.abs(rows).max(initial=0) > np.finfo(arrays[how].dtype).max:
+                raise UserError(
+                    f"Samples {start} to {stop - 1} give embeddings of up to "
+                    f"{np.abs(rows).max():.3g}, which half precision, in which patches are kept, "
+                    "cannot hold; leave this variant out of tasks of maps."
+                )
             arrays[how][start:stop] = rows
         if progress:
             progress(stop, total)
@@ -91,7 +116,7 @@ def embed_into(
 
 def _encode(
     encoder: nn.Module,
-    pixels: Pixels,
+    pixels: Samples,
     rules: dict[str, InputRule],
     rows: tuple[int, int],
     patch_size: int,

@@ -18,7 +18,8 @@ from models.registry import Registry, Variant
 from models.study_cards import SEED_FIELD, StudyCard, main_recipe
 
 if TYPE_CHECKING:
-    from harness.suite import Overrides, SuiteFile, VariantEntry
+    from harness.suite import Overrides
+    from harness.suite_file import SuiteFile, VariantEntry
 
 BASELINE = "baseline"  # the tier of what nobody trains; no suite file chooses it
 RANDOM = "random"

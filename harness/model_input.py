@@ -20,7 +20,7 @@ from suites.datasets.base import DatasetCard
 
 MissingBands = Literal["refuse", "nearest"]
 Resize = Literal["refuse", "fit", "native"]
-NEAREST_WITHIN = 100.0  # nm; beyond it another band says nothing of the missing one
+NEAREST_WITHIN = 120.0  # nm; beyond it another band says nothing of the missing one
 
 
 @dataclass(frozen=True)

@@ -168,3 +168,9 @@ def show_time(console: Console, outcome: Outcome) -> None:
         f"probes {seconds.probe:.0f} s, everything else {rest:.1f} s "
         f"({100 * rest / seconds.total:.0f}%)."
     )
+    if outcome.estimated is not None:
+        work = seconds.encoder + seconds.probe
+        console.print(
+            f"tokenrank plan had expected {outcome.estimated:.0f} s of encoders and probes; it was "
+            f"{work:.0f} s."
+        )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +63,13 @@ def _decode(dataset: Dataset, folder: Path, mark: Path, progress: Progress | Non
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        try:
-            modalities = _write(dataset, folder, np.dtype(np.uint16), progress)
-        except _NotIntegralError:
-            modalities = _write(dataset, folder, np.dtype(np.float32), progress)
+        real: set[str] = set()  # modalities that uint16 cannot keep exactly
+        while True:
+            try:
+                modalities = _write(dataset, folder, real, progress)
+                break
+            except _NotIntegralError as found:
+                real.add(found.modality)
         write_json(mark, {"dataset": dataset.card.name, "modalities": modalities})
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -74,11 +77,15 @@ def _decode(dataset: Dataset, folder: Path, mark: Path, progress: Progress | Non
 
 
 class _NotIntegralError(Exception):
-    """The images hold values that uint16 cannot keep exactly."""
+    """A modality's images hold values that uint16 cannot keep exactly."""
+
+    def __init__(self, modality: str) -> None:
+        super().__init__(modality)
+        self.modality = modality
 
 
 def _write(
-    dataset: Dataset, folder: Path, dtype: np.dtype[np.generic], progress: Progress | None
+    dataset: Dataset, folder: Path, real: Collection[str], progress: Progress | None
 ) -> list[str]:
     total = len(dataset.ids)
     arrays: dict[str, np.memmap[tuple[int, ...], np.dtype[np.generic]]] = {}
@@ -86,6 +93,7 @@ def _write(
     for start in range(0, total, CHUNK):
         batch = dataset.read(range(start, min(start + CHUNK, total)))
         for name, images in batch.images.items():
+            dtype: np.dtype[np.generic] = np.dtype(np.float32 if name in real else np.uint16)
             if name not in arrays:
                 arrays[name] = np.lib.format.open_memmap(
                     folder / f"{name}.npy", mode="w+", dtype=dtype, shape=(total, *images.shape[1:])
@@ -93,7 +101,7 @@ def _write(
                 reserve(folder / f"{name}.npy")
             stored = images.astype(dtype)
             if dtype == np.uint16 and not np.array_equal(stored, images):
-                raise _NotIntegralError
+                raise _NotIntegralError(name)
             arrays[name][start : start + len(stored)] = stored
         timestamps.append(batch.timestamps)
         if progress:

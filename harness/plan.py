@@ -21,14 +21,17 @@ from harness.content import (
 )
 from harness.entrants import Entrant, Row
 from harness.model_input import ModelInput, normalisations, poolings, resolve
-from harness.suite import LinearProbe, Suite, Task
+from harness.suite import Suite, Task
+from harness.suite_file import KnnProbe, LinearProbe, SegmentationProbe
 from harness.weights import Weights, require_equal_terms, resolve_weights
 from models.errors import UserError
 from models.families import code_of, design_of
 from models.registry import Variant
 from models.study_cards import main_recipe
+from models.tokens import patch_grid
 from suites.datasets import catalogue
 from suites.datasets.base import SPLITS, Dataset
+from suites.datasets.cut import Cut
 from suites.datasets.splits import HasDigests
 
 Progress = Callable[[str, int, int], None]
@@ -36,7 +39,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class EmbeddingJob:
-    """One pass of one encoder over one data set; shared by every cell that needs it."""
+    """One pass of one encoder over one data set; shared by every cell that needs it.
+
+    ``grid``: rows and columns of patches where each is kept apart, for maps; None: pooled.
+    """
 
     key: str
     variant: Variant
@@ -46,6 +52,7 @@ class EmbeddingJob:
     normalisation: str
     patch_size: int
     split_seed: int
+    grid: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -183,9 +190,17 @@ def given_input(entrant: Entrant, task: Task, dataset: Dataset) -> ModelInput | 
     variant = entrant.variant
     try:
         design = design_of(variant)
+        kind = dataset.card.kind
         # Study weights know some modalities only, and statistics of their own.
         needs = entrant.card.needs(design.needs) if entrant.card else design.needs
-        return resolve(variant.name, design, dataset.card, task.policy, task.patch_size, needs)
+        given = resolve(variant.name, design, dataset.card, task.policy, task.patch_size, needs)
+        grid = patch_grid(given.shapes[0], task.patch_size)
+        if kind == "maps" and not design.layout(given.shapes, task.patch_size).is_on_grid(*grid):
+            return (
+                f"{variant.name} has no token for each of the {grid[0]} x {grid[1]} patches, which "
+                "a class for each pixel needs."
+            )
+        return given
     except UserError as error:
         return str(error)
 
@@ -215,20 +230,23 @@ def _datasets(suite: Suite, places: Places, progress: Progress | None) -> dict[s
         if dataset_id(task) not in found:
             dataset = found[dataset_id(task)] = _dataset(task, places)
             if progress and isinstance(dataset, HasDigests):
-                what = f"reading {dataset.card.name}"
+                what = f"reading {Path(task.dataset).stem}"
                 dataset.digests(partial(progress, what))
     return found
 
 
 def _dataset(task: Task, places: Places) -> Dataset:
-    options = task.data.model_dump(exclude={"fallback"}, exclude_none=True)
-    return catalogue.resolve(
+    given = {"fallback", "side", "steps"}
+    whole = catalogue.resolve(
         task.dataset,
         places.data,
-        options,
+        task.data.model_dump(exclude=given, exclude_none=True),
         fallback=task.data.fallback,
         cache_dir=places.cache,
     )
+    if task.data.side is None and task.data.steps is None:
+        return whole
+    return Cut(whole, task.data.side, task.data.steps)
 
 
 @dataclass(frozen=True)
@@ -241,7 +259,12 @@ class _DataIdentity:
     @classmethod
     def of(cls, dataset: Dataset, task: Task) -> _DataIdentity:
         code = code_version((type(dataset).__module__,))
-        images = {"fingerprint": dataset.fingerprint, "code": code}
+        images = {
+            "fingerprint": dataset.fingerprint,
+            "code": code,
+            # Of the data set's facts what scales its pixels; all else is in its fingerprint.
+            "units_per_dn": dataset.card.units_per_dn,
+        }
         return cls(images, split_identity(dataset, task.split_seed))
 
 
@@ -257,8 +280,9 @@ def _cell(
         _embedding(variant, weights, task, data, given, normalisation)
         for normalisation in normalisations(given, task.normalisations)
     )
-    tokens = design_of(variant).layout(given.shapes, task.patch_size).tokens
-    pooled = poolings(tokens, task.poolings)
+    layout = design_of(variant).layout(given.shapes, task.patch_size)
+    grid = _grid(task, given)
+    pooled = poolings(layout.tokens // (grid[0] * grid[1] if grid else 1), task.poolings)
     inputs: dict[str, Any] = {
         "embeddings": [job.key for job in embeddings],
         "normalisations": [job.normalisation for job in embeddings],
@@ -272,9 +296,13 @@ def _cell(
         "code": code_version(PROBE_CODE),
         "packages": package_versions(["torch", "numpy"]),
     }
-    if isinstance(task.probe, LinearProbe):
+    if task.label_fraction is not None:
+        inputs["label_fraction"] = task.label_fraction
+    if not isinstance(task.probe, KnnProbe) or task.label_fraction is not None:
         # kNN draws nothing: with the same weights, every seed is the same cell.
-        inputs |= {"seed": seed, "tuning": package_versions(["optuna"])}
+        inputs["seed"] = seed
+    if isinstance(task.probe, LinearProbe):
+        inputs["tuning"] = package_versions(["optuna"])
     return Cell(
         key=content_key(inputs),
         variant=variant,
@@ -297,7 +325,9 @@ def _embedding(
     given: ModelInput,
     normalisation: str,
 ) -> EmbeddingJob:
+    grid = _grid(task, given)
     inputs = {
+        **({"grid": list(grid)} if grid else {}),
         "architecture": variant.architecture,
         "weights": weights.identity,
         "data": data.images,
@@ -306,7 +336,7 @@ def _embedding(
         # The data set's own statistics come from its training split.
         "split": data.split if normalisation == "dataset" else None,
         "patch_size": task.patch_size,
-        "precision": "float32",
+        "precision": "float16" if grid else "float32",
         "code": code_version((*EMBEDDING_CODE, *code_of(variant))),
         "packages": package_versions(["torch", "numpy"]),
     }
@@ -319,7 +349,15 @@ def _embedding(
         normalisation=normalisation,
         patch_size=task.patch_size,
         split_seed=task.split_seed,
+        grid=grid,
     )
+
+
+def _grid(task: Task, given: ModelInput) -> tuple[int, int] | None:
+    """Rows and columns of patches, where the probe asks for each of them."""
+    if not isinstance(task.probe, SegmentationProbe):
+        return None
+    return patch_grid(given.shapes[0], task.patch_size)
 
 
 def split_identity(dataset: Dataset, split_seed: int) -> str:

@@ -21,7 +21,8 @@ from harness.plan import Plan, given_input, shown_name
 from harness.provenance import Manifest
 from harness.store import CellResult, Store
 from harness.study_facts import cards_of, study_facts
-from harness.suite import KnnProbe, LinearProbe, Task
+from harness.suite import Task
+from harness.suite_file import AnyProbe, KnnProbe, LinearProbe, SegmentationProbe
 from models.families import design_of
 from models.own.variant import OWN
 from models.sensors import modality
@@ -38,7 +39,7 @@ from reports.table import (
     TaskInfo,
 )
 from suites.datasets.base import Dataset, DatasetCard
-from suites.datasets.splits import HasDigests, find_duplicates
+from suites.datasets.splits import HasDigests, few_labels, find_duplicates
 
 NOT_COMPUTED = "not computed yet"
 
@@ -201,13 +202,23 @@ def _samples(plan: Plan, found: dict[str, CellResult | None]) -> pl.DataFrame:
                 pl.lit(cell.task.name).alias("task"),
                 pl.lit(cell.seed, dtype=pl.Int64).alias("seed"),
                 "sample",
-                "label",
-                "prediction",
                 "value",
-                pl.max_horizontal(pl.col(r"^p\d+$").cast(pl.Float64)).alias("confidence"),
-            )
+                *_predicted(result),
+            ).select(list(SAMPLE_SCHEMA))
         )
     return pl.concat(frames) if frames else pl.DataFrame(schema=SAMPLE_SCHEMA)
+
+
+def _predicted(result: CellResult) -> list[pl.Expr]:
+    """Label, prediction and confidence, where each sample has one class; else none of them."""
+    nothing = [
+        pl.lit(None, dtype=SAMPLE_SCHEMA[name]).alias(name)
+        for name in ("label", "prediction", "confidence")
+    ]
+    if metric(result.metric).kind != "classes":
+        return nothing
+    confidence = pl.max_horizontal(pl.col(r"^p\d+$").cast(pl.Float64)).alias("confidence")
+    return [pl.col("label"), pl.col("prediction"), confidence]
 
 
 def _trials(plan: Plan, found: dict[str, CellResult | None]) -> pl.DataFrame:
@@ -324,7 +335,10 @@ _LEVELS = {"L1C": "L1C (top of atmosphere)", "L2A": "L2A (surface reflectance)"}
 
 def _task_info(plan: Plan, task: Task) -> TaskInfo:
     dataset = plan.dataset_of(task)
-    card, splits = dataset.card, dataset.splits(task.split_seed)
+    card, splits = dataset.card, dict(dataset.splits(task.split_seed))
+    if task.label_fraction is not None:  # another seed draws others, as many
+        few = (dataset.labels, card.kind, splits["train"], task.label_fraction)
+        splits["train"] = few_labels(*few, seed=plan.suite.seeds[0])
     return TaskInfo(
         name=task.name,
         dataset=card.name,
@@ -333,7 +347,8 @@ def _task_info(plan: Plan, task: Task) -> TaskInfo:
         metric=task.metric,
         higher_is_better=metric(task.metric).higher_is_better,
         protocol=protocol_sentence(task),
-        probe=probe_name(task.probe),
+        probe=probe_name(task.probe)
+        + (f"-labels-{task.label_fraction:.3g}" if task.label_fraction is not None else ""),
         bands=_bands_given(card),
         partition=task.data.partition or "default",
         height=card.height,
@@ -346,7 +361,12 @@ def _task_info(plan: Plan, task: Task) -> TaskInfo:
         classes=card.classes,
         fingerprint=dataset.fingerprint,
         licence=card.licence,
-        notes=(f"Split: {card.split_rule}.", *_leaks(dataset, task.split_seed), *card.notes),
+        notes=(
+            *((f"Errors are in {card.unit}.",) if card.unit and card.kind == "values" else ()),
+            f"Split: {card.split_rule}.",
+            *_leaks(dataset, task.split_seed),
+            *card.notes,
+        ),
     )
 
 
@@ -375,8 +395,10 @@ def _leaks(dataset: Dataset, split_seed: int) -> tuple[str, ...]:
     )
 
 
-def probe_name(probe: KnnProbe | LinearProbe) -> str:
+def probe_name(probe: AnyProbe) -> str:
     """Probe and settings in short; scores of equally named probes are comparable."""
+    if isinstance(probe, SegmentationProbe):
+        return f"segmentation-{probe.head}-{probe.epochs}-epochs"
     if isinstance(probe, LinearProbe):
         return f"linear-{probe.sampler}-{probe.epochs}-epochs"
     votes = f"exp-{probe.temperature:g}" if probe.weights == "exp" else "uniform"
@@ -389,8 +411,12 @@ def protocol_sentence(task: Task) -> str:
         f"normalisation ({' or '.join(task.normalisations)}) and pooling "
         f"({' or '.join(task.poolings)}) chosen on the validation split"
     )
+    if task.label_fraction is not None:
+        views += f"; {task.label_fraction:.3g} of the training labels, drawn anew for each seed"
     if isinstance(task.probe, KnnProbe):
         return f"{_knn_words(task.probe)}; {views}; scored once on test."
+    if isinstance(task.probe, SegmentationProbe):
+        return f"{_map_words(task.probe)}; {views}; scored once on test."
     return f"{_linear_words(task.probe)}; {views}; scored once on test."
 
 
@@ -401,6 +427,14 @@ def _knn_words(probe: KnnProbe) -> str:
         votes = "equal votes"
     nearest = "cosine similarity" if probe.metric == "cosine" else "Euclidean distance"
     return f"kNN, k = {probe.k}, {nearest}, {votes}"
+
+
+def _map_words(probe: SegmentationProbe) -> str:
+    to = "each pixel's classes" if probe.head == "linear" else "classes, enlarged bilinearly"
+    return (
+        f"segmentation probe (one linear layer from each patch to {to}, AdamW, cosine schedule, "
+        f"{probe.epochs} epochs, batches of {probe.batch_size} images), the published rates"
+    )
 
 
 def _linear_words(probe: LinearProbe) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.content import content_key, package_versions, reports_version
+from harness.estimates import remembered
 from harness.plan import Cell, Places, Plan, make_plan
 from harness.provenance import load_or_create_manifest
 from harness.results import collect, results_digest
@@ -60,6 +61,7 @@ class Outcome:
     report: Path
     computed: int
     seconds: Seconds = field(default_factory=Seconds)
+    estimated: float | None = None  # seconds, where `tokenrank plan` was asked before
 
 
 def run_suite(suite: Suite, places: Places, store: Store, command: str, watch: Watcher) -> Outcome:
@@ -77,7 +79,7 @@ def run_suite(suite: Suite, places: Places, store: Store, command: str, watch: W
     results = collect(plan, store, manifest)
     report = write_views(results, store, plan.key)
     seconds.total = time.perf_counter() - started
-    return Outcome(plan, results, report, len(to_do), seconds)
+    return Outcome(plan, results, report, len(to_do), seconds, remembered(store, plan))
 
 
 def compute_cells(

@@ -5,7 +5,7 @@ nothing half-written that could be taken for a result. It must know nothing of h
 results are computed, ranked or shown.
 
     cells/<kk>/<key>.json + .parquet      a cell's scores, and its per-sample predictions
-    embeddings/<kk>/<key>.safetensors     one matrix [N, dim] per pooling; .json beside it
+    embeddings/<kk>/<key>.safetensors     one array [N, ..., dim] per pooling; .json beside it
     pixels/<fingerprint>/                 a data set's decoded images
     studies/<key>.journal                 Optuna's trials
     runs/<key>/                           a suite run: manifest, report
@@ -18,13 +18,14 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,11 @@ from models.errors import UserError
 from models.replacing import replacing
 
 Array = npt.NDArray[Any]
+Grid = tuple[int, int]
+_TYPES: Mapping[str, np.dtype[Any]] = {
+    "F16": np.dtype(np.float16),
+    "F32": np.dtype(np.float32),
+}
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,10 @@ class CellResult:
 
 @dataclass(frozen=True)
 class Embedding:
-    """Pooled embeddings of a whole data set, memory-mapped: ``poolings[name]`` is ``[N, dim]``."""
+    """Embeddings of a whole data set, memory-mapped.
+
+    ``poolings[name]`` is ``[N, dim]``, or ``[N, h, w, dim]`` where patches are kept apart.
+    """
 
     key: str
     poolings: Mapping[str, Array]
@@ -143,16 +152,20 @@ class Store:
 
     @contextmanager
     def embedding_writer(
-        self, key: str, rows: int, dim: int, poolings: tuple[str, ...]
+        self, key: str, rows: int, dim: int, poolings: tuple[str, ...], grid: Grid | None = None
     ) -> Iterator[Mapping[str, Array]]:
-        """Matrices ``[rows, dim]`` mapped onto the file that becomes the embedding.
+        """Arrays mapped onto the file that becomes the embedding.
 
-        Rows go to disk as they are written; on an exception nothing is left behind.
+        Float32 ``[rows, dim]``; with a ``grid`` (rows and columns of patches) float16
+        ``[rows, h, w, dim]``, of which there are hundreds of times more. Rows go to disk as they
+        are written; on an exception nothing is left behind.
         """
         path = self._embedding_path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
-            _allocate_safetensors(temporary, dict.fromkeys(poolings, (rows, dim)))
+            shape = (rows, *grid, dim) if grid else (rows, dim)
+            kind: Literal["F16", "F32"] = "F16" if grid else "F32"
+            _allocate_safetensors(temporary, dict.fromkeys(poolings, shape), kind)
             arrays = _map_safetensors(temporary, mode="r+")
             yield arrays
             for array in arrays.values():
@@ -244,19 +257,21 @@ def _reserve(descriptor: int, size: int) -> None:
         os.posix_fallocate(descriptor, 0, size)
 
 
-def _allocate_safetensors(path: Path, shapes: Mapping[str, tuple[int, int]]) -> None:
-    """Write a safetensors header for float32 matrices, and room for their rows.
+def _allocate_safetensors(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], kind: Literal["F16", "F32"]
+) -> None:
+    """Write a safetensors header for arrays of one type, and room for their rows.
 
     The library's own writer wants all tensors in memory at once; the format (8 bytes of
     header length, a JSON header, raw data) is simple enough to lay out ahead instead.
     """
     header: dict[str, Any] = {}
     offset = 0
-    for name, (rows, dim) in shapes.items():
-        size = rows * dim * 4
+    for name, shape in shapes.items():
+        size = math.prod(shape) * _TYPES[kind].itemsize
         header[name] = {
-            "dtype": "F32",
-            "shape": [rows, dim],
+            "dtype": kind,
+            "shape": list(shape),
             "data_offsets": [offset, offset + size],
         }
         offset += size
@@ -275,7 +290,7 @@ def _map_safetensors(path: Path, mode: str = "r") -> dict[str, np.memmap[Any, An
     return {
         name: np.memmap(
             path,
-            dtype=np.float32,
+            dtype=_TYPES[entry["dtype"]],
             mode=mode,  # type: ignore[call-overload]
             offset=8 + length + entry["data_offsets"][0],
             shape=tuple(entry["shape"]),

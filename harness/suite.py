@@ -1,4 +1,4 @@
-"""What a suite file may say: tasks, variants, protocol, seeds; validated with file and line.
+"""A suite, ready to be planned: its file read, included suites and selections resolved.
 
 `load_suite` is the only way in. A `Suite` is plain frozen data; `plan.py` expands it.
 It must know nothing of how cells are computed, stored or tracked.
@@ -7,173 +7,35 @@ It must know nothing of how cells are computed, stored or tracked.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from harness.entrants import Entrant, entrants_of
-from harness.model_input import InputPolicy, MissingBands, Resize
+from harness.metrics import metrics_of
+from harness.model_input import InputPolicy
+from harness.selection import select
+from harness.suite_file import (
+    AnyProbe,
+    DataOptions,
+    Protocol,
+    SegmentationProbe,
+    Selection,
+    SuiteFile,
+    TaskEntry,
+    VariantEntry,
+)
 from models import config_file
 from models.errors import UserError, did_you_mean
-from models.registry import Option, load_registry
-from models.study_cards import RECIPE, checked_recipe
+from models.registry import Registry, load_registry
 from suites.datasets import catalogue
+from suites.datasets.base import KIND_WORDS
 
 SUITES_FOLDER = Path(__file__).parent.parent / "suites"
-
-Tier = Literal["official", "study", "random"]
-Normalisation = Literal["pretraining", "dataset"]
-Pooling = Literal["mean", "max"]
-
-
-def _known_dataset(name: str) -> str:
-    if name not in catalogue.ENTRIES:
-        raise ValueError(f'there is no data set "{name}": {did_you_mean(name, catalogue.ENTRIES)}')
-    return name
-
-
-DatasetName = Annotated[
-    str,
-    AfterValidator(_known_dataset),
-    Field(json_schema_extra={"enum": sorted(catalogue.ENTRIES)}),
-]
-MetricName = Literal["accuracy", "macro_f1"]
-DEFAULT_BASELINES = [
-    "baseline-statistics-mean_std",
-    "baseline-projection-512",
-    "baseline-convolutions-512",
-    "random",
-]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-RecipeName = Annotated[str, Field(pattern=RECIPE), AfterValidator(checked_recipe)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class KnnProbe(_Strict):
-    """k nearest neighbours among the training embeddings; nothing is trained.
-
-    The defaults are OlmoEarth's protocol; torchgeo-bench's is ``k: 5, metric: l2,
-    weights: uniform``. Normalisation and pooling are selected on the validation split.
-    """
-
-    kind: Literal["knn"]
-    k: int = Field(default=20, ge=1)
-    metric: Literal["cosine", "l2"] = "cosine"
-    weights: Literal["exp", "uniform"] = "exp"
-    temperature: float = Field(default=0.07, gt=0)
-
-
-class LinearProbe(_Strict):
-    """BatchNorm and one linear layer, tuned by Optuna on the validation split."""
-
-    kind: Literal["linear"]
-    trials: int = Field(default=64, ge=1, le=4096)
-    sampler: Literal["tpe", "random", "grid"] = "tpe"
-    epochs: int = Field(default=50, ge=1)
-    batch_size: int = Field(default=32, ge=2)
-
-
-Probe = Annotated[KnnProbe | LinearProbe, Field(discriminator="kind")]
-
-
-class Protocol(_Strict):
-    """What all tasks of a suite share; each may be overridden per task."""
-
-    patch_size: int = Field(default=4, ge=1, le=8)
-    normalisations: list[Normalisation] = Field(default=["pretraining", "dataset"], min_length=1)
-    poolings: list[Pooling] = Field(default=["mean", "max"], min_length=1)
-    metric: MetricName = "accuracy"
-    split_seed: Seed = 0
-    bootstrap: int = Field(default=1000, ge=100, le=100_000)
-    missing_bands: MissingBands = Field(
-        default="refuse",
-        description="a band that a model needs and the data lack: refuse the cell, or copy the "
-        "band nearest in wavelength (recorded)",
-    )
-    resize: Resize = Field(
-        default="refuse",
-        description="images that a patch size does not divide: refuse the cell, or enlarge them "
-        '("fit"); "native" brings them to the side that each model was pretrained with',
-    )
-
-
-class DataOptions(_Strict):
-    """Choices within a data set; one that the data set does not know is refused."""
-
-    # m-eurosat's last five arrays are misnamed as published; "as-published" keeps that,
-    # only to reproduce numbers that were measured so.
-    band_order: Literal["corrected", "as-published"] | None = None
-    partition: str | None = Field(default=None, description="GEO-Bench's share of labels")
-    split: Literal["auto", "published", "seeded"] | None = None
-    size: int | None = Field(default=None, ge=100, description="tiles of the simulated set")
-    fallback: Literal["simulated"] | None = None
-
-
-class TaskEntry(_Strict):
-    """One task: a data set, a probe, and what departs from the suite's protocol."""
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
-    dataset: DatasetName
-    data: DataOptions = DataOptions()
-    probe: Probe
-    patch_size: int | None = Field(default=None, ge=1, le=8)
-    normalisations: list[Normalisation] | None = Field(default=None, min_length=1)
-    poolings: list[Pooling] | None = Field(default=None, min_length=1)
-    metric: MetricName | None = None
-
-
-class VariantEntry(_Strict):
-    """A variant in another tier than the suite's, or with weights from a folder or file.
-
-    ``recipe``: whose study weights; without it, those of the variant's main recipe, or whatever
-    ``weights`` hold. ``{seed}`` in the place of study weights is the suite's seed.
-    ``optional``: when its weights cannot be had it is listed as not run, and the rest goes on.
-    """
-
-    variant: str = Field(description="a registry's variant, module:Class or path/file.py:Class")
-    options: dict[str, Option] = Field(
-        default={}, description="arguments of the constructor of a class of your own"
-    )
-    tier: Tier | None = None
-    recipe: RecipeName | None = Field(
-        default=None, description="the recipe that study weights were pretrained by"
-    )
-    weights: Path | None = Field(
-        default=None,
-        description="folder or file; of study weights, {seed} in it stands for the suite's seed",
-    )
-    optional: bool = False
-
-
-class SuiteFile(_Strict):
-    """The YAML of a suite, as written."""
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
-    title: str
-    description: str = ""
-    registry: list[Path] = Field(default=[], description="further registry files, relative to this")
-    protocol: Protocol = Protocol()
-    tier: Tier = "random"
-    study: str | None = Field(
-        default=None,
-        description="the study whose weights its study variants have, as `tokenrank study` leaves "
-        "them: ./pretrained/<recipe>-<size>/seed-<seed>",
-    )
-    mix_tiers: bool = False
-    seeds: list[Seed] = Field(default=[0], min_length=1)
-    variants: list[str | VariantEntry] = Field(min_length=1)
-    baselines: list[str] = Field(
-        default=DEFAULT_BASELINES,
-        description="what every variant has to beat; random: the smallest untrained encoder of "
-        "each family that takes part with trained weights",
-    )
-    tasks: list[TaskEntry] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
@@ -183,7 +45,7 @@ class Task:
     name: str
     dataset: str
     data: DataOptions
-    probe: KnnProbe | LinearProbe
+    probe: AnyProbe
     patch_size: int
     normalisations: tuple[str, ...]
     poolings: tuple[str, ...]
@@ -191,6 +53,7 @@ class Task:
     split_seed: int
     bootstrap: int
     policy: InputPolicy
+    label_fraction: float | None = None
 
 
 @dataclass(frozen=True)
@@ -242,14 +105,20 @@ def load_suite(path: Path, overrides: Overrides = Overrides()) -> Suite:
     file = config_file.validate(SuiteFile, document)
     _refuse_repeats(document, "tasks", [task.name for task in file.tasks])
     _refuse_repeats(document, "seeds", file.seeds)
+    included, variants = _included(file, document, (path.resolve(),))
+    file = file.model_copy(update={"variants": variants})
     registry = load_registry([*(path.parent / p for p in file.registry), *overrides.registry])
-    entrants = entrants_of(file, _listed(file, overrides), document, registry, overrides)
+    _refuse_metric(file, included, document)
+    listed = _listed(_selected(file, document, registry), overrides)
+    entrants = entrants_of(file, listed, document, registry, overrides)
     return Suite(
         name=file.name,
         title=file.title,
         description=" ".join(file.description.split()),
         path=path,
-        tasks=tuple(_task(entry, file.protocol, overrides.patch_size) for entry in file.tasks),
+        tasks=tuple(
+            _task(each.entry, file.protocol, overrides.patch_size, each.error) for each in included
+        ),
         entrants=entrants,
         seeds=overrides.seeds if overrides.seeds is not None else tuple(file.seeds),
         mix_tiers=file.mix_tiers,
@@ -264,7 +133,13 @@ def _refuse_repeats(
             raise document.error((key, i), f'"{name}" stands twice among the {key}; remove one.')
 
 
-def _task(entry: TaskEntry, protocol: Protocol, patch_size: int | None) -> Task:
+def _task(
+    entry: TaskEntry,
+    protocol: Protocol,
+    patch_size: int | None,
+    error: Callable[[str], UserError],
+) -> Task:
+    _refuse_probe(entry, error)
     return Task(
         name=entry.name,
         dataset=entry.dataset,
@@ -273,21 +148,182 @@ def _task(entry: TaskEntry, protocol: Protocol, patch_size: int | None) -> Task:
         patch_size=patch_size or entry.patch_size or protocol.patch_size,
         normalisations=tuple(entry.normalisations or protocol.normalisations),
         poolings=tuple(entry.poolings or protocol.poolings),
-        metric=entry.metric or protocol.metric,
+        metric=_metric(entry, protocol, error),
         split_seed=protocol.split_seed,
         bootstrap=protocol.bootstrap,
         policy=InputPolicy(protocol.missing_bands, protocol.resize),
+        label_fraction=entry.label_fraction,
     )
 
 
-def _listed(file: SuiteFile, overrides: Overrides) -> list[tuple[VariantEntry, bool]]:
+@dataclass(frozen=True)
+class _Written:
+    """A task, and how to say what is wrong with it: with the file and line that it stands in."""
+
+    entry: TaskEntry
+    error: Callable[[str], UserError]
+
+
+Listed = list[str | VariantEntry | Selection]
+
+
+def _included(
+    file: SuiteFile, document: config_file.Document, before: tuple[Path, ...]
+) -> tuple[list[_Written], Listed]:
+    """All tasks, those of included suites first; and the variants, theirs where it has none.
+
+    Raises `UserError` for a suite that includes itself, a task's name that stands twice, and for
+    neither tasks nor variants.
+    """
+    tasks: list[_Written] = []
+    variants: Listed = list(file.variants)
+    for i, name in enumerate(file.include):
+        is_path = name.endswith((".yaml", ".yml"))
+        path = document.path.parent / name if is_path else suite_path(name)
+        if path.resolve() in before:
+            raise document.error(("include", i), f'"{name}" includes itself; remove one.')
+        other = config_file.read(path)
+        inner = config_file.validate(SuiteFile, other)
+        found, theirs = _included(inner, other, (*before, path.resolve()))
+        tasks += found
+        variants = variants or theirs
+    for i, entry in enumerate(file.tasks):
+        error = partial(document.error, ("tasks", i))
+        placed = _placed(entry, document.path.parent)
+        tasks += [_Written(each, error) for each in swept(placed)]
+    names = [each.entry.name for each in tasks]
+    for each in tasks:
+        if names.count(each.entry.name) > 1:
+            raise each.error(
+                f'"{each.entry.name}" stands twice among the tasks, those of included suites '
+                "among them; rename or remove one."
+            )
+    for what, held in (("tasks", tasks), ("variants", variants)):
+        if not held:
+            raise document.error(
+                (), f'It has no {what}: list some, or "include" a suite with them.'
+            )
+    return tasks, variants
+
+
+def _selected(
+    file: SuiteFile, document: config_file.Document, registry: Registry
+) -> list[VariantEntry]:
+    """The entries that are written, selections as the variants that they stand for."""
+    found: list[VariantEntry] = []
+    for i, entry in enumerate(file.variants):
+        if isinstance(entry, Selection):
+            try:
+                found += _of_selection(entry, registry)
+            except UserError as error:
+                raise document.error(("variants", i), str(error)) from None
+        else:
+            found.append(VariantEntry(variant=entry) if isinstance(entry, str) else entry)
+    return found
+
+
+def _of_selection(entry: Selection, registry: Registry) -> list[VariantEntry]:
+    chosen = select(entry.select, registry.variants())
+    names = [variant.name for variant in chosen]
+    if entry.schemes is not None:
+        names = [
+            registry.variant(f"{variant.name}:{scheme}").name
+            for variant in chosen
+            for scheme in entry.schemes
+        ]
+    return [
+        VariantEntry(variant=name, tier=entry.tier, optional=entry.optional)
+        for name in dict.fromkeys(names)
+    ]
+
+
+def swept(entry: TaskEntry) -> list[TaskEntry]:
+    """A task for every combination of its sweep's values, named after them; else itself."""
+    if entry.sweep is None:
+        return [entry]
+    axes = [(name, values) for name, values in entry.sweep if values is not None]
+    found = []
+    for chosen in product(*(values for _, values in axes)):
+        said = {name: value for (name, _), value in zip(axes, chosen, strict=True)}
+        data = {name: value for name, value in said.items() if name in ("side", "steps")}
+        own = {name: value for name, value in said.items() if name not in data}
+        suffix = "".join(_SUFFIXES[name].format(value) for name, value in said.items())
+        found.append(
+            entry.model_copy(
+                update={
+                    "name": entry.name + suffix,
+                    "data": entry.data.model_copy(update=data),
+                    "sweep": None,
+                    **own,
+                }
+            )
+        )
+    return found
+
+
+_SUFFIXES = {
+    "patch_size": "-patch{}",
+    "side": "-side{}",
+    "steps": "-steps{}",
+    "label_fraction": "-labels{:.3g}",
+}
+
+
+def _placed(entry: TaskEntry, folder: Path) -> TaskEntry:
+    """A task of one's own lies beside its suite."""
+    if not catalogue.is_own(entry.dataset):
+        return entry
+    return entry.model_copy(update={"dataset": str(folder / entry.dataset)})
+
+
+def _refuse_probe(entry: TaskEntry, error: Callable[[str], UserError]) -> None:
+    kind = catalogue.kind_of(entry.dataset)
+    if entry.data.fallback is not None and (kind != "classes" or catalogue.is_own(entry.dataset)):
+        raise error(
+            f"The simulated set cannot stand in for {entry.dataset}, which asks for "
+            f"{KIND_WORDS[kind]}; remove data: fallback."
+        )
+    if isinstance(entry.probe, SegmentationProbe) != (kind == "maps"):
+        allowed = "segmentation" if kind == "maps" else "knn, linear"
+        raise error(
+            f'Probe "{entry.probe.kind}" cannot answer what {entry.dataset} asks for '
+            f"({KIND_WORDS[kind]}); allowed: {allowed}."
+        )
+
+
+def _refuse_metric(
+    file: SuiteFile, tasks: Sequence[_Written], document: config_file.Document
+) -> None:
+    """A protocol's metric that no task can be scored by is a mistake, not a preference."""
+    wanted = file.protocol.metric
+    kinds = {catalogue.kind_of(each.entry.dataset) for each in tasks}
+    if wanted is not None and not any(wanted in metrics_of(kind) for kind in kinds):
+        allowed = ", ".join(name for kind in sorted(kinds) for name in metrics_of(kind))
+        raise document.error(
+            ("protocol", "metric"),
+            f'"{wanted}" can score no task of this suite; allowed: {allowed}.',
+        )
+
+
+def _metric(entry: TaskEntry, protocol: Protocol, error: Callable[[str], UserError]) -> str:
+    """The task's own; else the protocol's, where it can score such targets; else the field's."""
+    kind = catalogue.kind_of(entry.dataset)
+    allowed = metrics_of(kind)
+    if entry.metric is not None and entry.metric not in allowed:
+        raise error(
+            f'"{entry.metric}" cannot score what {entry.dataset} asks for ({KIND_WORDS[kind]}); '
+            f"allowed: {', '.join(allowed)}."
+        )
+    return entry.metric or (protocol.metric if protocol.metric in allowed else None) or allowed[0]
+
+
+def _listed(written: list[VariantEntry], overrides: Overrides) -> list[tuple[VariantEntry, bool]]:
     """Entries to run, and whether each is written in the file.
 
     A variant named on the command line runs as the file has it (tier, weights, options) if the
     file has it, and is no longer optional; else as the suite's default. ``name@recipe`` is the
     variant with that recipe's study weights; the plain name stands for all that the file has.
     """
-    written = [VariantEntry(variant=v) if isinstance(v, str) else v for v in file.variants]
     if not overrides.variants:
         return [(entry, True) for entry in written]
     found: list[tuple[VariantEntry, bool]] = []
@@ -310,8 +346,3 @@ def _named(name: str) -> VariantEntry:
             f'--variant "{name}" names no recipe after its "@"; write the name of a variant '
             "alone, or with a recipe of study weights."
         ) from None
-
-
-def json_schema() -> dict[str, Any]:
-    """JSON Schema of suite files, for editors."""
-    return SuiteFile.model_json_schema()

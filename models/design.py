@@ -53,6 +53,11 @@ class Layout:
         """All tokens that the transformer holds for one sample."""
         return sum(kind.count for kind in self.kinds)
 
+    def is_on_grid(self, rows: int, columns: int) -> bool:
+        """Whether its tokens belong to the patches of that grid; those of no modality aside."""
+        placed = [kind for kind in self.kinds if kind.modality is not None]
+        return bool(placed) and all((k.rows, k.columns) == (rows, columns) for k in placed)
+
     @property
     def groups(self) -> int:
         """Tokens per place and step of the modality that has most of them in a sequence (G)."""

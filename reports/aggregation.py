@@ -91,7 +91,9 @@ def aggregations(ranking: RankingTable) -> tuple[Aggregation, ...]:
             "Bradley and Terry, Biometrika 39 (1952); Hunter, Annals of Statistics 32 (2004)",
         ),
     ]
-    if len({task.metric for task in ranking.tasks}) == 1:
+    comparable = len({task.dataset for task in ranking.tasks}) == 1 or bool(up[0])
+    # Errors have units, and those of two data sets are no one number.
+    if len({task.metric for task in ranking.tasks}) == 1 and comparable:
         found.append(
             Aggregation(
                 "Mean score",

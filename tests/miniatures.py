@@ -19,7 +19,7 @@ import numpy as np
 import tifffile
 
 from suites.datasets import simulated
-from suites.datasets.geobench import SPECS
+from suites.datasets.geobench_specs import SPECS, Spec
 
 
 def write_tile(path: Path, image: np.ndarray) -> None:
@@ -77,6 +77,27 @@ def write_m_eurosat(folder: Path, foreign: type) -> None:
     (folder / "default_partition.json").write_text(json.dumps(split))
     small = {"train": ids[:2], "valid": ids[10:20], "test": ids[20:]}
     (folder / "0.01x_train_partition.json").write_text(json.dumps(small))
+
+
+def write_geobench(folder: Path, spec: Spec, labels: Sequence[Any], seed: int = 0) -> None:
+    """Samples as GEO-Bench writes them: a map is an array, other labels stand in the record."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    ids = [f"sample_{i}" for i in range(len(labels))]
+    for name, label in zip(ids, labels, strict=True):
+        record: dict[str, Any] = {"bands_order": list(spec.arrays)}
+        with h5py.File(folder / f"{name}.hdf5", "w") as file:
+            for array in spec.arrays:
+                values = rng.integers(1, 4000, (spec.side, spec.side)).astype(np.float32)
+                file.create_dataset(array, data=values)
+            if spec.kind == "maps":
+                file.create_dataset("label", data=label)
+            else:
+                record["label"] = label
+            file.attrs["pickle"] = repr(pickle.dumps(record))
+    third = len(ids) // 3
+    split = {"train": ids[:third], "valid": ids[third : 2 * third], "test": ids[2 * third :]}
+    (folder / "default_partition.json").write_text(json.dumps(split))
 
 
 def write_geotiff(

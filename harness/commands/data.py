@@ -93,6 +93,8 @@ def _audit(
     from suites.datasets.audit import check  # noqa: PLC0415
     from suites.datasets.loose import check_folder  # noqa: PLC0415
 
+    if catalogue.is_own(name):
+        return check(catalogue.resolve(name, None, cache_dir=cache), progress)
     if name not in catalogue.ENTRIES and Path(name).exists():
         return check_folder(Path(name), progress=progress)
     entry = catalogue.entry_of(name)

@@ -21,7 +21,7 @@ from harness.regression.snapshot import CellId
 from harness.results import collect
 from harness.run import Seconds, compute_cells
 from harness.store import Store
-from harness.suite import Overrides, load_suite
+from harness.suite import Overrides, load_suite, suite_path
 from models.errors import UserError
 from reports.io import ResultsError, load_results
 from reports.table import SuiteResults
@@ -108,6 +108,14 @@ def measure(
             compute_cells(plan, to_do, store, watcher, Seconds())
         results = collect(plan, store, manifest)
     return Measured(results, manifest.hardware)
+
+
+def loaded_plan(named: str, options: RunOptions) -> Plan:
+    """The plan of a suite, with nothing computed."""
+    suite = load_suite(suite_path(named), options.overrides())
+    store = Store(options.store)
+    store.prepare()
+    return make_plan(suite, Places(options.data_dir, options.weights_dir, store.cache_folder))
 
 
 def _to_do(plan: Plan, results: SuiteResults, wanted: Callable[[CellId], bool]) -> list[Cell]:

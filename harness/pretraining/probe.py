@@ -21,9 +21,11 @@ from harness.model_input import InputPolicy, resolve
 from harness.pixels import Pixels, open_pixels
 from harness.probes.knn import OLMOEARTH_KNN, knn_votes
 from harness.store import Store
+from models.errors import UserError
 from models.families import design_of
 from models.registry import Variant
 from suites.datasets import catalogue
+from suites.datasets.base import KIND_WORDS
 
 SPLIT_SEED = 0
 POOLING = "mean"
@@ -87,6 +89,11 @@ def validation_probe(
     Raises `UserError` when the data cannot be found, or the variant cannot read them.
     """
     dataset = catalogue.resolve(dataset_name, data_dir, cache_dir=store.cache_folder)
+    if dataset.card.kind != "classes":
+        raise UserError(
+            f"A training is probed on a data set with one class a sample; {dataset_name} asks "
+            f"for {KIND_WORDS[dataset.card.kind]}."
+        )
     design = design_of(variant)
     given = resolve(variant.name, design, dataset.card, InputPolicy(), patch_size)
     pixels = open_pixels(dataset, store)

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 
 import torch
 from torch import Tensor
 
+from harness.probes.objective import Objective, objective_of
 from models.errors import UserError
+from suites.datasets.base import TargetKind
 
 View = tuple[str, str]
 """(normalisation, pooling), e.g. ``("pretraining", "mean")``."""
@@ -37,7 +40,10 @@ class EmbeddedSplit:
 
 @dataclass(frozen=True)
 class Labels:
-    """Class index of each row of the three splits, int64 ``[n]``."""
+    """What is to be predicted for each row of the three splits.
+
+    int64 ``[n]`` of classes, uint8 ``[n, C]`` of labels, float64 ``[n]`` of numbers.
+    """
 
     train: Tensor
     val: Tensor
@@ -46,17 +52,18 @@ class Labels:
 
 @dataclass(frozen=True)
 class ProbeInputs:
-    """All that a probe may know: every view of the embeddings, the labels, the class count.
+    """All that a probe may know: every view of the embeddings, and what is to be predicted.
 
-    ``views`` holds the full product of its normalisations and poolings, in the order in
-    which ties between views are decided. Raises `ValueError` when shapes disagree (a
-    mistake of the caller, not of the user) and `UserError` when an embedding is not
-    finite or a split is empty.
+    ``outputs``: how many classes or labels there are; 1 of a number. ``views`` holds the full
+    product of its normalisations and poolings, in the order in which ties between views are
+    decided. Raises `ValueError` when shapes disagree (a mistake of the caller, not of the user)
+    and `UserError` when an embedding is not finite or a split is empty.
     """
 
     views: Mapping[View, EmbeddedSplit]
     labels: Labels
-    n_classes: int
+    outputs: int
+    kind: TargetKind = "classes"
 
     def __post_init__(self) -> None:
         if not self.views:
@@ -66,7 +73,7 @@ class ProbeInputs:
         for view, split in self.views.items():
             self._check_shapes(view, split)
         for name, rows, labels in self._named_rows():
-            _check_rows(name, rows, labels, self.n_classes)
+            _check_rows(name, rows, labels, self.kind, self.outputs)
 
     @property
     def normalisations(self) -> tuple[str, ...]:
@@ -82,6 +89,11 @@ class ProbeInputs:
     def dim(self) -> int:
         """Width of an embedding."""
         return int(next(iter(self.views.values())).train.shape[1])
+
+    @cached_property
+    def objective(self) -> Objective:
+        """How this kind of target is learned and read off."""
+        return objective_of(self.kind, self.labels.train, self.outputs)
 
     def _check_shapes(self, view: View, split: EmbeddedSplit) -> None:
         for name in _SPLITS:
@@ -112,24 +124,29 @@ class TrialRecord:
 class ProbeResult:
     """A probe's answer: test predictions and how they were chosen.
 
-    ``predictions``: int64 ``[n_test]``; ``probabilities``: float32 ``[n_test, n_classes]``,
-    rows sum to 1; ``chosen``: the settings that won on validation; ``val_score``: their
+    ``predictions``: ``[n_test]``, or ``[n_test, C]`` of labels, as metrics want them;
+    ``probabilities``: float32 ``[n_test, C]``, of one class a sample rows sum to 1, ``None`` of
+    numbers; ``chosen``: the settings that won on validation; ``val_score``: their
     score there; ``trials``: everything that was tried.
     """
 
     predictions: Tensor
-    probabilities: Tensor
+    probabilities: Tensor | None
     chosen: Mapping[str, str | int | float]
     val_score: float
     trials: tuple[TrialRecord, ...] = field(default=())
 
 
-def _check_rows(name: str, rows: Tensor, labels: Tensor, n_classes: int) -> None:
+def _check_rows(name: str, rows: Tensor, labels: Tensor, kind: TargetKind, outputs: int) -> None:
     """Refuse what would otherwise become a wrong number without a word."""
     if not len(rows):
         raise UserError(f"There are no samples behind {name}; each split needs at least one.")
-    if int(labels.min()) < 0 or int(labels.max()) >= n_classes:
-        raise ValueError(f"labels of {name} are outside 0..{n_classes - 1}")
+    if kind == "classes" and (int(labels.min()) < 0 or int(labels.max()) >= outputs):
+        raise ValueError(f"labels of {name} are outside 0..{outputs - 1}")
+    if kind == "labels" and (labels.shape[1] != outputs or int(labels.max()) > 1):
+        raise ValueError(f"labels of {name} are not {outputs} columns of 0 and 1")
+    if kind == "values" and not bool(torch.isfinite(labels).all()):
+        raise ValueError(f"values of {name} are not finite")
     for start in range(0, len(rows), _CHECK_ROWS):
         bad = ~torch.isfinite(rows[start : start + _CHECK_ROWS]).all(dim=1)
         if bool(bad.any()):

@@ -70,23 +70,26 @@ def run_knn(
     inputs: ProbeInputs, settings: KnnSettings, device: torch.device | str = "cpu"
 ) -> ProbeResult:
     """Choose the view on validation (ties: the first), then score it once on test."""
-    labels = inputs.labels
+    labels, objective = inputs.labels, inputs.objective
+    encoded = objective.encode(labels.train)
     chosen_metric = metric_named(settings.select_by)
     trials = []
     for number, ((normalisation, pooling), split) in enumerate(inputs.views.items()):
-        votes = knn_votes(
-            split.train, labels.train, split.val, inputs.n_classes, settings, device=device
-        )
-        value = chosen_metric.value(labels.val.numpy(), votes.argmax(dim=1).numpy())
+        votes = knn_means(split.train, encoded, split.val, settings, device=device)
+        value = chosen_metric.value(labels.val.numpy(), objective.decode(votes).numpy())
         params = {"normalisation": normalisation, "pooling": pooling}
         trials.append(TrialRecord(number, params, value))
     sign = 1 if chosen_metric.higher_is_better else -1
     best = max(trials, key=lambda trial: sign * trial.val_score)  # max keeps the first of equals
     split = inputs.views[str(best.params["normalisation"]), str(best.params["pooling"])]
-    votes = knn_votes(
-        split.train, labels.train, split.test, inputs.n_classes, settings, device=device
+    votes = knn_means(split.train, encoded, split.test, settings, device=device)
+    return ProbeResult(
+        objective.decode(votes),
+        None if inputs.kind == "values" else votes,
+        dict(best.params),
+        best.val_score,
+        tuple(trials),
     )
-    return ProbeResult(votes.argmax(dim=1), votes, dict(best.params), best.val_score, tuple(trials))
 
 
 def knn_votes(
@@ -102,13 +105,37 @@ def knn_votes(
 ) -> Tensor:
     """Share of the vote per class, float32 ``[n_queries, n_classes]`` on the CPU; rows sum to 1.
 
-    ``train`` ``[n_train, dim]``, ``train_labels`` int64 ``[n_train]``, ``queries``
-    ``[n_queries, dim]``. At most ``query_block x train_block`` distances exist at once. A zero
-    vector has no cosine; it is as far from every direction.
+    ``train_labels`` int64 ``[n_train]``; the rest is as in `knn_means`.
     """
-    space = _Space(train, train_labels, n_classes, settings, torch.device(device), train_block)
+    classes = F.one_hot(train_labels, n_classes).to(torch.float32)
+    return knn_means(
+        *(train, classes, queries, settings),
+        device=device,
+        query_block=query_block,
+        train_block=train_block,
+    )
+
+
+def knn_means(
+    train: Tensor,
+    targets: Tensor,
+    queries: Tensor,
+    settings: KnnSettings,
+    *,
+    device: torch.device | str = "cpu",
+    query_block: int = 256,
+    train_block: int = 4096,
+) -> Tensor:
+    """Mean of the neighbours' targets, by their votes: float32 ``[n_queries, C]`` on the CPU.
+
+    Of classes (one-hot) that is the share of the vote, of labels each one's own, of numbers
+    kernel regression over the k nearest. ``train`` ``[n_train, dim]``, ``targets`` ``[n_train,
+    C]``, ``queries`` ``[n_queries, dim]``. At most ``query_block x train_block`` distances exist
+    at once. A zero vector has no cosine; it is as far from every direction.
+    """
+    space = _Space(train, targets, settings, torch.device(device), train_block)
     blocks = [
-        space.votes(queries[start : start + query_block])
+        space.means(queries[start : start + query_block])
         for start in range(0, len(queries), query_block)
     ]
     return torch.cat(blocks).to(torch.float32).cpu()
@@ -128,13 +155,12 @@ class _Space:
     def __init__(
         self,
         train: Tensor,
-        labels: Tensor,
-        n_classes: int,
+        targets: Tensor,
         settings: KnnSettings,
         device: torch.device,
         block: int,
     ) -> None:
-        self.train, self.labels, self.n_classes = train, labels, n_classes
+        self.train, self.targets = train, targets
         self.settings, self.device, self.block = settings, device, block
         self.k = min(settings.k, len(train))
         self.origin = torch.zeros(train.shape[1], dtype=torch.float64, device=device)
@@ -143,27 +169,29 @@ class _Space:
             start=self.origin,
         ) / len(train)
 
-    def votes(self, queries: Tensor) -> Tensor:
-        """Votes of one block of queries, float64 ``[b, n_classes]``."""
+    def means(self, queries: Tensor) -> Tensor:
+        """Means for one block of queries, float64 ``[b, C]``."""
         points = self._place(queries).to(torch.float32)
         nearest, last = self._first_and_kth(points)
         slack = _ROUNDING * (points.square().sum(dim=1, keepdim=True) + last)
+        # The last column is one for every sample: what it sums to is the weight in all.
         inside, tied = (
-            torch.zeros(len(points), self.n_classes, dtype=torch.float64, device=self.device)
+            torch.zeros(
+                len(points), self.targets.shape[1] + 1, dtype=torch.float64, device=self.device
+            )
             for _ in range(2)
         )
         n_inside = torch.zeros(len(points), 1, dtype=torch.float64, device=self.device)
-        for distance, labels in self._distances(points):
-            classes = F.one_hot(labels, self.n_classes).to(torch.float64)
+        for distance, targets in self._distances(points):
             is_inside = distance < last - slack
             is_tied = (distance <= last + slack) & ~is_inside
-            inside += self._weight(distance, nearest).mul_(is_inside) @ classes
-            tied += is_tied.to(torch.float64) @ classes
+            inside += self._weight(distance, nearest).mul_(is_inside) @ targets
+            tied += is_tied.to(torch.float64) @ targets
             n_inside += is_inside.sum(dim=1, keepdim=True)
         # One weight for all tied samples: equal class counts then give exactly equal votes.
-        share = self._weight(last, nearest) * (self.k - n_inside) / tied.sum(dim=1, keepdim=True)
+        share = self._weight(last, nearest) * (self.k - n_inside) / tied[:, -1:]
         votes = inside + tied * share
-        return votes / votes.sum(dim=1, keepdim=True)
+        return votes[:, :-1] / votes[:, -1:]
 
     def _place(self, rows: Tensor) -> Tensor:
         """Positions of some samples, float64 ``[n, dim]``, relative to the origin."""
@@ -173,13 +201,14 @@ class _Space:
         return rows - self.origin
 
     def _distances(self, points: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """For each block of training samples: squared distances ``[b, m]`` and labels ``[m]``."""
+        """For each block of training samples: squared distances ``[b, m]``; targets, and a one."""
         norms = points.square().sum(dim=1, keepdim=True)
         for start in range(0, len(self.train), self.block):
             others = self._place(self.train[start : start + self.block]).to(torch.float32)
             both = norms + others.square().sum(dim=1)
-            labels = self.labels[start : start + self.block].to(self.device)
-            yield torch.addmm(both, points, others.T, alpha=-2).clamp_(min=0), labels
+            targets = self.targets[start : start + self.block].to(self.device, torch.float64)
+            targets = F.pad(targets, (0, 1), value=1.0)
+            yield torch.addmm(both, points, others.T, alpha=-2).clamp_(min=0), targets
 
     def _first_and_kth(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Squared distances of the nearest and of the k-th neighbour, each ``[b, 1]``."""

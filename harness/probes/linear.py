@@ -72,7 +72,7 @@ class Trial:
 class Heads:
     """Trained heads of K trials, folded into ``logits = rows @ weight.T + bias``.
 
-    ``weight``: ``[K, n_classes, dim]``, ``bias``: ``[K, n_classes]``, both float32 on the
+    ``weight``: ``[K, outputs, dim]``, ``bias``: ``[K, outputs]``, both float32 on the
     CPU, in the order of ``trials``. Batch normalisation (running statistics and its own
     scale and shift) is folded in. A diverged head holds NaN or infinity.
     """
@@ -82,7 +82,7 @@ class Heads:
     bias: Tensor
 
     def logits(self, index: int, rows: Tensor, block: int = 8192) -> Tensor:
-        """Logits of one trial, ``[n, n_classes]``; ``rows`` ``[n, dim]`` of that trial's view."""
+        """Logits of one trial, ``[n, outputs]``; ``rows`` ``[n, dim]`` of that trial's view."""
         weight, bias = self.weight[index], self.bias[index]
         parts = [
             torch.addmm(bias, rows[start : start + block], weight.T)
@@ -121,15 +121,15 @@ def minibatches(n: int, training: Training, seed: int) -> list[Tensor]:
     return batches
 
 
-def initial_linear(dim: int, n_classes: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Weight ``[n_classes, dim]`` and bias ``[n_classes]`` drawn as `torch.nn.Linear` draws them.
+def initial_linear(dim: int, outputs: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Weight ``[outputs, dim]`` and bias ``[outputs]`` drawn as `torch.nn.Linear` draws them.
 
     Uniform in +-1/sqrt(dim), the same for every trial of a seed.
     """
     generator = torch.Generator().manual_seed(seed)
     bound = dim**-0.5
-    weight = torch.empty(n_classes, dim).uniform_(-bound, bound, generator=generator)
-    bias = torch.empty(n_classes).uniform_(-bound, bound, generator=generator)
+    weight = torch.empty(outputs, dim).uniform_(-bound, bound, generator=generator)
+    bias = torch.empty(outputs).uniform_(-bound, bound, generator=generator)
     return weight, bias
 
 
@@ -162,8 +162,8 @@ def train_heads(
     def train(group: list[int]) -> tuple[Tensor, Tensor]:
         return _train_group(inputs, [trials[i] for i in group], training, batches, seed, device)
 
-    weight = torch.empty(len(trials), inputs.n_classes, inputs.dim)
-    bias = torch.empty(len(trials), inputs.n_classes)
+    weight = torch.empty(len(trials), inputs.objective.outputs, inputs.dim)
+    bias = torch.empty(len(trials), inputs.objective.outputs)
     trained = _on_all_cores(train, groups) if device.type == "cpu" else map(train, groups)
     for group, (weights, biases) in zip(groups, trained, strict=True):
         weight[group], bias[group] = weights, biases
@@ -181,11 +181,13 @@ def _train_group(
 ) -> tuple[Tensor, Tensor]:
     """Weight ``[K, C, D]`` and bias ``[K, C]`` of trials that are sorted by view."""
     views = list(dict.fromkeys(trial.view for trial in trials))
-    weight, bias = initial_linear(inputs.dim, inputs.n_classes, seed)
+    objective = inputs.objective
+    weight, bias = initial_linear(inputs.dim, objective.outputs, seed)
     program = HeadProgram(
         rows=[inputs.views[view].train for view in views],
         counts=[sum(trial.view == view for trial in trials) for view in views],
-        labels=inputs.labels.train,
+        targets=objective.encode(inputs.labels.train),
+        error=objective.error,
         weight=weight,
         bias=bias,
         learning_rates=[trial.learning_rate for trial in trials],

@@ -10,7 +10,7 @@ numbers; must not know the schedule, tuning or scores.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 import torch
@@ -26,9 +26,11 @@ class HeadProgram:
 
     Heads are sorted by view: ``counts[v]`` heads read view ``v``, whose training rows are
     ``rows[v]`` ``[n, dim]`` (possibly memory-mapped; minibatches are gathered by index).
-    ``weight`` ``[n_classes, dim]`` and ``bias`` ``[n_classes]`` start every head.
+    ``targets`` ``[n, outputs]`` are encoded, and ``error`` is the gradient of the mean loss by the
+    outputs (`Objective`). ``weight`` ``[outputs, dim]`` and ``bias`` ``[outputs]`` start every
+    head.
 
-    Per head the parameters are one block ``[n_classes + 2, dim + 1]``: the linear layer
+    Per head the parameters are one block ``[outputs + 2, dim + 1]``: the linear layer
     with its bias as last column, then batch normalisation's scale and its shift (whose
     last column is unused). One block per head lets AdamW run over everything in a handful
     of passes, and the bias ride along in the matrix products, against a column of ones
@@ -39,7 +41,8 @@ class HeadProgram:
         self,
         rows: Sequence[Tensor],
         counts: Sequence[int],
-        labels: Tensor,
+        targets: Tensor,
+        error: Callable[[Tensor, Tensor], Tensor],
         weight: Tensor,
         bias: Tensor,
         learning_rates: Sequence[float],
@@ -47,11 +50,9 @@ class HeadProgram:
         device: torch.device,
     ) -> None:
         self.rows, self.device = rows, device
-        self.n_classes, self.dim = weight.shape
-        k, c, d = sum(counts), self.n_classes, self.dim
-        self.one_hot = F.one_hot(labels, c).T.to(
-            torch.float32, memory_format=torch.contiguous_format
-        )
+        self.outputs, self.dim = weight.shape
+        k, c, d = sum(counts), self.outputs, self.dim
+        self.targets, self.error = targets.T.contiguous(), error
         self.running_mean = torch.zeros(len(rows) * d, device=device)
         self.running_var = torch.ones(len(rows) * d, device=device)
 
@@ -81,7 +82,7 @@ class HeadProgram:
 
     def _split(self, block: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """A block as weight ``[K, C, D]``, bias ``[K, C]``, scale and shift ``[K, 1, D]``."""
-        c, d = self.n_classes, self.dim
+        c, d = self.outputs, self.dim
         return block[:, :c, :d], block[:, :c, d], block[:, c : c + 1, :d], block[:, c + 1 :, :d]
 
     def step(self, rows: Tensor, factor: float, number: int) -> None:
@@ -97,10 +98,8 @@ class HeadProgram:
                 torch.mm(self.folded[part].flatten(0, 1), normal.T)
                 for part, normal in zip(self.parts, inputs, strict=True)
             ]
-        ).view(-1, self.n_classes, len(rows))
-        # Gradient of the mean cross-entropy by the logits.
-        labels = self.one_hot.index_select(1, rows).to(self.device)
-        error = logits.softmax(dim=1).sub_(labels).div_(len(rows))
+        ).view(-1, self.outputs, len(rows))
+        error = self.error(logits, self.targets.index_select(1, rows).to(self.device))
         for part, normal in zip(self.parts, inputs, strict=True):
             torch.mm(error[part].flatten(0, 1), normal, out=self.outer[part].flatten(0, 1))
         self._gradients()

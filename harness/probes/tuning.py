@@ -100,8 +100,13 @@ def tune_linear(
     heads = train_heads(inputs, [_trial(best.params)], settings.training, seed, device)
     split = inputs.views[heads.trials[0].view]
     logits = heads.logits(0, split.test)
+    likely = inputs.objective.likely(logits)
     return ProbeResult(
-        logits.argmax(dim=1), logits.softmax(dim=1), dict(best.params), best.val_score, finished
+        inputs.objective.decode(likely),
+        None if inputs.kind == "values" else likely,
+        dict(best.params),
+        best.val_score,
+        finished,
     )
 
 
@@ -204,7 +209,9 @@ def _validation_score(inputs: ProbeInputs, heads: Heads, index: int, score_name:
     logits = heads.logits(index, inputs.views[heads.trials[index].view].val)
     if not bool(torch.isfinite(logits).all()):
         return chosen.worst
-    return chosen.value(inputs.labels.val.numpy(), logits.argmax(dim=1).numpy())
+    objective = inputs.objective
+    predictions = objective.decode(objective.likely(logits))
+    return chosen.value(inputs.labels.val.numpy(), predictions.numpy())
 
 
 def _search_space(inputs: ProbeInputs) -> dict[str, BaseDistribution]:
@@ -272,7 +279,8 @@ def _study_name(inputs: ProbeInputs, settings: LinearSettings, seed: int) -> str
         "settings": asdict(settings),
         "seed": seed,
         "views": list(inputs.views),
-        "shape": [inputs.dim, inputs.n_classes],
+        "kind": inputs.kind,
+        "shape": [inputs.dim, inputs.outputs],
         "labels": [
             hashlib.sha256(labels.numpy().tobytes()).hexdigest()
             for labels in (inputs.labels.train, inputs.labels.val)

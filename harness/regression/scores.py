@@ -49,7 +49,14 @@ def judge_scores(
             abs(baseline.cells[cell].score - current.cells[cell].score) <= _EQUAL for cell in cells
         )
         size = "no predictions to pair"
-    return _verdict(bound, identical, margin, size)
+    return _verdict(bound, identical, _allowed(cells, baseline, margin), size)
+
+
+def _allowed(cells: Sequence[CellId], baseline: Snapshot, margin: float) -> float:
+    """The loss that counts: of an error in a unit of its own, that share of the baseline's."""
+    if baseline.tasks[cells[0].task].higher_is_better:
+        return margin
+    return margin * abs(mean_score([baseline.cells[cell] for cell in cells]))
 
 
 def _verdict(

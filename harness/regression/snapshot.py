@@ -137,7 +137,8 @@ def _by_cell(samples: pl.DataFrame) -> dict[CellId, pl.DataFrame]:
 
 def _task(task: TaskInfo, samples: Mapping[CellId, pl.DataFrame]) -> TaskFacts:
     own = [frame for cell, frame in samples.items() if cell.task == task.name]
-    scorable = own and task.metric in METRICS
+    # Of labels, numbers and maps no label is kept: their intervals are compared.
+    scorable = own and task.metric in METRICS and not own[0]["label"].null_count()
     labels = own[0]["label"].to_numpy() if scorable else None
     for frame in own:
         if not frame.select("sample", "label").equals(own[0].select("sample", "label")):

@@ -14,7 +14,8 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.suite import SUITES_FOLDER, DatasetName, Seed, suite_path
+from harness.suite import SUITES_FOLDER, suite_path
+from harness.suite_file import DatasetName, Seed
 from models import config_file
 from models.errors import UserError, did_you_mean
 from models.pretraining.recipe import Recipe, Setting, load_recipe, load_setting, variant_of

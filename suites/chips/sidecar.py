@@ -23,6 +23,13 @@ from suites.datasets.base import Origin
 from suites.datasets.geobench import SPECS
 
 SIDECAR = "chips.yaml"
+GEOBENCH = tuple(
+    name
+    for name, spec in SPECS.items()
+    if set(MODALITIES["sentinel2_l2a"].band_names) <= set(spec.corrected)
+)
+"""GEO-Bench's data sets that hold all bands of Sentinel-2."""
+
 Date = tuple[int, int, int]
 """Day, month (0-based), year: the field's own timestamps."""
 
@@ -143,8 +150,8 @@ def read_layout(folder: Path) -> Layout:
             check_date(*date)
         except ValueError as error:
             raise document.error(location, f"{error}.") from None
-    if said.geobench is not None and said.geobench not in SPECS:
-        known = did_you_mean(said.geobench, SPECS)
+    if said.geobench is not None and said.geobench not in GEOBENCH:
+        known = did_you_mean(said.geobench, GEOBENCH)
         raise document.error(("geobench",), f'"geobench" is "{said.geobench}": {known}.')
     return Layout(
         modalities=_modalities(said, document),

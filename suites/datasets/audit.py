@@ -10,34 +10,24 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from models.errors import UserError
 from suites.datasets.band_order import BandOrder, recognise_features
-from suites.datasets.base import SPLITS, Dataset
+from suites.datasets.base import Dataset
 from suites.datasets.digests import Progress, pixel_digest
+from suites.datasets.findings import Finding, Level
+from suites.datasets.label_findings import label_findings
 from suites.datasets.signatures import FEATURES, MIN_SIDE, tile_features
 from suites.datasets.splits import DuplicateReport, duplicates_among
 from suites.datasets.survey import BandStatistics, Survey, Units
-
-Level = Literal["ok", "warning", "error"]
 
 ORDER_TILES = 200
 """Band order is judged on this many tiles at most: 20 already suffice."""
 _BATCH = 32
 _S2 = "sentinel2_l2a"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One judgement: its ``topic`` (units, values, images, duplicates, classes, bands)."""
-
-    topic: str
-    level: Level
-    sentence: str
 
 
 @dataclass(frozen=True)
@@ -86,7 +76,7 @@ def check(dataset: Dataset, progress: Progress | None = None) -> AuditReport:
     findings = [
         *_image_findings(survey),
         *_unit_findings(survey, card.units_per_dn, card.level),
-        *_class_findings(dataset),
+        *label_findings(dataset),
     ]
     duplicates = _duplicates(dataset, survey)
     findings.extend(_duplicate_findings(duplicates))
@@ -212,28 +202,6 @@ def _unit_findings(survey: Survey, units_per_dn: float | None, level: str) -> It
         )
     if survey.negative:
         yield Finding("values", "warning", f"{survey.negative:,} values are negative.")
-
-
-def _class_findings(dataset: Dataset) -> Iterator[Finding]:
-    try:
-        labels, split = dataset.labels, dataset.splits(0)
-    except UserError as error:
-        yield Finding("classes", "error", str(error))
-        return
-    classes = dataset.card.classes
-    counts = np.bincount(labels, minlength=len(classes))
-    for name in SPLITS:
-        absent = sorted(set(range(len(classes))) - set(labels[split[name]].tolist()))
-        if absent:
-            missing = ", ".join(classes[c] for c in absent)
-            yield Finding("classes", "error", f"The {name} split has no sample of {missing}.")
-    ratio = counts.max() / max(1, counts.min())
-    yield Finding(
-        "classes",
-        "warning" if ratio > 10 else "ok",
-        f"{len(classes)} classes with {counts.min()} to {counts.max()} samples each; "
-        f"splits: {', '.join(f'{len(split[name])} {name}' for name in SPLITS)}.",
-    )
 
 
 def _duplicates(dataset: Dataset, survey: Survey) -> DuplicateReport | None:

@@ -9,13 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 Origin = Literal["real", "simulated"]
+TargetKind = Literal["classes", "labels", "values", "maps"]
+"""What is predicted for a sample: one class; any of several labels; a number; a class for each
+pixel."""
+KIND_WORDS: Mapping[TargetKind, str] = {
+    "classes": "one class a sample",
+    "labels": "several labels a sample",
+    "values": "a number a sample",
+    "maps": "a class for each pixel",
+}
 SPLITS = ("train", "val", "test")
+IGNORED = -1
+"""In a map of classes: a pixel that nobody is asked about."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +37,9 @@ class DatasetCard:
     the last axis of its images, in stored order; names outside the modality (B10) are
     allowed and ignored by models that do not use them. ``units_per_dn`` converts stored
     values to Sentinel-2 digital numbers (reflectance x 10000): ``dn = stored * units_per_dn``.
-    ``notes`` are sentences that must show wherever the data are used (corrections made,
-    processing level, assumed dates).
+    ``kind`` says what is to be predicted, ``unit`` in what a number is measured; ``classes`` are
+    the names of classes or labels, none of a number. ``notes`` are sentences that must show
+    wherever the data are used (corrections made, processing level, assumed dates).
     """
 
     name: str
@@ -44,6 +56,8 @@ class DatasetCard:
     units_per_dn: float
     split_rule: str
     notes: tuple[str, ...]
+    kind: TargetKind = "classes"
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,7 +73,7 @@ class Batch:
 
 
 class Dataset(Protocol):
-    """A readable data set. Samples have stable string ids and one class label each."""
+    """A readable data set. Samples have stable string ids, and labels of the card's kind."""
 
     @property
     def card(self) -> DatasetCard:
@@ -77,8 +91,12 @@ class Dataset(Protocol):
         ...
 
     @property
-    def labels(self) -> npt.NDArray[np.int64]:
-        """Class index of each sample, ``[N]``, in the order of ``ids``."""
+    def labels(self) -> npt.NDArray[Any]:
+        """What is to be predicted, in the order of ``ids``.
+
+        Class indices int64 ``[N]``; labels uint8 ``[N, C]``, 0 or 1; numbers float64 ``[N]``;
+        maps of class indices ``[N, H, W]``, -1 where nobody is asked, possibly memory-mapped.
+        """
         ...
 
     def splits(self, seed: int) -> Mapping[str, npt.NDArray[np.int64]]:

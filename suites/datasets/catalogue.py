@@ -14,10 +14,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.errors import UserError, did_you_mean
-from suites.datasets import eurosat, geobench
-from suites.datasets.base import Dataset, Origin
+from suites.datasets import bark_beetle, crop_series, eurosat, fuel_moisture, geobench, pastis
+from suites.datasets.bark_beetle import BarkBeetle
+from suites.datasets.base import Dataset, Origin, TargetKind
+from suites.datasets.crop_series import CropSeries
 from suites.datasets.eurosat import EuroSat
+from suites.datasets.fuel_moisture import FuelMoisture
 from suites.datasets.geobench import GeoBench
+from suites.datasets.geobench_specs import SPECS, Spec
+from suites.datasets.own import Own
+from suites.datasets.own_file import read_own
+from suites.datasets.pastis import Pastis
 from suites.datasets.simulated import Simulated
 
 DATA_DIR = "TOKENRANK_DATA"
@@ -32,7 +39,7 @@ class Entry:
 
     ``options`` maps each option it takes to its type; ``find`` locates it under a data
     directory (``None`` for a built-in set); ``open`` builds it from that folder, the data
-    directory, checked options and the cache folder.
+    directory, checked options and the cache folder; ``kind`` says what it asks for.
     """
 
     name: str
@@ -42,6 +49,7 @@ class Entry:
     layout: str
     find: Callable[[Path], Path | None] | None
     open: Callable[[Path, Path, dict[str, Any], Path | None], Dataset]
+    kind: TargetKind = "classes"
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,26 @@ class Availability:
         return self.builtin or self.folder is not None
 
 
+def _geobench(spec: Spec) -> Entry:
+    asked = {
+        "labels": f"{len(spec.classes)} labels",
+        "maps": f"{len(spec.classes)} classes of pixels",
+    }.get(spec.kind, f"{len(spec.classes)} classes")
+    return Entry(
+        spec.name,
+        f"GEO-Bench v1 {spec.name}: {asked}, {len(spec.arrays)} bands, {spec.side} x {spec.side}, "
+        "published split",
+        "real",
+        {"partition": str, "band_order": str},
+        f"{geobench.ARCHIVE}/{spec.part}/{spec.name}/*.hdf5",
+        lambda root: geobench.find_folder(root, spec.name),
+        lambda folder, _root, options, cache: GeoBench(
+            folder, spec.name, cache_dir=cache, **options
+        ),
+        spec.kind,
+    )
+
+
 ENTRIES: dict[str, Entry] = {
     "eurosat": Entry(
         "eurosat",
@@ -73,16 +101,45 @@ ENTRIES: dict[str, Entry] = {
             folder, lists_dir=root, cache_dir=cache, **options
         ),
     ),
-    "m-eurosat": Entry(
-        "m-eurosat",
-        "GEO-Bench v1 m-eurosat: 10 classes, 13 bands, 64 x 64, published split",
+    **{spec.name: _geobench(spec) for spec in SPECS.values()},
+    "bark-beetle": Entry(
+        "bark-beetle",
+        "Bark beetle damage: segmentation, 12 bands, 64 x 64 windows, one date or two",
         "real",
-        {"partition": str, "band_order": str},
-        f"{geobench.ROOTS[0]}/m-eurosat/id_N.hdf5",
-        lambda root: geobench.find_folder(root, "m-eurosat"),
-        lambda folder, _root, options, cache: GeoBench(
-            folder, "m-eurosat", cache_dir=cache, **options
-        ),
+        {"dates": str},
+        f"{bark_beetle.FOLDER}/{{2019,2020,mask}}/ID.tif",
+        bark_beetle.find_folder,
+        lambda folder, _root, options, cache: BarkBeetle(folder, cache_dir=cache, **options),
+        "maps",
+    ),
+    "crop-series": Entry(
+        "crop-series",
+        "Canadian crops: 13 classes, Sentinel-1 and -2 pixels, T = 12",
+        "real",
+        {},
+        str(crop_series.FILE),
+        crop_series.find_folder,
+        lambda folder, _root, _options, _cache: CropSeries(folder),
+    ),
+    "fuel-moisture": Entry(
+        "fuel-moisture",
+        "Live fuel moisture: regression, Sentinel-1 and -2 pixels, T = 3, published test sites",
+        "real",
+        {},
+        f"{fuel_moisture.FOLDER}/*.npy",
+        fuel_moisture.find_folder,
+        lambda folder, _root, _options, _cache: FuelMoisture(folder),
+        "values",
+    ),
+    "pastis-r": Entry(
+        "pastis-r",
+        "PASTIS-R: 19 crops of pixels, Sentinel-1 and -2, T = 12, 64 x 64, published folds",
+        "real",
+        {},
+        f"{pastis.FOLDER}/metadata.geojson",
+        pastis.find_folder,
+        lambda folder, _root, _options, cache: Pastis(folder, cache_dir=cache),
+        "maps",
     ),
     "simulated": Entry(
         "simulated",
@@ -102,6 +159,16 @@ def entry_of(name: str) -> Entry:
         return ENTRIES[name]
     except KeyError:
         raise UserError(f'Unknown data set "{name}": {did_you_mean(name, ENTRIES)}.') from None
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is the file of a task of the user's own."""
+    return name.endswith((".yaml", ".yml"))
+
+
+def kind_of(name: str) -> TargetKind:
+    """What a data set asks for; of a task of one's own, as its file says."""
+    return read_own(Path(name))[0].kind if is_own(name) else entry_of(name).kind
 
 
 def available(data_dir: Path | None) -> list[Availability]:
@@ -135,6 +202,7 @@ def resolve(
     With ``fallback="simulated"``, a set that the data directory does not lead to (none is
     set, or it holds other sets) is replaced by the simulated one, whose card says so in
     every line a reader meets. A directory that is missing or empty is a mistake instead.
+    A ``name`` that ends in ``.yaml`` is a task of the user's own (`suites.datasets.own`).
     ``options`` are the data set's own and never reach the fallback, which takes
     ``fallback_options``.
     ``cache_dir`` keeps pixel digests so that a second look costs about a second.
@@ -142,6 +210,8 @@ def resolve(
     Raises `UserError` for an unknown name or option, a data directory that is missing or
     empty, and a data directory that does not hold the set.
     """
+    if is_own(name):
+        return _own(Path(name), options or {}, cache_dir)
     entry = entry_of(name)
     checked = _checked_options(entry, options or {})
     if entry.find is None:
@@ -163,6 +233,14 @@ def resolve(
             "built in."
         )
     return entry.open(folder, data_dir, checked, cache_dir)
+
+
+def _own(file: Path, options: Options, cache_dir: Path | None) -> Dataset:
+    if options:
+        raise UserError(f"{file}: a task of one's own takes no data options; they are in its file.")
+    if cache_dir is None:
+        raise ValueError("a task of one's own needs a cache folder for its decoded chips")
+    return Own(file, cache_dir=cache_dir)
 
 
 def _require_folder(data_dir: Path) -> None:

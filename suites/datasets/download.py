@@ -18,6 +18,7 @@ from pathlib import Path
 from models.errors import UserError, did_you_mean
 from models.fetching import download, head
 from suites.datasets.digests import Progress, write_atomically
+from suites.datasets.geobench_specs import SPECS
 from suites.datasets.unpack import unpack
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
@@ -75,15 +76,18 @@ SOURCES: dict[str, tuple[RemoteFile, ...]] = {
             "eurosat/ds",
         ),
     ),
-    "m-eurosat": (
-        RemoteFile(
-            "recursix/geo-bench-1.0",
-            "main",
-            "classification_v1.0/m-eurosat.zip",
-            None,  # the hub's own checksum is used
-            "geobench_v1/classification_v1.0/m-eurosat",
-        ),
-    ),
+    **{
+        spec.name: (
+            RemoteFile(
+                "recursix/geo-bench-1.0",
+                "main",
+                f"{spec.part}/{spec.folder}.zip",
+                None,  # the hub's own checksum is used
+                f"geobench_v1/{spec.part}/{spec.folder}",
+            ),
+        )
+        for spec in SPECS.values()
+    },
 }
 
 

@@ -12,10 +12,15 @@ import ast
 import io
 import pickle
 import pickletools
+import re
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from models.errors import UserError
 
+_PLAIN_NUMBERS = re.compile("[iufb][1248]")
 _MAX_BYTES = 16 * 2**20
 # Packages whose classes hold data in such records. Their names become stand-ins; any other
 # name (os, builtins, subprocess...) has no business there and gets the file refused.
@@ -61,6 +66,29 @@ class _InertUnpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: object) -> object:
         raise _RefusedError("a persistent reference")
+
+
+def array_of(value: object) -> npt.NDArray[Any] | None:
+    """A NumPy array that a record holds, rebuilt from its bytes; None for anything else.
+
+    Only plain numbers are: the type's code must be one of theirs, and the bytes as many as the
+    shape asks for.
+    """
+    if not isinstance(value, Inert) or not value.foreign_name.startswith("numpy."):
+        return None
+    if not value.foreign_name.endswith("_reconstruct") or not isinstance(value.fields, tuple):
+        return None
+    try:
+        _, shape, kind, is_fortran, content = value.fields
+        code = str(kind.arguments[0])
+        if not _PLAIN_NUMBERS.fullmatch(code) or not isinstance(content, bytes):
+            return None
+        order = kind.fields[1] if isinstance(kind.fields, tuple) else "="
+        plain = np.dtype(f"{order}{code}" if order in ("<", ">") else code)
+        flat = np.frombuffer(content, dtype=plain)
+        return flat.reshape(shape, order="F" if is_fortran else "C")
+    except (ValueError, TypeError, AttributeError, IndexError):
+        return None
 
 
 def read_pickle(content: bytes, source: str) -> Any:

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from models.errors import UserError
-from suites.datasets.base import SPLITS, Dataset
+from suites.datasets.base import SPLITS, Dataset, TargetKind
 from suites.datasets.digests import Progress, pixel_digest
 
 Rows = npt.NDArray[np.int64]
@@ -98,6 +98,64 @@ def stratified_split(
     return {name: np.array(sorted(rows), dtype=np.int64) for name, rows in split.items()}
 
 
+def split_of_groups(groups: Sequence[str], share: float, seed: int) -> tuple[Rows, Rows]:
+    """Rows of two parts, each sorted; every group goes into one of them whole.
+
+    The second holds about ``share`` of the samples: groups are drawn in a seeded order, and each
+    is taken that brings it nearer to that; where none does, the smallest. What belongs together
+    (a site, a field, a scene) never stands on both sides. `UserError` for fewer than two groups.
+    """
+    members = _members(len(groups), groups)
+    if len(members) < 2:
+        raise UserError("All samples belong to one group; a split needs at least two.")
+    generator = np.random.default_rng([seed, 0x6120])
+    wanted, second = share * len(groups), list[int]()
+    order = [members[i] for i in generator.permutation(len(members))]
+    for rows in order:
+        gain = abs(len(second) - wanted) - abs(len(second) + len(rows) - wanted)
+        if gain > 0:
+            second += rows
+    second = second or min(order, key=len)
+    first = np.setdiff1d(np.arange(len(groups)), second)
+    return first.astype(np.int64), np.array(sorted(second), dtype=np.int64)
+
+
+def few_labels(
+    labels: npt.NDArray[Any], kind: TargetKind, rows: Rows, fraction: float, seed: int
+) -> Rows:
+    """A seeded share of some rows, sorted; of classes the same share of each, at least one.
+
+    Larger shares of one seed hold the smaller ones: a curve over label counts adds labels, and
+    does not draw others.
+    """
+    generator = np.random.default_rng([seed, 0xFE3])
+    order = rows[generator.permutation(len(rows))]
+    if kind != "classes":
+        return np.sort(order[: max(1, round(fraction * len(rows)))])
+    kept = []
+    for label in np.unique(labels[rows]):
+        mine = order[labels[order] == label]
+        kept.append(mine[: max(1, round(fraction * len(mine)))])
+    return np.sort(np.concatenate(kept))
+
+
+def joined(groups: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
+    """Groups of what belongs together by either naming, directly or through others."""
+    parent = list(range(len(groups)))
+
+    def root(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = parent[parent[row]]
+            row = parent[row]
+        return row
+
+    for names in (groups, others):
+        for rows in _members(len(names), names):
+            for row in rows[1:]:
+                parent[root(row)] = root(rows[0])
+    return tuple(str(root(row)) for row in range(len(groups)))
+
+
 def _members(count: int, groups: Sequence[str] | None) -> list[list[int]]:
     if groups is None:
         return [[row] for row in range(count)]
@@ -135,16 +193,17 @@ def find_duplicates(
 def duplicates_among(
     digests: Sequence[str],
     ids: Sequence[str],
-    labels: npt.NDArray[np.int64],
+    labels: npt.NDArray[Any],
     split: Mapping[str, Rows],
 ) -> DuplicateReport:
     """The report, from one pixel digest per sample, all in row order."""
     place = {int(row): name for name, rows in split.items() for row in rows}
     twins = [rows for rows in _members(len(digests), digests) if len(rows) > 1]
+    differ = [r for r in twins if any((labels[i] != labels[r[0]]).any() for i in r)]
     return DuplicateReport(
         groups=_named(twins, ids),
         straddling=_named([r for r in twins if len({place.get(i) for i in r} - {None}) > 1], ids),
-        conflicting=_named([r for r in twins if len({int(labels[i]) for i in r}) > 1], ids),
+        conflicting=_named(differ, ids),
     )
 
 

@@ -18,7 +18,7 @@ from harness.outcome_view import ranking_tables
 from harness.provenance import Manifest
 from harness.run import Outcome
 from harness.store import Store
-from harness.suite import DEFAULT_BASELINES
+from harness.suite_file import DEFAULT_BASELINES
 from harness.tracking import publish
 from reports.build import build_report
 from reports.io import load_results

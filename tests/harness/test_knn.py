@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.preprocessing import normalize
 
-from harness.metrics import metric
+from harness.metrics import metric, metrics_of
 from harness.probes.base import EmbeddedSplit, Labels, ProbeInputs
 from harness.probes.knn import (
     OLMOEARTH_KNN,
@@ -54,6 +54,43 @@ def test_votes_are_scikit_learns(settings, shift):
     got = knn_votes(train, y, queries, 4, settings)
     same = np.isclose(got.numpy(), oracle.predict_proba(b), atol=1e-4).all(axis=1)
     assert same.mean() >= (1.0 if not shift else 0.98)
+
+
+def test_neighbours_of_labels_vote_on_each_and_of_numbers_are_averaged():
+    """One binary kNN per label; kernel regression: both as scikit-learn has them."""
+    train, y = cloud(300, seed=3)
+    queries, _ = cloud(80, seed=4)
+    labels = torch.stack([y != 1, y >= 2, y == 9], dim=1).to(torch.uint8)  # nobody has the last
+    numbers = 20 + 3.0 * y.double() + torch.rand(300, generator=torch.Generator().manual_seed(5))
+    a, b = normalize(train.double().numpy()), normalize(queries.double().numpy())
+
+    def weights(d):
+        return np.exp((1 - d**2 / 2) / OLMOEARTH_KNN.temperature)
+
+    asked = {"n_neighbors": 20, "algorithm": "brute", "weights": weights}
+    for kind, targets, outputs in (("labels", labels, 3), ("values", numbers, 1)):
+        split = EmbeddedSplit(train, queries, queries)
+        inputs = ProbeInputs(
+            {("pretraining", "mean"): split},
+            Labels(targets, targets[:80], targets[:80]),
+            outputs,
+            kind,
+        )
+        select_by = metrics_of(kind)[0]
+        found = run_knn(inputs, KnnSettings(select_by=select_by))
+        if kind == "values":
+            expected = KNeighborsRegressor(**asked).fit(a, targets.numpy()).predict(b)
+            np.testing.assert_allclose(found.predictions.numpy(), expected, atol=1e-4)
+            assert found.probabilities is None
+        else:
+            for column in range(3):
+                model = KNeighborsClassifier(**asked).fit(a, targets[:, column].numpy())
+                expected = model.predict(b)
+                same = (found.predictions[:, column].numpy() == expected).mean()
+                assert same > 0.98  # a vote of exactly a half may fall either way
+        assert found.val_score == metric(select_by).value(
+            targets[:80].numpy(), found.predictions.numpy()
+        )
 
 
 @pytest.mark.parametrize("settings", [OLMOEARTH_KNN, TORCHGEO_BENCH_KNN])

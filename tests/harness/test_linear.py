@@ -16,11 +16,14 @@ from harness.probes.linear import (
     train_heads,
 )
 from models.errors import UserError
+from suites.datasets.base import TargetKind
 
 VIEWS = [(n, p) for n in ("pretraining", "dataset") for p in ("mean", "max")]
 
 
-def make_inputs(n: int = 103, dim: int = 12, classes: int = 4, seed: int = 0) -> ProbeInputs:
+def make_inputs(
+    n: int = 103, dim: int = 12, classes: int = 4, seed: int = 0, kind: TargetKind = "classes"
+) -> ProbeInputs:
     g = torch.Generator().manual_seed(seed)
     y = torch.randint(0, classes, (n + 60,), generator=g)
     centres = torch.randn(classes, dim, generator=g)
@@ -29,13 +32,31 @@ def make_inputs(n: int = 103, dim: int = 12, classes: int = 4, seed: int = 0) ->
         x = centres[y] + 1.5 * torch.randn(len(y), dim, generator=g)
         x = x * torch.rand(dim, generator=g) * 20 + 5  # scales differ, as embeddings' do
         views[view] = EmbeddedSplit(x[:n], x[n : n + 30], x[n + 30 :])
-    return ProbeInputs(views, Labels(y[:n], y[n : n + 30], y[n + 30 :]), classes)
+    if kind == "labels":  # of each class whether it is this one or the next
+        y = torch.stack([(y == c) | (y == c - 1) for c in range(classes)], dim=1).to(torch.uint8)
+    if kind == "values":
+        y = 40 + 7 * y.double() + torch.randn(len(y), generator=g)
+    outputs = 1 if kind == "values" else classes
+    return ProbeInputs(views, Labels(y[:n], y[n : n + 30], y[n + 30 :]), outputs, kind)
+
+
+LOSSES = {
+    "classes": nn.functional.cross_entropy,
+    "labels": lambda logits, y: nn.functional.binary_cross_entropy_with_logits(logits, y.float()),
+    "values": lambda found, y: nn.functional.mse_loss(found[:, 0], y),
+}
+
+
+def targets_of(inputs: ProbeInputs) -> torch.Tensor:
+    """Of numbers, in deviations from the mean of the training split."""
+    y = inputs.labels.train
+    return ((y - y.mean()) / y.std(correction=0)).float() if inputs.kind == "values" else y
 
 
 def train_plainly(inputs: ProbeInputs, trial: Trial, training: Training, seed: int) -> nn.Module:
     """The oracle: torch's own modules, autograd, optimiser and schedules."""
-    model = nn.Sequential(nn.BatchNorm1d(inputs.dim), nn.Linear(inputs.dim, inputs.n_classes))
-    weight, bias = initial_linear(inputs.dim, inputs.n_classes, seed)
+    model = nn.Sequential(nn.BatchNorm1d(inputs.dim), nn.Linear(inputs.dim, inputs.outputs))
+    weight, bias = initial_linear(inputs.dim, inputs.outputs, seed)
     with torch.no_grad():
         model[1].weight.copy_(weight)
         model[1].bias.copy_(bias)
@@ -48,7 +69,7 @@ def train_plainly(inputs: ProbeInputs, trial: Trial, training: Training, seed: i
     rows = inputs.views[trial.view].train
     for batch in batches:
         optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(rows[batch]), inputs.labels.train[batch])
+        loss = LOSSES[inputs.kind](model(rows[batch]), targets_of(inputs)[batch])
         loss.backward()
         optimizer.step()
         schedule.step()
@@ -65,8 +86,9 @@ TRIALS = [
 ]
 
 
-def test_each_trial_of_a_batch_equals_plain_torch():
-    inputs = make_inputs()
+@pytest.mark.parametrize("kind", LOSSES)
+def test_each_trial_of_a_batch_equals_plain_torch(kind):
+    inputs = make_inputs(kind=kind)
     training = Training(epochs=6, batch_size=16, warmup=0.0)
     heads = train_heads(inputs, TRIALS, training, seed=3)
     for index, trial in enumerate(TRIALS):
@@ -132,7 +154,7 @@ def test_memory_mapped_rows_give_the_same_bits(tmp_path):
         own.write_bytes(split.train.numpy().tobytes())
         mapped = torch.from_file(str(own), False, split.train.numel()).view_as(split.train)
         views[view] = EmbeddedSplit(mapped, split.val, split.test)
-    mapped_inputs = ProbeInputs(views, inputs.labels, inputs.n_classes)
+    mapped_inputs = ProbeInputs(views, inputs.labels, inputs.outputs)
     training = Training(epochs=2)
     expected = train_heads(inputs, TRIALS, training, 0)
     assert torch.equal(train_heads(mapped_inputs, TRIALS, training, 0).weight, expected.weight)
@@ -145,7 +167,7 @@ def test_nan_embeddings_are_refused_by_name():
     train[7, 3] = float("nan")
     views = {**inputs.views, ("dataset", "max"): EmbeddedSplit(train, split.val, split.test)}
     with pytest.raises(UserError, match=r"Row 7 of the train embeddings \(dataset .* max"):
-        ProbeInputs(views, inputs.labels, inputs.n_classes)
+        ProbeInputs(views, inputs.labels, inputs.outputs)
 
 
 def test_the_number_of_cores_changes_nothing_and_is_left_as_it_was():

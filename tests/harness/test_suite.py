@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 
 from harness.suite import (
-    DEFAULT_BASELINES,
     SUITES_FOLDER,
     Overrides,
-    json_schema,
     load_suite,
     suite_names,
 )
+from harness.suite_file import DEFAULT_BASELINES, json_schema
 from models.errors import UserError
 
 EUROSAT = (SUITES_FOLDER / "eurosat.yaml").read_text()
@@ -80,6 +79,129 @@ def test_overrides_replace_what_the_file_says() -> None:
 def test_the_json_schema_refuses_what_the_loader_refuses() -> None:
     schema = json_schema()
     assert schema["additionalProperties"] is False
-    assert {"knn", "linear"} == set(
+    assert {"knn", "linear", "segmentation"} == set(
         schema["$defs"]["TaskEntry"]["properties"]["probe"]["discriminator"]["mapping"]
     )
+
+
+# --- suites of suites --------------------------------------------------------------------------
+
+
+BASE = """\
+name: base
+title: Base
+protocol: {patch_size: 8}
+variants: [olmoearth-v1-nano]
+tasks:
+  - {name: one, dataset: simulated, probe: {kind: knn}}
+  - {name: two, dataset: simulated, probe: {kind: knn}, patch_size: 2}
+"""
+
+
+def test_an_included_suite_brings_tasks_and_variants_and_takes_this_protocol(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "base.yaml").write_text(BASE)
+    more = tmp_path / "more.yaml"
+    more.write_text(
+        "name: more\ntitle: More\ninclude: [base.yaml]\nprotocol: {patch_size: 4}\n"
+        "tasks:\n  - {name: three, dataset: simulated, probe: {kind: linear}}\n"
+    )
+    suite = load_suite(more)
+    assert [(t.name, t.patch_size) for t in suite.tasks] == [("one", 4), ("two", 2), ("three", 4)]
+    assert suite.entrants[0].variant.name == "olmoearth-v1-nano"
+    more.write_text(more.read_text() + 'variants: ["olmoearth-v1.1-nano"]\n')
+    assert load_suite(more).entrants[0].variant.name == "olmoearth-v1.1-nano"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("include: [base.yaml, base.yaml]", r'base.yaml:6: "one" stands twice among the tasks'),
+        ("include: [mine.yaml]", r'mine.yaml:3: "mine.yaml" includes itself'),
+        ("include: [eurosatt]", 'no suite "eurosatt": did you mean "eurosat"'),
+        ("variants: [olmoearth-v1-nano]", "mine.yaml:1: It has no tasks"),
+        ("tasks: [{name: a, dataset: simulated, probe: {kind: knn}}]", "It has no variants"),
+        (
+            "include: [base.yaml]\nvariants: [{select: size == giant}]",
+            "mine.yaml:4: No variant fits",
+        ),
+        (
+            "include: [base.yaml]\ntasks: [{name: a, dataset: fuel-moisture, "
+            "probe: {kind: knn}, metric: accuracy}]",
+            r'"accuracy" cannot score what fuel-moisture asks for \(a number a sample\); '
+            "allowed: rmse",
+        ),
+        (
+            "include: [base.yaml]\ntasks: [{name: a, dataset: bark-beetle, probe: {kind: knn}}]",
+            r'Probe "knn" cannot answer what bark-beetle asks for .*allowed: segmentation',
+        ),
+    ],
+)
+def test_mistakes_in_suites_of_suites(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "base.yaml").write_text(BASE)
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"name: mine\ntitle: Mine\n{text}\n")
+    with pytest.raises(UserError, match=said):
+        load_suite(mine)
+
+
+def test_variants_are_selected_by_what_they_are_in_several_schemes(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(BASE)
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "name: mine\ntitle: Mine\ninclude: [base.yaml]\nvariants:\n"
+        "  - {select: 'version == v1 and size in [nano, tiny] and family == olmoearth'}\n"
+        "  - select: 'name == \"olmoearth-v1-nano\"'\n"
+        "    schemes: [per-resolution, single, per-band]\n"
+    )
+    mine.write_text(mine.read_text().replace("version == v1", 'version == "v1"'))
+    with pytest.raises(UserError, match="stands twice"):
+        load_suite(mine)
+    mine.write_text(mine.read_text().replace("per-resolution, ", ""))
+    names = [e.variant.name for e in load_suite(mine).entrants if not e.added]
+    assert names == [
+        "olmoearth-v1-nano",
+        "olmoearth-v1-tiny",
+        "olmoearth-v1-nano:single",
+        "olmoearth-v1-nano:per-band",
+    ]
+
+
+def test_the_usual_metric_of_each_kind_and_the_protocols_where_it_fits(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "name: mine\ntitle: Mine\nprotocol: {metric: macro_f1}\nvariants: [olmoearth-v1-nano]\n"
+        "tasks:\n"
+        "  - {name: a, dataset: simulated, probe: {kind: knn}}\n"
+        "  - {name: b, dataset: fuel-moisture, probe: {kind: knn}}\n"
+        "  - {name: c, dataset: m-bigearthnet, probe: {kind: knn}}\n"
+        "  - {name: d, dataset: bark-beetle, probe: {kind: segmentation}}\n"
+        "  - {name: e, dataset: fuel-moisture, probe: {kind: knn}, metric: r2}\n"
+    )
+    metrics = [task.metric for task in load_suite(mine).tasks]
+    assert metrics == ["macro_f1", "rmse", "micro_f1", "miou", "r2"]
+
+
+def test_a_sweep_is_a_task_for_every_combination(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "name: mine\ntitle: Mine\nvariants: [olmoearth-v1-nano]\ntasks:\n"
+        "  - {name: a, dataset: simulated, probe: {kind: knn}, data: {size: 200},\n"
+        "     sweep: {patch_size: [4, 8], side: [16, 32]}}\n"
+        "  - {name: b, dataset: simulated, probe: {kind: knn}, sweep: {label_fraction: [0.1, 1]}}\n"
+    )
+    tasks = load_suite(mine).tasks
+    assert [t.name for t in tasks] == [
+        "a-patch4-side16",
+        "a-patch4-side32",
+        "a-patch8-side16",
+        "a-patch8-side32",
+        "b-labels0.1",
+        "b-labels1",
+    ]
+    assert [(t.patch_size, t.data.side, t.data.size) for t in tasks[:2]] == [
+        (4, 16, 200),
+        (4, 32, 200),
+    ]
+    assert [t.label_fraction for t in tasks[4:]] == [0.1, 1]

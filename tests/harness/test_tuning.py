@@ -15,7 +15,7 @@ import optuna
 import pytest
 import torch
 
-from harness.metrics import metric
+from harness.metrics import metric, metrics_of
 from harness.probes import tuning
 from harness.probes.base import EmbeddedSplit, Labels, ProbeInputs
 from harness.probes.linear import Heads, Training, Trial
@@ -43,7 +43,7 @@ def as_bytes(result) -> tuple:
     rows = [(t.number, tuple(t.params.items()), t.val_score) for t in result.trials]
     return (
         result.predictions.numpy().tobytes(),
-        result.probabilities.numpy().tobytes(),
+        b"" if result.probabilities is None else result.probabilities.numpy().tobytes(),
         tuple(result.chosen.items()),
         result.val_score,
         tuple(rows),
@@ -216,3 +216,30 @@ def test_tuning_leaves_optunas_verbosity_alone_and_warns_of_nothing(tmp_path):
         assert optuna.logging.get_verbosity() == optuna.logging.DEBUG
     finally:
         optuna.logging.set_verbosity(optuna.logging.INFO)
+
+
+@pytest.mark.parametrize("kind", ["labels", "values"])
+def test_labels_and_numbers_are_tuned_by_their_own_metric(kind, tmp_path):
+    classes = make_inputs(1.0)
+    hot = torch.nn.functional.one_hot
+    if kind == "labels":
+        made = [hot(y, 4).to(torch.uint8) for y in vars(classes.labels).values()]
+    else:
+        made = [100.0 + 10 * y.double() for y in vars(classes.labels).values()]
+    inputs = ProbeInputs(classes.views, Labels(*made), 4 if kind == "labels" else 1, kind)
+    select_by = metrics_of(kind)[0]
+    settings = LinearSettings(trials=12, round_size=4, select_by=select_by, training=SHORT)
+    result = tune_linear(inputs, settings, 7, tmp_path / "study.log")
+    assert (result.chosen["normalisation"], result.chosen["pooling"]) == ("dataset", "mean")
+    values = [trial.val_score for trial in result.trials]
+    assert result.val_score == (max(values) if metric(select_by).higher_is_better else min(values))
+    got = metric(select_by).value(made[2].numpy(), result.predictions.numpy())
+    nothing = metric(select_by).value(made[2].numpy(), constant_answer(made[2], kind))
+    assert got > 0.7 if kind == "labels" else got < 0.8 * nothing
+    assert as_bytes(tune_linear(inputs, settings, 7, tmp_path / "again.log")) == as_bytes(result)
+
+
+def constant_answer(targets, kind):
+    if kind == "values":
+        return torch.full_like(targets, float(targets.mean())).numpy()
+    return torch.ones_like(targets).numpy()

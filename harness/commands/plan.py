@@ -1,0 +1,78 @@
+"""`tokenrank plan`: what a suite would cost here, without running it.
+
+Counts, bytes and time of each task; for what was run, how long it took. It decides nothing.
+"""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from harness import estimates
+from harness.commands.measure import RunOptions, loaded_plan
+from harness.estimates import ProbeSeconds, TaskEstimate
+from harness.store import Store
+from harness.terminal import plain_table
+from reports.words import quantity
+
+
+def plan_command(suite: str, options: RunOptions) -> None:
+    """Estimate and show. Raises `UserError` as `tokenrank run` would before it computes."""
+    from harness.calibration import encoder_seconds, probe_speed  # noqa: PLC0415  (torch loads)
+
+    console = Console()
+    store = Store(options.store)
+    with console.status("Planning, and timing this machine for a few seconds"):
+        plan = loaded_plan(suite, options)
+        speed = probe_speed()
+        found = estimates.estimate(
+            plan, store, encoder_seconds, ProbeSeconds(speed.vote, speed.step)
+        )
+    estimates.remember(store, plan, found)
+    took = estimates.taken(store, plan)
+    headings = ["task", "cells", "to do", "passes", "MACs", "disk", "estimate", "took"]
+    rows = [_row(each, took.get(each.task)) for each in found]
+    console.print(plain_table(headings, rows, 1))
+    total = sum(each.encoder_seconds + each.probe_seconds for each in found)
+    room = sum(each.bytes for each in found)
+    missing = len(plan.missing)
+    lines = [
+        f"{sum(e.to_do for e in found)} cells to do: about {duration(total)}, and {size(room)} "
+        "of disk.",
+        "Seconds are from a short calibration on blank images; what is cached costs nothing.",
+    ]
+    if missing:
+        lines.append(f"{missing} cells cannot run; tokenrank run says why.")
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+
+
+def _row(each: TaskEstimate, took: float | None) -> list[str]:
+    seconds = each.encoder_seconds + each.probe_seconds
+    return [
+        each.task,
+        str(each.cells),
+        str(each.to_do),
+        str(each.passes),
+        quantity(float(each.macs)) if each.macs else "0",
+        size(each.bytes),
+        duration(seconds) if each.to_do else "-",
+        duration(took) if took is not None else "-",
+    ]
+
+
+def duration(seconds: float) -> str:
+    """In a unit that suits it: ``12 s``, ``3.5 min``, ``2.1 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
+    if seconds < 5400:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def size(count: int) -> str:
+    """Bytes in a unit that suits them."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

@@ -1,0 +1,172 @@
+"""What a run will cost before it runs: cells, passes, MACs, bytes, time; and what it did cost.
+
+Counts are exact, from the plan; seconds come from a short calibration and are as good as that. It
+must not know how cells are computed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.costs import cost_of
+from harness.model_input import ModelInput
+from harness.plan import Cell, EmbeddingJob, Plan
+from harness.store import Store
+from harness.suite_file import KnnProbe, LinearProbe, SegmentationProbe
+from models.families import design_of
+from models.registry import Variant
+
+EncoderSeconds = Callable[[Variant, ModelInput, int], float]
+ESTIMATES = "estimates"
+
+
+@dataclass(frozen=True)
+class ProbeSeconds:
+    """Seconds of a probe's inner work (`harness.calibration.ProbeSpeed`)."""
+
+    vote: float
+    step: float
+
+
+@dataclass(frozen=True)
+class TaskEstimate:
+    """One task of a suite.
+
+    ``cells`` in all, ``to_do`` without a result; ``passes``: encodings of the whole data set that
+    are not in the store; ``samples`` that those encode, ``macs`` that they take; ``bytes``: what
+    decoded images and embeddings will add to the store. Seconds are of what is to do.
+    """
+
+    task: str
+    cells: int
+    to_do: int
+    passes: int
+    samples: int
+    macs: int
+    bytes: int
+    encoder_seconds: float
+    probe_seconds: float
+
+
+def estimate(
+    plan: Plan, store: Store, encoder: EncoderSeconds, probes: ProbeSeconds
+) -> list[TaskEstimate]:
+    """Estimates of every task, in the suite's order; shared passes count where they come first."""
+    found = []
+    seen: set[str] = set()
+    rates = _Rates(encoder, store)
+    for task in plan.suite.tasks:
+        mine = [cell for cell in plan.cells if cell.task.name == task.name]
+        distinct = {cell.key: cell for cell in mine}.values()
+        to_do = [cell for cell in distinct if store.cell(cell.key) is None]
+        jobs = [
+            job
+            for job in {job.key: job for cell in to_do for job in cell.embeddings}.values()
+            if job.key not in seen and store.embedding(job.key) is None
+        ]
+        dataset = plan.dataset_of(task)
+        count, card = len(dataset.ids), dataset.card
+        images = store.pixels_folder(dataset.fingerprint)
+        pixels = 0
+        if jobs and str(images) not in seen and not (images / "complete.json").exists():
+            bands = sum(len(names) for names in card.bands.values())
+            pixels = 2 * count * card.height * card.width * card.steps * bands
+            seen.add(str(images))
+        seen |= {job.key for job in jobs}
+        found.append(
+            TaskEstimate(
+                task=task.name,
+                cells=len(mine),
+                to_do=len(to_do),
+                passes=len(jobs),
+                samples=count * len(jobs),
+                macs=sum(count * rates.macs(job) for job in jobs),
+                bytes=pixels + sum(count * _embedding_bytes(job) for job in jobs),
+                encoder_seconds=sum(count * rates.seconds(job) for job in jobs),
+                probe_seconds=sum(_probe_seconds(cell, plan, probes) for cell in to_do),
+            )
+        )
+    return found
+
+
+class _Rates:
+    """Seconds a sample: measured once for each family and width, and scaled by MACs from there."""
+
+    def __init__(self, encoder: EncoderSeconds, store: Store) -> None:
+        self._encoder, self._store = encoder, store
+        self._measured: dict[tuple[str, float], float] = {}
+
+    def macs(self, job: EmbeddingJob) -> int:
+        return cost_of(job.variant, job.given.shapes, job.patch_size, self._store).macs
+
+    def seconds(self, job: EmbeddingJob) -> float:
+        # Wider layers are multiplied faster: a rate holds for one width only.
+        key = (job.variant.family, float(job.variant.dim))
+        macs = max(1, self.macs(job))
+        if key not in self._measured:
+            taken = self._encoder(job.variant, job.given, job.patch_size)
+            self._measured[key] = taken / macs
+        return self._measured[key] * macs
+
+
+def _embedding_bytes(job: EmbeddingJob) -> int:
+    width = design_of(job.variant).width(job.given.shapes)
+    if job.grid is not None:
+        return 2 * 2 * width * job.grid[0] * job.grid[1]  # mean and max, half precision
+    return 2 * 4 * width
+
+
+def _probe_seconds(cell: Cell, plan: Plan, speed: ProbeSeconds) -> float:
+    dataset = plan.dataset_of(cell.task)
+    splits = dataset.splits(cell.task.split_seed)
+    train, val, test = (len(splits[name]) for name in ("train", "val", "test"))
+    width = design_of(cell.variant).width(cell.given.shapes)
+    views = len(cell.embeddings) * len(cell.poolings)
+    outputs = max(1, len(dataset.card.classes))
+    probe = cell.task.probe
+    if isinstance(probe, KnnProbe):
+        return speed.vote * train * width * (views * val + test)
+    if isinstance(probe, LinearProbe):
+        steps = probe.epochs * max(1, train // probe.batch_size)
+        return speed.step * (probe.trials + 1) * steps * width * outputs
+    assert isinstance(probe, SegmentationProbe)
+    grid = cell.embeddings[0].grid or (1, 1)
+    pixels = cell.task.patch_size**2 if probe.head == "linear" else 1
+    patches = train * grid[0] * grid[1]
+    return speed.step / 32 * views * 8 * probe.epochs * patches * width * outputs * pixels
+
+
+def remember(store: Store, plan: Plan, found: Iterable[TaskEstimate]) -> None:
+    """Keep what was estimated for a plan, to be held against what happens."""
+    seconds = sum(each.encoder_seconds + each.probe_seconds for each in found)
+    store.cache(ESTIMATES, plan.key[:32], {"seconds": seconds})
+
+
+def remembered(store: Store, plan: Plan) -> float | None:
+    """Seconds that were estimated for this plan, if they were."""
+    kept = store.cached(ESTIMATES, plan.key[:32])
+    return float(kept["seconds"]) if kept else None
+
+
+def taken(store: Store, plan: Plan) -> Mapping[str, float]:
+    """Seconds that the cells of each task took when they were computed, as the store noted them."""
+    keys = {cell.key: cell.task.name for cell in plan.cells}
+    found: dict[str, float] = {}
+    last: dict[str, Mapping[str, Any]] = {}
+    try:
+        lines = (store.root / "timings.jsonl").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue  # a line that a kill has torn
+        if isinstance(entry, dict) and entry.get("cell") in keys:
+            last[str(entry["cell"])] = entry
+    for key, entry in last.items():
+        found[keys[key]] = found.get(keys[key], 0.0) + float(entry.get("seconds", 0.0))
+    return found

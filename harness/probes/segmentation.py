@@ -1,0 +1,325 @@
+"""The segmentation probe: from each patch's embedding to a class for each of its pixels.
+
+One linear layer, trained on batches of images that are read from disk as they are needed:
+memory does not grow with the data set. All learning rates of a view are trained at once on the
+same batches, because reading them is most of the work. It must not know images, encoders, suites
+or tracking.
+
+Protocol: a linear layer from each patch token to ``p x p x classes`` logits, or to classes which
+are then enlarged bilinearly (the two kinds that OlmoEarth's and GEO-Bench's evaluations have);
+AdamW, 50 epochs, cosine; the published sweep of 8 learning rates times views, the best on the
+validation split. Unlike there, features are first brought to mean 0 and deviation 1 by the
+training split's moments, so that one range of learning rates suits every encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from harness.metrics import Metric, metric
+from harness.probes.base import ProbeResult, TrialRecord, View
+from harness.probes.linear import Training as LinearTraining
+from harness.probes.linear import learning_rate_factors, minibatches
+from harness.probes.tuning import PUBLISHED_RATES, PUBLISHED_WEIGHT_DECAY
+from models.errors import UserError
+from suites.datasets.base import IGNORED
+
+Head = Literal["linear", "bilinear"]
+Rows = npt.NDArray[np.int64]
+Progress = Callable[[int, int], None]
+
+_AT_ONCE = 64  # images whose moments are computed together
+_LOGITS_AT_ONCE = 16_000_000  # which bounds the memory of predictions
+
+
+@dataclass(frozen=True)
+class MapInputs:
+    """All that the probe may know.
+
+    ``views``: patch embeddings ``[N, h, w, dim]`` of all samples, mapped from disk, in the order in
+    which ties are decided. ``maps``: class of each pixel, int ``[N, H, W]``, -1 where nobody is
+    asked. ``splits``: rows of train, val and test. Raises `UserError` for a split without a pixel
+    that counts.
+    """
+
+    views: Mapping[View, npt.NDArray[Any]]
+    maps: npt.NDArray[Any]
+    splits: Mapping[str, Rows]
+    classes: int
+
+    def __post_init__(self) -> None:
+        for name, rows in self.splits.items():
+            if not any((self.maps[row] != IGNORED).any() for row in rows):
+                raise UserError(
+                    f"The {name} split has no pixel with a class: all are marked as not to be "
+                    "asked; check the masks (tokenrank data check)."
+                )
+
+    @property
+    def side(self) -> tuple[int, int]:
+        """Rows and columns of a map, pixels."""
+        return int(self.maps.shape[1]), int(self.maps.shape[2])
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """Protocol of the segmentation probe; ``batch_size`` counts images."""
+
+    head: Head = "linear"
+    epochs: int = 50
+    batch_size: int = 16
+    rates: Sequence[float] = PUBLISHED_RATES
+    weight_decay: float = PUBLISHED_WEIGHT_DECAY
+    select_by: str = "miou"
+
+
+@dataclass(frozen=True)
+class Standardise:
+    """``(x - mean) / deviation`` by feature; what never varies becomes 0."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    @classmethod
+    def of(cls, features: npt.NDArray[Any], rows: Rows) -> Standardise:
+        """Moments over all patches of some samples, in double precision, block by block."""
+        total, squares = torch.zeros(2, features.shape[-1], dtype=torch.float64)
+        for block in _blocks(features, rows):
+            total += block.flatten(0, 2).double().sum(dim=0)
+        count = len(rows) * features.shape[1] * features.shape[2]
+        mean = total / count
+        for block in _blocks(features, rows):
+            squares += (block.flatten(0, 2).double() - mean).square().sum(dim=0)
+        deviation = (squares / count).sqrt()
+        return cls(mean.float(), torch.where(deviation > 0, deviation, torch.inf).float())
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return (x - self.mean.to(x.device)) / self.deviation.to(x.device)
+
+
+def run_segmentation(
+    inputs: MapInputs,
+    settings: MapSettings,
+    seed: int,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> ProbeResult:
+    """Train every learning rate on every view, take the best on validation, score it on test.
+
+    The answer's ``predictions`` are maps ``[n_test, H, W]``. Ties go to the first view, and to the
+    smaller learning rate.
+    """
+    device = torch.device(device)
+    chosen = metric(settings.select_by)
+    trials: list[TrialRecord] = []
+    heads: list[tuple[View, Heads, int]] = []
+    for place, view in enumerate(inputs.views):
+        trained = train_heads(inputs, view, settings, seed, device)
+        values = _validated(inputs, view, trained, settings)
+        for index, (rate, value) in enumerate(zip(settings.rates, values, strict=True)):
+            params: dict[str, str | float] = {
+                "learning_rate": rate,
+                "normalisation": view[0],
+                "pooling": view[1],
+            }
+            trials.append(TrialRecord(len(trials), params, value))
+            heads.append((view, trained, index))
+        if progress is not None:
+            progress(place + 1, len(inputs.views))
+    sign = 1 if chosen.higher_is_better else -1
+    best = max(range(len(trials)), key=lambda i: sign * trials[i].val_score)
+    view, trained, index = heads[best]
+    found = [
+        trained.predictions(features, index)[0].to(torch.int16)
+        for features, _ in trained.blocks(inputs, view, "test")
+    ]
+    return ProbeResult(
+        torch.cat(found), None, dict(trials[best].params), trials[best].val_score, tuple(trials)
+    )
+
+
+class Heads:
+    """K linear layers on one view, one per learning rate, from the same start.
+
+    ``weight`` ``[dim, K, outputs]`` and ``bias`` ``[1, K, outputs]``: one matrix product for all.
+    """
+
+    def __init__(
+        self,
+        inputs: MapInputs,
+        view: View,
+        settings: MapSettings,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        features = inputs.views[view]
+        self.standardise = Standardise.of(features, inputs.splits["train"])
+        self.head, self.side, self.classes = settings.head, inputs.side, inputs.classes
+        rows, columns, dim = features.shape[1:]
+        self.grid = (rows, columns)
+        self.patch = (-(-self.side[0] // rows), -(-self.side[1] // columns))
+        pixels = self.patch[0] * self.patch[1] if self.head == "linear" else 1
+        generator = torch.Generator().manual_seed(seed)
+        bound = dim**-0.5  # as torch.nn.Linear draws them
+        shape = (dim + 1, pixels * self.classes)
+        drawn = torch.empty(shape).uniform_(-bound, bound, generator=generator)
+        start = drawn[:, None].expand(-1, len(settings.rates), -1).to(device)
+        self.weight = start[:-1].clone().requires_grad_()
+        self.bias = start[-1:].clone().requires_grad_()
+        self.device = device
+
+    def blocks(
+        self, inputs: MapInputs, view: View, split: str
+    ) -> Iterator[tuple[Tensor, npt.NDArray[Any]]]:
+        """Embeddings and maps of a split, few enough images at a time for all heads' logits."""
+        each = self.bias.shape[1] * self.classes * self.side[0] * self.side[1]
+        size, rows = max(1, _LOGITS_AT_ONCE // each), inputs.splits[split]
+        for start in range(0, len(rows), size):
+            at = rows[start : start + size]
+            features = np.asarray(inputs.views[view][at], dtype=np.float32)
+            yield torch.from_numpy(features), np.asarray(inputs.maps[at], dtype=np.int64)
+
+    def logits(self, features: Tensor, head: int | None = None) -> Tensor:
+        """``[b, h, w, dim]`` to ``[n, K, classes, L]``: L pixels of n patches, or of n images.
+
+        With ``head`` of that one alone (K = 1).
+        Patches for the linear head, whose outputs are left as they come: a class's pixels lie side
+        by side, so that a softmax over classes runs along them. Images for the bilinear one.
+        """
+        count, rows, columns, dim = features.shape
+        x = self.standardise(features.to(self.device)).reshape(-1, dim)
+        chosen = slice(None) if head is None else slice(head, head + 1)
+        weight, bias = self.weight[:, chosen], self.bias[:, chosen]
+        outputs = torch.addmm(bias.flatten(1), x, weight.flatten(1))
+        if self.head == "linear":
+            return outputs.view(len(x), bias.shape[1], self.classes, -1)
+        small = outputs.view(count, rows, columns, -1).permute(0, 3, 1, 2)
+        large = F.interpolate(small, self.side, mode="bilinear", align_corners=False)
+        return large.view(count, -1, self.classes, self.side[0] * self.side[1])
+
+    def arranged(self, maps: Tensor) -> Tensor:
+        """Maps ``[b, H, W]`` as the logits have them, ``[n, L]``."""
+        if self.head == "bilinear":
+            return maps.flatten(1)
+        (rows, columns), (high, wide) = self.grid, self.patch
+        whole = (rows * high, columns * wide)
+        if self.side != whole:  # images were enlarged to whole patches, and so is the truth
+            maps = F.interpolate(maps[:, None].float(), whole, mode="nearest-exact")[:, 0].long()
+        cut = maps.view(-1, rows, high, columns, wide).transpose(2, 3)
+        return cut.reshape(-1, high * wide)
+
+    @torch.no_grad()
+    def predictions(self, features: Tensor, head: int | None = None) -> Tensor:
+        """Class of each pixel by each head (or by one), int64 ``[K, b, H, W]``."""
+        logits = self.logits(features, head)
+        if self.head == "bilinear":
+            found = logits.argmax(dim=2)
+            return found.view(*found.shape[:2], *self.side).transpose(0, 1).cpu()
+        (rows, columns), (high, wide) = self.grid, self.patch
+        heads = logits.shape[1]
+        cut = logits.view(-1, rows, columns, heads, self.classes, high, wide)
+        whole = cut.permute(3, 0, 4, 1, 5, 2, 6).flatten(5, 6).flatten(3, 4)
+        if whole.shape[-2:] != self.side:
+            resized = F.interpolate(whole.flatten(0, 1), self.side, mode="bilinear")
+            whole = resized.view(heads, -1, self.classes, *self.side)
+        return whole.argmax(dim=2).cpu()
+
+
+def train_heads(
+    inputs: MapInputs, view: View, settings: MapSettings, seed: int, device: torch.device
+) -> Heads:
+    """All learning rates on one view, on the same batches in the same order."""
+    heads = Heads(inputs, view, settings, seed, device)
+    rows = inputs.splits["train"]
+    training = LinearTraining(settings.epochs, max(2, settings.batch_size))
+    batches = minibatches(len(rows), training, seed)
+    rates = torch.tensor(list(settings.rates), device=device).view(1, -1, 1)
+    parameters = (heads.weight, heads.bias)
+    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
+    factors = learning_rate_factors(len(batches), training.warmup)
+    for number, (batch, factor) in enumerate(zip(batches, factors, strict=True), start=1):
+        at = np.sort(rows[batch.numpy()])  # in the order of the disk
+        features = torch.from_numpy(np.asarray(inputs.views[view][at], dtype=np.float32))
+        maps = torch.from_numpy(np.asarray(inputs.maps[at], dtype=np.int64)).to(device)
+        logits = heads.logits(features)
+        error = _error(logits.detach(), heads.arranged(maps))
+        gradients = torch.autograd.grad(logits, parameters, error)
+        with torch.no_grad():
+            for p, gradient, (mean, square) in zip(parameters, gradients, moments, strict=True):
+                _adamw(p, gradient, mean, square, factor * rates, settings.weight_decay, number)
+    return heads
+
+
+def _error(logits: Tensor, maps: Tensor) -> Tensor:
+    """Gradient of each head's mean cross-entropy over the pixels that count, by its logits.
+
+    ``logits`` ``[n, K, classes, L]``, ``maps`` ``[n, L]``.
+    """
+    asked = maps != IGNORED
+    classes = torch.arange(logits.shape[2], device=maps.device)[:, None]
+    truth = (maps[:, None] == classes).to(logits.dtype)
+    share = asked / asked.sum().clamp(min=1)
+    return logits.softmax(dim=2).sub_(truth[:, None]).mul_(share[:, None, None])
+
+
+def _adamw(
+    p: Tensor,
+    gradient: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    rates: Tensor,
+    decay: float,
+    number: int,
+) -> None:
+    """One step in place (Loshchilov and Hutter 2019); each head has its own learning rate."""
+    mean.lerp_(gradient, 0.1)
+    square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+    deviation = (square / (1 - 0.999**number)).sqrt_().add_(1e-8)
+    p.mul_(1 - rates * decay)
+    p.sub_(rates * (mean / (1 - 0.9**number)) / deviation)
+
+
+def _blocks(features: npt.NDArray[Any], rows: Rows) -> Iterator[Tensor]:
+    for start in range(0, len(rows), _AT_ONCE):
+        yield torch.from_numpy(
+            np.asarray(features[rows[start : start + _AT_ONCE]], dtype=np.float32)
+        )
+
+
+def _validated(inputs: MapInputs, view: View, heads: Heads, settings: MapSettings) -> list[float]:
+    """Score of each head on the validation split; a diverged one gets the metric's worst.
+
+    Only sums over the images are kept: memory does not grow with the split.
+    """
+    chosen = metric(settings.select_by)
+    sums = np.zeros((len(settings.rates), 2, inputs.classes))
+    for features, maps in heads.blocks(inputs, view, "val"):
+        for index, found in enumerate(heads.predictions(features).numpy()):
+            sums[index] += _summed(chosen, maps, found, inputs.classes)
+    values = chosen.of_means(sums.reshape(len(sums), -1) / len(inputs.splits["val"]))
+    both = torch.cat([heads.weight, heads.bias])
+    finite = torch.isfinite(both).flatten(2).all(dim=2).all(dim=0)
+    return [
+        float(value) if bool(is_finite) else chosen.worst
+        for value, is_finite in zip(values, finite, strict=True)
+    ]
+
+
+def _summed(
+    chosen: Metric, maps: npt.NDArray[Any], found: npt.NDArray[Any], classes: int
+) -> npt.NDArray[np.float64]:
+    """A metric's sums ``[2, classes]`` over images: above and below its ratio, class by class.
+
+    Classes that these images lack are 0 / 0, which the ratio leaves out.
+    """
+    halves = chosen.statistics(maps, found).sum(axis=0).reshape(2, -1)
+    return np.pad(halves, ((0, 0), (0, classes - halves.shape[1])))

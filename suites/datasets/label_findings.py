@@ -1,0 +1,98 @@
+"""What the audit finds in labels, by kind: classes that a split lacks, rare labels, odd numbers.
+
+It must know nothing of pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.errors import UserError
+from suites.datasets.base import SPLITS, Dataset
+from suites.datasets.findings import Finding, Level
+
+Rows = npt.NDArray[np.int64]
+MANY_TIMES = 10  # as many samples of one class as of another: accuracy then says little
+OUTLYING = 8.0  # deviations from the mean
+
+
+def label_findings(dataset: Dataset) -> Iterator[Finding]:
+    """What is to be said of a data set's labels and splits."""
+    try:
+        labels, split = dataset.labels, dataset.splits(0)
+    except UserError as error:
+        yield Finding("classes", "error", str(error))
+        return
+    classes = dataset.card.classes
+    if dataset.card.kind == "values":
+        yield from _of_values(labels, split, dataset.card.unit)
+    elif dataset.card.kind == "classes":
+        counts = np.stack([np.bincount(labels[split[s]], minlength=len(classes)) for s in SPLITS])
+        yield from _of_counts(counts, classes, "samples", _sizes(split))
+    elif dataset.card.kind == "labels":
+        counts = np.stack([labels[split[s]].sum(axis=0, dtype=np.int64) for s in SPLITS])
+        yield from _of_counts(counts, classes, "labels", _sizes(split))
+    else:
+        counts = np.stack([_pixels(labels, split[s], len(classes)) for s in SPLITS])
+        yield from _of_counts(counts, classes, "pixels", _sizes(split))
+        ignored = 1 - counts.sum() / labels.size
+        yield Finding("classes", "ok", f"{ignored:.1%} of the pixels are not asked about.")
+
+
+def _sizes(split: Mapping[str, Rows]) -> str:
+    return "splits: " + ", ".join(f"{len(split[name])} {name}" for name in SPLITS)
+
+
+def _pixels(maps: npt.NDArray[Any], rows: Rows, classes: int) -> npt.NDArray[np.int64]:
+    found = np.zeros(classes, dtype=np.int64)
+    for row in rows:
+        found += np.bincount(maps[row][maps[row] >= 0].ravel(), minlength=classes)
+    return found
+
+
+def _of_counts(
+    counts: npt.NDArray[np.int64], classes: tuple[str, ...], of: str, sizes: str
+) -> Iterator[Finding]:
+    """``counts`` ``[3, C]``: of each class in train, val and test."""
+    for name, found in zip(SPLITS, counts, strict=True):
+        absent = [each for each, count in zip(classes, found, strict=True) if not count]
+        if absent:
+            # A label or a class of pixels may be rare; a class that nobody has cannot be scored.
+            level: Level = "error" if of == "samples" else "warning"
+            sentence = f"The {name} split has no {of.removesuffix('s')} of {', '.join(absent)}."
+            yield Finding("classes", level, sentence)
+    total = counts.sum(axis=0)
+    ratio = total.max() / max(1, total.min())
+    yield Finding(
+        "classes",
+        "warning" if ratio > MANY_TIMES else "ok",
+        f"{len(classes)} classes with {total.min()} to {total.max()} {of} each; {sizes}.",
+    )
+
+
+def _of_values(
+    values: npt.NDArray[np.float64], split: Mapping[str, Rows], unit: str
+) -> Iterator[Finding]:
+    train = values[split["train"]]
+    mean, deviation = float(train.mean()), float(train.std())
+    if deviation == 0:
+        yield Finding("values", "error", "All numbers of the train split are the same.")
+        return
+    far = np.abs(values - mean) > OUTLYING * deviation
+    if far.any():
+        yield Finding(
+            "values",
+            "warning",
+            f"{int(far.sum())} numbers lie more than {OUTLYING:g} deviations from the mean: mixed "
+            "units, or a code for no data?",
+        )
+    yield Finding(
+        "values",
+        "ok",
+        f"Numbers from {values.min():.4g} to {values.max():.4g} {unit}".rstrip()
+        + f", mean {mean:.4g}, deviation {deviation:.4g}; {_sizes(split)}.",
+    )

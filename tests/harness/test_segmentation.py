@@ -1,0 +1,121 @@
+"""The segmentation probe against plain torch: one head at a time, trained by autograd and AdamW."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from harness.metrics import metric
+from harness.probes.linear import Training, learning_rate_factors, minibatches
+from harness.probes.segmentation import MapInputs, MapSettings, run_segmentation, train_heads
+from models.errors import UserError
+
+N, GRID, PATCH, DIM, CLASSES = 24, 3, 4, 6, 3
+VIEW = ("pretraining", "mean")
+SPLITS = {"train": np.arange(12), "val": np.arange(12, 16), "test": np.arange(16, 24)}
+
+
+def make_inputs(signal: float = 3.0) -> MapInputs:
+    """Left and right half of each patch are of one class each, told by its embedding."""
+    g = torch.Generator().manual_seed(0)
+    halves = torch.randint(0, CLASSES, (N, GRID, GRID, 2), generator=g)
+    codes = torch.randn(2, CLASSES, DIM, generator=g)
+    features = signal * (codes[0][halves[..., 0]] + codes[1][halves[..., 1]])
+    features = 5 + features + torch.randn(features.shape, generator=g)
+    maps = halves.repeat_interleave(PATCH // 2, dim=3)
+    maps = maps.reshape(N, GRID, GRID * PATCH).repeat_interleave(PATCH, dim=1)
+    maps[torch.rand(maps.shape, generator=g) < 0.1] = -1
+    views = {
+        VIEW: features.half().numpy(),
+        ("dataset", "mean"): torch.randn(features.shape, generator=g).half().numpy(),
+    }
+    return MapInputs(views, maps.numpy(), SPLITS, CLASSES)
+
+
+def plain_logits(inputs: MapInputs, settings: MapSettings, rate: float, seed: int) -> torch.Tensor:
+    """Test logits ``[n, classes, H, W]`` of one head: torch's own layers, autograd, AdamW."""
+    features = torch.from_numpy(inputs.views[VIEW].astype(np.float32))
+    flat = features[SPLITS["train"]].reshape(-1, DIM)
+    scaled = (features - flat.mean(0)) / flat.std(0, correction=0)
+    outputs = CLASSES * (PATCH**2 if settings.head == "linear" else 1)
+    layer = nn.Linear(DIM, outputs)
+    drawn = torch.empty(DIM + 1, outputs).uniform_(
+        -(DIM**-0.5), DIM**-0.5, generator=torch.Generator().manual_seed(seed)
+    )
+    with torch.no_grad():
+        layer.weight.copy_(drawn[:-1].T)
+        layer.bias.copy_(drawn[-1])
+
+    def logits(x: torch.Tensor) -> torch.Tensor:
+        y = layer(x).permute(0, 3, 1, 2)
+        if settings.head == "bilinear":
+            return nn.functional.interpolate(y, scale_factor=PATCH, mode="bilinear")
+        return nn.functional.pixel_shuffle(y, PATCH)
+
+    optimiser = torch.optim.AdamW(layer.parameters(), weight_decay=settings.weight_decay)
+    training = Training(settings.epochs, settings.batch_size)
+    batches = minibatches(12, training, seed)
+    maps = torch.from_numpy(inputs.maps)
+    for batch, factor in zip(batches, learning_rate_factors(len(batches), 0.1), strict=True):
+        optimiser.param_groups[0]["lr"] = rate * factor
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(logits(scaled[batch]), maps[batch], ignore_index=-1).backward()
+        optimiser.step()
+    return logits(scaled[SPLITS["test"]]).detach()
+
+
+@pytest.mark.parametrize("head", ["linear", "bilinear"])
+def test_every_learning_rate_equals_plain_torch(head) -> None:
+    inputs = make_inputs()
+    settings = MapSettings(head, epochs=5, batch_size=5, rates=(1e-3, 3e-2))
+    heads = train_heads(inputs, VIEW, settings, 3, torch.device("cpu"))
+    test = torch.from_numpy(inputs.views[VIEW][SPLITS["test"]].astype(np.float32))
+    found = heads.logits(test).detach()
+    for index, rate in enumerate(settings.rates):
+        expected = plain_logits(inputs, settings, rate, seed=3)
+        classes = heads.predictions(test)[index]
+        assert (classes == expected.argmax(dim=1)).float().mean() > 0.995
+        if head == "linear":  # patch by patch
+            expected = nn.functional.pixel_unshuffle(expected, PATCH).permute(0, 2, 3, 1)
+        torch.testing.assert_close(
+            found[:, index].flatten(), expected.flatten(), rtol=1e-3, atol=1e-3
+        )
+
+
+def test_the_view_with_the_signal_wins_and_pixels_are_told_apart_within_a_patch() -> None:
+    inputs = make_inputs()
+    settings = MapSettings(epochs=60, batch_size=4)
+    found = run_segmentation(inputs, settings, seed=0)
+    assert (found.chosen["normalisation"], found.chosen["pooling"]) == VIEW
+    assert len(found.trials) == 2 * 8
+    assert found.val_score == max(trial.val_score for trial in found.trials)
+    score = metric("miou").value(inputs.maps[SPLITS["test"]], found.predictions.numpy())
+    assert score > 0.8
+    again = run_segmentation(inputs, settings, seed=0)
+    assert torch.equal(found.predictions, again.predictions)
+
+
+def test_patches_are_read_from_disk_and_images_need_not_be_whole_patches(tmp_path: Path) -> None:
+    inputs = make_inputs()
+    path = tmp_path / "features.npy"
+    np.save(path, inputs.views[VIEW])
+    views = {VIEW: np.load(path, mmap_mode="r")}
+    settings = MapSettings(epochs=3, batch_size=4)
+    mapped = run_segmentation(MapInputs(views, inputs.maps, SPLITS, CLASSES), settings, seed=0)
+    held = MapInputs({VIEW: inputs.views[VIEW]}, inputs.maps, SPLITS, CLASSES)
+    assert torch.equal(mapped.predictions, run_segmentation(held, settings, seed=0).predictions)
+    # An image of 11 pixels that was enlarged to three patches of four.
+    smaller = MapInputs(views, inputs.maps[:, :11, :11], SPLITS, CLASSES)
+    assert run_segmentation(smaller, settings, seed=0).predictions.shape == (8, 11, 11)
+
+
+def test_a_split_without_a_pixel_that_counts_is_refused() -> None:
+    inputs = make_inputs()
+    maps = inputs.maps.copy()
+    maps[SPLITS["val"]] = -1
+    with pytest.raises(UserError, match="The val split has no pixel with a class"):
+        MapInputs(inputs.views, maps, SPLITS, CLASSES)

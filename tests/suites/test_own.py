@@ -1,0 +1,196 @@
+"""A task of one's own: what the file says is what is delivered, and every mistake is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import tifffile
+import yaml
+
+from models.errors import UserError
+from models.sensors import SENTINEL2_L2A
+from suites.datasets import catalogue
+from suites.datasets.own import Own
+from tests.miniatures import write_geotiff
+
+COUNT = 24
+NAMES = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"]
+
+
+def pixels(number: int, side: int = 16) -> np.ndarray:
+    return np.random.default_rng(number).integers(1, 6000, (side, side, 12)).astype(np.uint16)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number in range(COUNT):
+        write_geotiff(tmp_path / "images" / f"field_{number:02d}.tif", pixels(number), NAMES)
+    return tmp_path
+
+
+def table(**columns: Any) -> pl.DataFrame:
+    rows = {
+        "id": [f"field_{number:02d}" for number in range(COUNT)],
+        "label": ["oats", "maize", "rye"] * 8,
+        **columns,
+    }
+    return pl.DataFrame(rows)
+
+
+def task(folder: Path, frame: pl.DataFrame | None = None, **settings: Any) -> Own:
+    (table() if frame is None else frame).write_csv(folder / "labels.csv")
+    said = {"name": "fields", "chips": "images", "labels": "labels.csv", **settings}
+    file = folder / "task.yaml"
+    file.write_text(yaml.safe_dump(said))
+    found = catalogue.resolve(str(file), None, cache_dir=folder / "cache")
+    assert isinstance(found, Own)
+    return found
+
+
+def test_six_lines_make_a_task(folder: Path) -> None:
+    data = task(folder)
+    assert data.card.classes == ("maize", "oats", "rye")
+    assert (data.card.height, data.card.width, data.card.steps) == (16, 16, 1)
+    row = data.ids.index("field_07")
+    assert data.card.classes[data.labels[row]] == "maize"
+    images = data.read([row, 0]).images["sentinel2_l2a"][:, :, :, 0]
+    for band in ("B02", "B8A", "B12"):  # by name, whatever the stored order
+        np.testing.assert_array_equal(
+            images[0, :, :, SENTINEL2_L2A.index(band)], pixels(7)[..., NAMES.index(band)]
+        )
+    split = data.splits(0)
+    assert sorted(np.concatenate(list(split.values()))) == list(range(COUNT))
+    for rows in split.values():
+        assert set(data.labels[rows]) == {0, 1, 2}
+
+
+def test_labels_numbers_and_parquet(folder: Path) -> None:
+    frame = table(wet=[0, 1] * 12, steep=[1, 1, 0, 0] * 6, tons=[float(n) for n in range(COUNT)])
+    several = task(folder, frame, kind="labels", label=["wet", "steep"])
+    assert several.card.classes == ("wet", "steep")
+    np.testing.assert_array_equal(several.labels, frame.select("wet", "steep").to_numpy())
+    frame.write_parquet(folder / "labels.parquet")
+    number = task(folder, frame, kind="values", label="tons", unit="t/ha", labels="labels.parquet")
+    np.testing.assert_array_equal(number.labels, np.arange(COUNT))
+    assert (number.card.unit, number.card.classes) == ("t/ha", ())
+    assert several.fingerprint != number.fingerprint
+
+
+def test_masks_with_a_value_that_is_not_asked_about(folder: Path) -> None:
+    (folder / "masks").mkdir()
+    masks = np.random.default_rng(0).integers(0, 2, (COUNT, 16, 16)).astype(np.uint8)
+    masks[:, 0] = 255
+    for number, mask in enumerate(masks):
+        tifffile.imwrite(folder / "masks" / f"field_{number:02d}.tif", mask)
+    settings = {"kind": "maps", "masks": "masks", "classes": ["bare", "green"]}
+    data = task(folder, **settings, ignore=255)
+    np.testing.assert_array_equal(data.labels, np.where(masks == 255, -1, masks.astype(int)))
+    with pytest.raises(UserError, match=r"holds 255, but the task has classes 0 to 1.*ignore"):
+        _ = task(folder, **settings).labels
+    cut = task(folder, **settings, ignore=255, side=8)
+    np.testing.assert_array_equal(cut.labels, masks[:, 4:12, 4:12])
+    np.testing.assert_array_equal(
+        cut.read([3]).images["sentinel2_l2a"][0, :, :, 0, 0], pixels(3)[4:12, 4:12, 1]
+    )
+    larger = task(folder, **settings, ignore=255, side=20)
+    assert (larger.labels[:, :2] == -1).all()
+    image = larger.read([3]).images["sentinel2_l2a"][0, :, :, 0, 0]
+    np.testing.assert_array_equal(image[1, 2:18], image[2, 2:18])  # mirrored
+    tifffile.imwrite(folder / "masks" / "field_05.tif", masks[0, :15])
+    with pytest.raises(UserError, match=r"field_05.tif has shape \(15, 16\), but its chip has 16"):
+        _ = task(folder, **settings, ignore=255).labels
+
+
+def test_splits_by_column_by_location_and_by_what_belongs_together(folder: Path) -> None:
+    parts = ["train", "valid", "test"] * 8
+    data = task(folder, table(fold=parts), split={"by": "column", "column": "fold"})
+    assert data.splits(0)["val"].tolist() == list(range(1, COUNT, 3))
+    # Six blocks of a tenth of a degree, four neighbours in each.
+    lon = [10.02 + 0.1 * (n // 4) + 0.01 * (n % 4) for n in range(COUNT)]
+    data = task(folder, table(lon=lon, lat=[45.0] * COUNT), split={"by": "location"})
+    for seed in range(3):
+        blocks = [{row // 4 for row in rows} for rows in data.splits(seed).values()]
+        assert sum(map(len, blocks)) == len(set.union(*blocks)) == 6
+    farms = [n % 6 for n in range(COUNT)]
+    data = task(folder, table(farm=farms), split={"by": "seed", "together": "farm"})
+    kept = [{int(row) % 6 for row in rows} for rows in data.splits(1).values()]
+    assert sum(map(len, kept)) == len(set.union(*kept)) == 6
+    assert "what shares farm stays in one split" in data.card.split_rule
+
+
+def test_geojson_points_bring_their_place(folder: Path) -> None:
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Point", "coordinates": [8.0 + n, 50.0]},
+            "properties": {
+                "id": f"images/field_{n:02d}.tif".removeprefix("images/"),
+                "label": "ab"[n % 2],
+            },
+        }
+        for n in range(COUNT)
+    ]
+    (folder / "places.geojson").write_text(
+        json.dumps({"type": "FeatureCollection", "features": features})
+    )
+    data = task(folder, labels="places.geojson", split={"by": "location", "cell": 2})
+    pairs = [{(8 + int(row)) // 2 for row in rows} for rows in data.splits(0).values()]
+    assert sum(map(len, pairs)) == len(set.union(*pairs))
+
+
+def renamed(column: str, row: int, value: object) -> pl.DataFrame:
+    frame = table(value=[float(n) for n in range(COUNT)], flag=[0] * COUNT, fold=["train"] * COUNT)
+    values = frame[column].to_list()
+    values[row] = value
+    return frame.with_columns(pl.Series(column, values))
+
+
+@pytest.mark.parametrize(
+    ("frame", "settings", "said"),
+    [
+        (renamed("id", 3, "field_99"), {}, r'no usable chip "field_99" \(row 4\)'),
+        (renamed("id", 3, "field_02"), {}, 'row 4 names chip "field_02" a second time'),
+        (renamed("label", 3, None), {}, 'column "label" is empty in row 4'),
+        (table(), {"label": "lable"}, 'has no column "lable": did you mean "label"'),
+        (table(), {"classes": ["oats", "rye"]}, 'class "maize" of field_01 is not in the list'),
+        (table(), {"kind": "values"}, 'column "label" holds text, not numbers'),
+        (renamed("flag", 2, 3), {"kind": "labels", "label": ["flag"]}, "holds 3 for field_02"),
+        (
+            renamed("fold", 5, "exam"),
+            {"split": {"by": "column", "column": "fold"}},
+            '"exam" for field_05',
+        ),
+        (
+            renamed("fold", 5, "val"),
+            {"split": {"by": "column", "column": "fold"}},
+            "no row of test",
+        ),
+        (table(), {"split": {"by": "location"}}, 'has no column "lon"'),
+        (table(), {"labels": "other.csv"}, "other.csv is missing"),
+        (table(), {"labels": "task.yaml"}, "task.yaml is no table"),
+        (table(), {"kind": "maps"}, 'Maps need "masks"'),
+        (table(), {"label": ["label"]}, '"label" of kind classes must be one column'),
+        (table(), {"fractions": [0.5, 0.5, 0.5]}, "1 in all"),
+        (table(), {"sidee": 8}, 'task.yaml:.*unknown key "sidee": did you mean "side"'),
+    ],
+)
+def test_every_mistake_is_named(
+    folder: Path, frame: pl.DataFrame, settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        task(folder, frame, **settings)
+
+
+def test_chips_of_different_sizes_need_a_side(folder: Path) -> None:
+    write_geotiff(folder / "images" / "field_03.tif", pixels(3, 24), NAMES)
+    with pytest.raises(UserError, match=r"differ in size \(16 x 16, 24 x 24\); give side"):
+        task(folder)
+    data = task(folder, side=16)
+    np.testing.assert_array_equal(
+        data.read([3]).images["sentinel2_l2a"][0, :, :, 0, 0], pixels(3, 24)[4:20, 4:20, 1]
+    )
