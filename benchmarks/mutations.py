@@ -36,6 +36,7 @@ import models.transformer
 from harness.commands.check import Telling, check_command
 from harness.commands.measure import RunOptions
 from harness.regression import verdicts
+from harness.store import Grid
 
 SUITE = Path(__file__).parent.parent / "suites" / "regression.yaml"
 Patch = pytest.MonkeyPatch
@@ -179,7 +180,9 @@ def pooling_swapped(patch: Patch) -> None:
     """The maximum over tokens where the mean was asked for, and the other way round."""
     true = harness.embed.pool
     other = {"mean": "max", "max": "mean"}
-    patch.setattr(harness.embed, "pool", lambda tokens, how: true(tokens, other[how]))
+    patch.setattr(
+        harness.embed, "pool", lambda tokens, how, grid=None: true(tokens, other[how], grid)
+    )
 
 
 def rows_and_columns_swapped(patch: Patch) -> None:
@@ -204,8 +207,8 @@ def noise(patch: Patch) -> None:
     true = harness.embed.pool
     generator = torch.Generator().manual_seed(0)
 
-    def noisy(tokens: Mapping[str, Tensor], how: str) -> Tensor:
-        pooled = true(tokens, how)
+    def noisy(tokens: Mapping[str, Tensor], how: str, grid: Grid | None = None) -> Tensor:
+        pooled = true(tokens, how, grid)
         return pooled * (1 + 1e-7 * torch.randn(pooled.shape, generator=generator))
 
     patch.setattr(harness.embed, "pool", noisy)

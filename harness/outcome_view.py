@@ -84,7 +84,9 @@ def _named_table(
         escape(e.variant.removeprefix(start).removesuffix(end)).replace("@", "\n@", 1)
         for e in entries
     ]
-    width = max(len(line) for name in names for line in name.splitlines())
+    width = max(
+        (len(line) for name in names if "\n" in name for line in name.splitlines()), default=0
+    )
     shown = Table(title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     # A name too long for its column goes on in the next line: half a name is none.
     heading = start.removesuffix("-") or "variant"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from harness.metrics import METRICS
 from harness.model_input import MissingBands, Resize
@@ -216,6 +216,14 @@ class Selection(_Strict):
     optional: bool = False
 
 
+def _kind_of_entry(value: Any) -> str:
+    """Which of the three an item of ``variants`` is, so that its mistakes are told as its own."""
+    if isinstance(value, str):
+        return "name"
+    is_selection = isinstance(value, Selection) or (isinstance(value, dict) and "select" in value)
+    return "selection" if is_selection else "entry"
+
+
 class SuiteFile(_Strict):
     """The YAML of a suite, as written.
 
@@ -239,7 +247,14 @@ class SuiteFile(_Strict):
     )
     mix_tiers: bool = False
     seeds: list[Seed] = Field(default=[0], min_length=1)
-    variants: list[str | VariantEntry | Selection] = []
+    variants: list[
+        Annotated[
+            Annotated[str, Tag("name")]
+            | Annotated[VariantEntry, Tag("entry")]
+            | Annotated[Selection, Tag("selection")],
+            Discriminator(_kind_of_entry),
+        ]
+    ] = []
     baselines: list[str] = Field(
         default=DEFAULT_BASELINES,
         description="what every variant has to beat; random: the smallest untrained encoder of "
