@@ -54,7 +54,8 @@ def _ratio_slope(means: Floats) -> Floats:
     present = below > 0
     inverse: Floats = np.divide(1.0, below, out=np.zeros_like(below), where=present)
     slope: Floats = np.concatenate([inverse, -above * inverse * inverse])
-    return slope / max(1, int(present.sum()))
+    scaled: Floats = slope / max(1, int(present.sum()))
+    return scaled
 
 
 # --- one class a sample ---------------------------------------------------------------------------
