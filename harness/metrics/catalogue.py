@@ -62,7 +62,8 @@ def _ratio_slope(means: Floats) -> Floats:
 
 
 def _hits(labels: Targets, predictions: Targets) -> Floats:
-    return (labels == predictions).astype(np.float64)[:, None]
+    hits: Floats = (labels == predictions).astype(np.float64)
+    return hits[:, None]
 
 
 def _f1_of_classes(labels: Targets, predictions: Targets) -> Floats:
