@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from harness.embed import batch_size, embed_into
+from harness.estimates import ProbeSpeed
 from harness.inputs import InputRule
 from harness.model_input import ModelInput
 from harness.probes.base import EmbeddedSplit, Labels, ProbeInputs
@@ -88,18 +89,6 @@ def encoder_seconds(variant: Variant, given: ModelInput, patch_size: int) -> flo
 def _resized(each: Any) -> tuple[int, int] | None:
     given, stored = (each.given.height, each.given.width), (each.stored.height, each.stored.width)
     return given if given != stored else None
-
-
-@dataclass(frozen=True)
-class ProbeSpeed:
-    """Seconds of the probes' inner work here.
-
-    ``vote``: kNN, per query, training sample and feature. ``step``: the linear probe, per trial,
-    step of 32 samples, feature and output.
-    """
-
-    vote: float
-    step: float
 
 
 def probe_speed(width: int = 128, outputs: int = 10) -> ProbeSpeed:

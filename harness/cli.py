@@ -93,16 +93,8 @@ def plan(
 
     command.plan_command(
         suite,
-        RunOptions(
-            data_dir=data_dir,
-            store=store,
-            weights_dir=weights_dir,
-            registry=tuple(registry or ()),
-            variants=tuple(variant) if variant else None,
-            tier=tier,
-            seeds=tuple(seed) if seed else None,
-            patch_size=patch_size,
-            weights=tuple(weights or ()),
+        RunOptions.asked(
+            *(data_dir, store, weights_dir, registry, variant, tier, seed, patch_size, weights)
         ),
     )
 

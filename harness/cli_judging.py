@@ -105,16 +105,8 @@ def check(
 
     code = command.check_command(
         suite,
-        RunOptions(
-            data_dir=data_dir,
-            store=store,
-            weights_dir=weights_dir,
-            registry=tuple(registry or ()),
-            variants=tuple(variant) if variant else None,
-            tier=tier,
-            seeds=tuple(seed) if seed else None,
-            patch_size=patch_size,
-            weights=tuple(weights or ()),
+        RunOptions.asked(
+            *(data_dir, store, weights_dir, registry, variant, tier, seed, patch_size, weights)
         ),
         command.Telling(junit, markdown, annotations),
         baseline=baseline,
@@ -155,16 +147,8 @@ def baseline(
 
     command.baseline_command(
         suite,
-        RunOptions(
-            data_dir=data_dir,
-            store=store,
-            weights_dir=weights_dir,
-            registry=tuple(registry or ()),
-            variants=tuple(variant) if variant else None,
-            tier=tier,
-            seeds=tuple(seed) if seed else None,
-            patch_size=patch_size,
-            weights=tuple(weights or ()),
+        RunOptions.asked(
+            *(data_dir, store, weights_dir, registry, variant, tier, seed, patch_size, weights)
         ),
         results=results,
         margin=margin,

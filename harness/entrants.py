@@ -25,8 +25,8 @@ BASELINE = "baseline"  # the tier of what nobody trains; no suite file chooses i
 RANDOM = "random"
 PRETRAINED = Path("pretrained")
 """Where `tokenrank pretrain` and `tokenrank study` leave weights unless told otherwise."""
-Listed = Sequence[tuple["VariantEntry", bool]]
-"""Entries, and whether each is written in the suite's file (else in a command)."""
+Listed = Sequence[tuple["VariantEntry", "int | None"]]
+"""Entries, each with its place among the file's variants; None: a command alone names it."""
 
 
 class Row(NamedTuple):
@@ -81,21 +81,22 @@ def entrants_of(
     """
     folders = _Folders(dict(overrides.weights))
     found: list[Entrant] = []
-    for i, (entry, written_in_file) in enumerate(listed):
+    for entry, place in listed:
+        line: config_file.Location = ("variants",) if place is None else ("variants", place)
         try:
             # A path is relative to where it is written: in the suite's file, or in a command.
-            folder = document.path.parent if written_in_file else None
+            folder = document.path.parent if place is not None else None
             variant = registry.variant(entry.variant, entry.options, folder)
         except UserError as error:
             if overrides.variants:
                 raise
-            raise document.error(("variants", i), str(error)) from None
+            raise document.error(line, str(error)) from None
         try:
             entrant = _entrant(entry, variant, file.tier, folders, document, overrides.tier)
             entrant = _of_a_study(entrant, file.study)
             _refuse_twice(entrant, found)
         except UserError as error:
-            raise document.error(("variants", i), str(error)) from None
+            raise document.error(line, str(error)) from None
         found.append(entrant)
     folders.refuse_unused({entrant.variant.name for entrant in found})
     return (*found, *_baselines(file.baselines, document, registry, found))

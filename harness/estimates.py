@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from harness.costs import cost_of
@@ -24,8 +24,12 @@ ESTIMATES = "estimates"
 
 
 @dataclass(frozen=True)
-class ProbeSeconds:
-    """Seconds of a probe's inner work (`harness.calibration.ProbeSpeed`)."""
+class ProbeSpeed:
+    """Seconds of the probes' inner work.
+
+    ``vote``: kNN, per query, training sample and feature. ``step``: the linear probe, per trial,
+    step of 32 samples, feature and output.
+    """
 
     vote: float
     step: float
@@ -52,7 +56,7 @@ class TaskEstimate:
 
 
 def estimate(
-    plan: Plan, store: Store, encoder: EncoderSeconds, probes: ProbeSeconds
+    plan: Plan, store: Store, encoder: EncoderSeconds, probes: ProbeSpeed
 ) -> list[TaskEstimate]:
     """Estimates of every task, in the suite's order; shared passes count where they come first."""
     found = []
@@ -119,7 +123,7 @@ def _embedding_bytes(job: EmbeddingJob) -> int:
     return 2 * 4 * width
 
 
-def _probe_seconds(cell: Cell, plan: Plan, speed: ProbeSeconds) -> float:
+def _probe_seconds(cell: Cell, plan: Plan, speed: ProbeSpeed) -> float:
     dataset = plan.dataset_of(cell.task)
     splits = dataset.splits(cell.task.split_seed)
     train, val, test = (len(splits[name]) for name in ("train", "val", "test"))
@@ -139,16 +143,32 @@ def _probe_seconds(cell: Cell, plan: Plan, speed: ProbeSeconds) -> float:
     return speed.step / 32 * views * 8 * probe.epochs * patches * width * outputs * pixels
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What was estimated for a plan: the cells that were to do then, and their seconds."""
+
+    cells: int
+    seconds: float
+
+
 def remember(store: Store, plan: Plan, found: Iterable[TaskEstimate]) -> None:
-    """Keep what was estimated for a plan, to be held against what happens."""
-    seconds = sum(each.encoder_seconds + each.probe_seconds for each in found)
-    store.cache(ESTIMATES, plan.key[:32], {"seconds": seconds})
+    """Keep what was estimated for a plan, to be held against what happens.
+
+    Where nothing is to do any more there is nothing to expect, and what was stays.
+    """
+    tasks = list(found)
+    expected = Expected(
+        sum(each.to_do for each in tasks),
+        sum(each.encoder_seconds + each.probe_seconds for each in tasks),
+    )
+    if expected.cells:
+        store.cache(ESTIMATES, plan.key[:32], asdict(expected))
 
 
-def remembered(store: Store, plan: Plan) -> float | None:
-    """Seconds that were estimated for this plan, if they were."""
+def remembered(store: Store, plan: Plan) -> Expected | None:
+    """What was estimated for this plan, if it was."""
     kept = store.cached(ESTIMATES, plan.key[:32])
-    return float(kept["seconds"]) if kept else None
+    return Expected(**kept) if kept else None
 
 
 def taken(store: Store, plan: Plan) -> Mapping[str, float]:

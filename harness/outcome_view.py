@@ -170,9 +170,10 @@ def show_time(console: Console, outcome: Outcome) -> None:
         f"probes {seconds.probe:.0f} s, everything else {rest:.1f} s "
         f"({100 * rest / seconds.total:.0f}%)."
     )
-    if outcome.estimated is not None:
+    expected = outcome.expected
+    if expected is not None and expected.cells == outcome.computed:
         work = seconds.encoder + seconds.probe
         console.print(
-            f"tokenrank plan had expected {outcome.estimated:.0f} s of encoders and probes; it was "
+            f"tokenrank plan had expected {expected.seconds:.0f} s of encoders and probes; it was "
             f"{work:.0f} s."
         )

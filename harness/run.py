@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.content import content_key, package_versions, reports_version
-from harness.estimates import remembered
+from harness.estimates import Expected, remembered
 from harness.plan import Cell, Places, Plan, make_plan
 from harness.provenance import load_or_create_manifest
 from harness.results import collect, results_digest
@@ -61,7 +61,7 @@ class Outcome:
     report: Path
     computed: int
     seconds: Seconds = field(default_factory=Seconds)
-    estimated: float | None = None  # seconds, where `tokenrank plan` was asked before
+    expected: Expected | None = None  # where `tokenrank plan` was asked before
 
 
 def run_suite(suite: Suite, places: Places, store: Store, command: str, watch: Watcher) -> Outcome:

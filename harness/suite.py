@@ -7,31 +7,27 @@ It must know nothing of how cells are computed, stored or tracked.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import product
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from harness.entrants import Entrant, entrants_of
+from harness.entrants import Entrant, Listed, entrants_of
+from harness.inclusion import Written, included, written_out
 from harness.metrics import metrics_of
 from harness.model_input import InputPolicy
-from harness.selection import select
 from harness.suite_file import (
     AnyProbe,
     DataOptions,
     Protocol,
     SegmentationProbe,
-    Selection,
     SuiteFile,
-    TaskEntry,
     VariantEntry,
 )
 from models import config_file
 from models.errors import UserError, did_you_mean
-from models.registry import Registry, load_registry
+from models.registry import load_registry
 from suites.datasets import catalogue
 from suites.datasets.base import KIND_WORDS
 
@@ -105,23 +101,21 @@ def load_suite(path: Path, overrides: Overrides = Overrides()) -> Suite:
     file = config_file.validate(SuiteFile, document)
     _refuse_repeats(document, "tasks", [task.name for task in file.tasks])
     _refuse_repeats(document, "seeds", file.seeds)
-    included, variants = _included(file, document, (path.resolve(),))
-    file = file.model_copy(update={"variants": variants})
-    registry = load_registry([*(path.parent / p for p in file.registry), *overrides.registry])
-    _refuse_metric(file, included, document)
-    listed = _listed(_selected(file, document, registry), overrides)
-    entrants = entrants_of(file, listed, document, registry, overrides)
+    tasks, cast = included(file, document, suite_path)
+    _refuse_metric(file, tasks, document)
+    beside = cast.document.path.parent
+    registry = load_registry([*(beside / p for p in cast.file.registry), *overrides.registry])
+    listed = _listed(written_out(cast, registry), overrides)
+    entrants = entrants_of(cast.file, listed, cast.document, registry, overrides)
     return Suite(
         name=file.name,
         title=file.title,
         description=" ".join(file.description.split()),
         path=path,
-        tasks=tuple(
-            _task(each.entry, file.protocol, overrides.patch_size, each.error) for each in included
-        ),
+        tasks=tuple(_task(each, file.protocol, overrides.patch_size) for each in tasks),
         entrants=entrants,
-        seeds=overrides.seeds if overrides.seeds is not None else tuple(file.seeds),
-        mix_tiers=file.mix_tiers,
+        seeds=overrides.seeds if overrides.seeds is not None else tuple(cast.file.seeds),
+        mix_tiers=cast.file.mix_tiers,
     )
 
 
@@ -133,13 +127,11 @@ def _refuse_repeats(
             raise document.error((key, i), f'"{name}" stands twice among the {key}; remove one.')
 
 
-def _task(
-    entry: TaskEntry,
-    protocol: Protocol,
-    patch_size: int | None,
-    error: Callable[[str], UserError],
-) -> Task:
-    _refuse_probe(entry, error)
+def _task(written: Written, protocol: Protocol, patch_size: int | None) -> Task:
+    entry = written.entry
+    _refuse_probe(written)
+    if patch_size is not None and written.sweeps_patch_size:
+        raise written.error("It sweeps the patch size; leave --patch-size out.")
     return Task(
         name=entry.name,
         dataset=entry.dataset,
@@ -148,7 +140,7 @@ def _task(
         patch_size=patch_size or entry.patch_size or protocol.patch_size,
         normalisations=tuple(entry.normalisations or protocol.normalisations),
         poolings=tuple(entry.poolings or protocol.poolings),
-        metric=_metric(entry, protocol, error),
+        metric=_metric(written, protocol),
         split_seed=protocol.split_seed,
         bootstrap=protocol.bootstrap,
         policy=InputPolicy(protocol.missing_bands, protocol.resize),
@@ -156,128 +148,8 @@ def _task(
     )
 
 
-@dataclass(frozen=True)
-class _Written:
-    """A task, and how to say what is wrong with it: with the file and line that it stands in."""
-
-    entry: TaskEntry
-    error: Callable[[str], UserError]
-
-
-Listed = list[str | VariantEntry | Selection]
-
-
-def _included(
-    file: SuiteFile, document: config_file.Document, before: tuple[Path, ...]
-) -> tuple[list[_Written], Listed]:
-    """All tasks, those of included suites first; and the variants, theirs where it has none.
-
-    Raises `UserError` for a suite that includes itself, a task's name that stands twice, and for
-    neither tasks nor variants.
-    """
-    tasks: list[_Written] = []
-    variants: Listed = list(file.variants)
-    for i, name in enumerate(file.include):
-        is_path = name.endswith((".yaml", ".yml"))
-        path = document.path.parent / name if is_path else suite_path(name)
-        if path.resolve() in before:
-            raise document.error(("include", i), f'"{name}" includes itself; remove one.')
-        other = config_file.read(path)
-        inner = config_file.validate(SuiteFile, other)
-        found, theirs = _included(inner, other, (*before, path.resolve()))
-        tasks += found
-        variants = variants or theirs
-    for i, entry in enumerate(file.tasks):
-        error = partial(document.error, ("tasks", i))
-        placed = _placed(entry, document.path.parent)
-        tasks += [_Written(each, error) for each in swept(placed)]
-    names = [each.entry.name for each in tasks]
-    for each in tasks:
-        if names.count(each.entry.name) > 1:
-            raise each.error(
-                f'"{each.entry.name}" stands twice among the tasks, those of included suites '
-                "among them; rename or remove one."
-            )
-    for what, held in (("tasks", tasks), ("variants", variants)):
-        if not held:
-            raise document.error(
-                (), f'It has no {what}: list some, or "include" a suite with them.'
-            )
-    return tasks, variants
-
-
-def _selected(
-    file: SuiteFile, document: config_file.Document, registry: Registry
-) -> list[VariantEntry]:
-    """The entries that are written, selections as the variants that they stand for."""
-    found: list[VariantEntry] = []
-    for i, entry in enumerate(file.variants):
-        if isinstance(entry, Selection):
-            try:
-                found += _of_selection(entry, registry)
-            except UserError as error:
-                raise document.error(("variants", i), str(error)) from None
-        else:
-            found.append(VariantEntry(variant=entry) if isinstance(entry, str) else entry)
-    return found
-
-
-def _of_selection(entry: Selection, registry: Registry) -> list[VariantEntry]:
-    chosen = select(entry.select, registry.variants())
-    names = [variant.name for variant in chosen]
-    if entry.schemes is not None:
-        names = [
-            registry.variant(f"{variant.name}:{scheme}").name
-            for variant in chosen
-            for scheme in entry.schemes
-        ]
-    return [
-        VariantEntry(variant=name, tier=entry.tier, optional=entry.optional)
-        for name in dict.fromkeys(names)
-    ]
-
-
-def swept(entry: TaskEntry) -> list[TaskEntry]:
-    """A task for every combination of its sweep's values, named after them; else itself."""
-    if entry.sweep is None:
-        return [entry]
-    axes = [(name, values) for name, values in entry.sweep if values is not None]
-    found = []
-    for chosen in product(*(values for _, values in axes)):
-        said = {name: value for (name, _), value in zip(axes, chosen, strict=True)}
-        data = {name: value for name, value in said.items() if name in ("side", "steps")}
-        own = {name: value for name, value in said.items() if name not in data}
-        suffix = "".join(_SUFFIXES[name].format(value) for name, value in said.items())
-        found.append(
-            entry.model_copy(
-                update={
-                    "name": entry.name + suffix,
-                    "data": entry.data.model_copy(update=data),
-                    "sweep": None,
-                    **own,
-                }
-            )
-        )
-    return found
-
-
-_SUFFIXES = {
-    "patch_size": "-patch{}",
-    "side": "-side{}",
-    "steps": "-steps{}",
-    "label_fraction": "-labels{:.3g}",
-}
-
-
-def _placed(entry: TaskEntry, folder: Path) -> TaskEntry:
-    """A task of one's own lies beside its suite."""
-    if not catalogue.is_own(entry.dataset):
-        return entry
-    return entry.model_copy(update={"dataset": str(folder / entry.dataset)})
-
-
-def _refuse_probe(entry: TaskEntry, error: Callable[[str], UserError]) -> None:
-    kind = catalogue.kind_of(entry.dataset)
+def _refuse_probe(written: Written) -> None:
+    entry, kind, error = written.entry, written.kind, written.error
     if entry.data.fallback is not None and (kind != "classes" or catalogue.is_own(entry.dataset)):
         raise error(
             f"The simulated set cannot stand in for {entry.dataset}, which asks for "
@@ -292,11 +164,11 @@ def _refuse_probe(entry: TaskEntry, error: Callable[[str], UserError]) -> None:
 
 
 def _refuse_metric(
-    file: SuiteFile, tasks: Sequence[_Written], document: config_file.Document
+    file: SuiteFile, tasks: Sequence[Written], document: config_file.Document
 ) -> None:
     """A protocol's metric that no task can be scored by is a mistake, not a preference."""
     wanted = file.protocol.metric
-    kinds = {catalogue.kind_of(each.entry.dataset) for each in tasks}
+    kinds = {each.kind for each in tasks}
     if wanted is not None and not any(wanted in metrics_of(kind) for kind in kinds):
         allowed = ", ".join(name for kind in sorted(kinds) for name in metrics_of(kind))
         raise document.error(
@@ -305,9 +177,9 @@ def _refuse_metric(
         )
 
 
-def _metric(entry: TaskEntry, protocol: Protocol, error: Callable[[str], UserError]) -> str:
+def _metric(written: Written, protocol: Protocol) -> str:
     """The task's own; else the protocol's, where it can score such targets; else the field's."""
-    kind = catalogue.kind_of(entry.dataset)
+    entry, kind, error = written.entry, written.kind, written.error
     allowed = metrics_of(kind)
     if entry.metric is not None and entry.metric not in allowed:
         raise error(
@@ -317,20 +189,23 @@ def _metric(entry: TaskEntry, protocol: Protocol, error: Callable[[str], UserErr
     return entry.metric or (protocol.metric if protocol.metric in allowed else None) or allowed[0]
 
 
-def _listed(written: list[VariantEntry], overrides: Overrides) -> list[tuple[VariantEntry, bool]]:
-    """Entries to run, and whether each is written in the file.
+def _listed(written: Listed, overrides: Overrides) -> Listed:
+    """Entries to run, each with its place in the file; None for what only a command names.
 
     A variant named on the command line runs as the file has it (tier, weights, options) if the
     file has it, and is no longer optional; else as the suite's default. ``name@recipe`` is the
     variant with that recipe's study weights; the plain name stands for all that the file has.
     """
     if not overrides.variants:
-        return [(entry, True) for entry in written]
-    found: list[tuple[VariantEntry, bool]] = []
+        return written
+    found: list[tuple[VariantEntry, int | None]] = []
     for name in overrides.variants:
-        mine = [e for e in written if name in (e.variant, f"{e.variant}@{e.recipe}")]
-        found += [(entry.model_copy(update={"optional": False}), True) for entry in mine]
-        found += [] if mine else [(_named(name), False)]
+        mine = [
+            (entry.model_copy(update={"optional": False}), place)
+            for entry, place in written
+            if name in (entry.variant, f"{entry.variant}@{entry.recipe}")
+        ]
+        found += mine or [(_named(name), None)]
     return found
 
 

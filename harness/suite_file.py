@@ -228,7 +228,7 @@ class SuiteFile(_Strict):
     """The YAML of a suite, as written.
 
     ``include``: suites whose tasks come first, as they are written there but with this file's
-    protocol; without variants of its own a suite has theirs.
+    protocol; without variants of its own a suite has theirs (`harness.inclusion`).
     """
 
     include: list[str] = Field(

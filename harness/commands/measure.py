@@ -6,7 +6,7 @@ results mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,32 @@ class RunOptions:
     seeds: tuple[int, ...] | None = None
     patch_size: int | None = None
     weights: tuple[str, ...] = ()
+
+    @classmethod
+    def asked(
+        cls,
+        data_dir: Path | None,
+        store: Path,
+        weights_dir: Path | None,
+        registry: Sequence[Path] | None,
+        variants: Sequence[str] | None,
+        tier: str | None,
+        seeds: Sequence[int] | None,
+        patch_size: int | None,
+        weights: Sequence[str] | None,
+    ) -> RunOptions:
+        """From a command line: what was not given is None or empty there."""
+        return cls(
+            data_dir,
+            store,
+            weights_dir,
+            tuple(registry or ()),
+            tuple(variants) if variants else None,
+            tier,
+            tuple(seeds) if seeds else None,
+            patch_size,
+            tuple(weights or ()),
+        )
 
     def refuse_beside_results(self) -> None:
         """Options of a run have no meaning for saved results; they are never ignored."""

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from harness import estimates
 from harness.commands.measure import RunOptions, loaded_plan
-from harness.estimates import ProbeSeconds, TaskEstimate
+from harness.estimates import TaskEstimate
 from harness.store import Store
 from harness.terminal import plain_table
 from reports.words import quantity
@@ -23,10 +23,7 @@ def plan_command(suite: str, options: RunOptions) -> None:
     store = Store(options.store)
     with console.status("Planning, and timing this machine for a few seconds"):
         plan = loaded_plan(suite, options)
-        speed = probe_speed()
-        found = estimates.estimate(
-            plan, store, encoder_seconds, ProbeSeconds(speed.vote, speed.step)
-        )
+        found = estimates.estimate(plan, store, encoder_seconds, probe_speed())
     estimates.remember(store, plan, found)
     took = estimates.taken(store, plan)
     headings = ["task", "cells", "to do", "passes", "MACs", "disk", "estimate", "took"]

@@ -27,7 +27,7 @@ from torch import Tensor
 from harness.metrics import Metric, metric
 from harness.probes.base import ProbeResult, TrialRecord, View
 from harness.probes.linear import Training as LinearTraining
-from harness.probes.linear import learning_rate_factors, minibatches
+from harness.probes.linear import initial_linear, learning_rate_factors, minibatches
 from harness.probes.tuning import PUBLISHED_RATES, PUBLISHED_WEIGHT_DECAY
 from models.errors import UserError
 from suites.datasets.base import IGNORED
@@ -168,11 +168,9 @@ class Heads:
         self.grid = (rows, columns)
         self.patch = (-(-self.side[0] // rows), -(-self.side[1] // columns))
         pixels = self.patch[0] * self.patch[1] if self.head == "linear" else 1
-        generator = torch.Generator().manual_seed(seed)
-        bound = dim**-0.5  # as torch.nn.Linear draws them
-        shape = (dim + 1, pixels * self.classes)
-        drawn = torch.empty(shape).uniform_(-bound, bound, generator=generator)
-        start = drawn[:, None].expand(-1, len(settings.rates), -1).to(device)
+        weight, bias = initial_linear(dim, pixels * self.classes, seed)
+        start = torch.cat([weight.T, bias[None]])[:, None]
+        start = start.expand(-1, len(settings.rates), -1).to(device)
         self.weight = start[:-1].clone().requires_grad_()
         self.bias = start[-1:].clone().requires_grad_()
         self.device = device

@@ -67,6 +67,11 @@ class ChipFolder:
         return tuple(self._index.ids)
 
     @property
+    def digests(self) -> tuple[str, ...]:
+        """SHA-256 of each chip's pixels and dates, as the packed copy keeps them."""
+        return tuple(self._index.digests)
+
+    @property
     def skipped(self) -> tuple[tuple[str, str], ...]:
         """Id and reason of each chip that cannot be used."""
         return tuple((name, reason) for name, reason in self._index.skipped)

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import tifffile
 
 from models.errors import UserError
+from suites.datasets.arrays import read_tiff
 from suites.datasets.base import IGNORED, Batch, DatasetCard
 from suites.datasets.digests import (
     DigestCache,
@@ -152,11 +152,13 @@ class BarkBeetle:
     def read(self, rows: Sequence[int]) -> Batch:
         """Images ``[B, 64, 64, T, 12]`` float32 digital numbers."""
         images = np.empty((len(rows), SIDE, SIDE, len(self._years), len(BANDS)), dtype=np.float32)
+        whole: dict[Path, npt.NDArray[np.uint16]] = {}  # of one site at a time
         for place, row in enumerate(rows):
             window = self._windows[row]
-            for step, year in enumerate(self._years):
-                path = self._path(year, window.site)
-                image, mask = _image(path), self._masks[window.site]
+            paths = [self._path(year, window.site) for year in self._years]
+            whole = {path: whole[path] if path in whole else _image(path) for path in paths}
+            for step, path in enumerate(paths):
+                image, mask = whole[path], self._masks[window.site]
                 if image.shape[:2] != mask.shape:
                     raise UserError(
                         f"{path} is {image.shape[0]} x {image.shape[1]} pixels, but its mask is "
@@ -181,20 +183,9 @@ def _splits(path: Path) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _raster(path: Path) -> npt.NDArray[np.generic]:
-    try:
-        return np.asarray(tifffile.imread(path))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; fetch the data set again.") from None
-    except Exception as error:  # zlib, struct and tifffile's own: all mean a broken file
-        raise UserError(
-            f"{path} is not a readable TIFF ({error}): it is damaged or truncated; fetch it again."
-        ) from None
-
-
 def _image(path: Path) -> npt.NDArray[np.uint16]:
     """``[H, W, 12]`` digital numbers."""
-    image = _raster(path)
+    image = read_tiff(path)
     if image.ndim != 3 or len(image) != len(BANDS) or image.dtype != np.uint16:
         raise UserError(
             f"{path} holds {image.dtype} of shape {image.shape}, expected uint16 of "
@@ -204,7 +195,7 @@ def _image(path: Path) -> npt.NDArray[np.uint16]:
 
 
 def _mask(path: Path) -> npt.NDArray[np.int64]:
-    mask = _raster(path)
+    mask = read_tiff(path)
     if mask.ndim != 2 or not np.isin(mask, (0, 1)).all():
         raise UserError(
             f"{path} must hold rows x columns of 0 (healthy) and 1 (damaged), but has shape "

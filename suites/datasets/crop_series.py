@@ -19,7 +19,7 @@ import polars as pl
 from models.errors import UserError
 from suites.datasets.base import Batch, DatasetCard
 from suites.datasets.digests import Progress, fingerprint, pixel_digest
-from suites.datasets.splits import split_of_groups
+from suites.datasets.splits import three_of_groups
 
 READER = "crop-series-1"
 FILE = Path("crop_series") / "canada_2017.parquet"
@@ -36,7 +36,7 @@ COLUMNS = {
     "sentinel1": {"VV": "S1-SIGMA0-VV", "VH": "S1-SIGMA0-VH"},
 }
 PLACE, SAMPLE, CROP, TIME = "h3_l5_cell", "sample_id", "CROPTYPE_LABEL", "timestamp"
-TEST, VALIDATION = 0.3, 0.2
+FRACTIONS = (0.5, 0.2, 0.3)
 NOTES = (
     "Classes are WorldCereal's crop codes with 30 samples or more; pixels without a crop and rarer "
     "crops are left out.",
@@ -168,8 +168,8 @@ class CropSeries:
             steps=MONTHS,
             units_per_dn=1.0,
             split_rule=(
-                f"seeded, {1 - TEST - VALIDATION:.0%} train / {VALIDATION:.0%} val / {TEST:.0%} "
-                "test; what lies in one hexagon (H3, level 5, about 9 km) stays in one split"
+                "seeded, {:.0%} train / {:.0%} val / {:.0%} test; ".format(*FRACTIONS)
+                + "what lies in one hexagon (H3, level 5, about 9 km) stays in one split"
             ),
             notes=NOTES,
         )
@@ -202,11 +202,7 @@ class CropSeries:
 
     def splits(self, seed: int) -> Mapping[str, npt.NDArray[np.int64]]:
         """Hexagons are dealt to train, val and test, each whole."""
-        places = self._series.places
-        others, test = split_of_groups(places, TEST, seed)
-        share = VALIDATION / (1 - TEST)
-        train, val = split_of_groups([places[row] for row in others], share, seed)
-        return {"train": others[train], "val": others[val], "test": test}
+        return three_of_groups(self._series.places, FRACTIONS, seed)
 
     def read(self, rows: Sequence[int]) -> Batch:
         """Images ``[B, 1, 1, 12, D]`` float32."""

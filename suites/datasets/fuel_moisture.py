@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import UserError
+from suites.datasets.arrays import read_npy
 from suites.datasets.base import Batch, DatasetCard
 from suites.datasets.digests import Progress, fingerprint, pixel_digest
 from suites.datasets.splits import split_of_groups
@@ -55,7 +56,7 @@ class FuelMoisture:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._pixels = _array(folder, "s1_s2_era5_srtm")
+        self._pixels = read_npy(folder / "s1_s2_era5_srtm.npy")
         count = len(self._pixels)
         self._shape_is("s1_s2_era5_srtm", self._pixels, (count, STEPS, len(CHANNELS)))
         self._months = self._beside("month", (count, STEPS))
@@ -65,7 +66,7 @@ class FuelMoisture:
         self._check_values()
 
     def _beside(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.generic]:
-        array = _array(self._folder, name)
+        array = read_npy(self._folder / f"{name}.npy")
         self._shape_is(name, array, shape)
         return array
 
@@ -165,16 +166,3 @@ class FuelMoisture:
             [np.full_like(months, ASSUMED_DAY), months, np.full_like(months, ASSUMED_YEAR)], axis=-1
         )
         return Batch({name: pixels[..., places] for name, places in index.items()}, dates)
-
-
-def _array(folder: Path, name: str) -> npt.NDArray[np.generic]:
-    path = folder / f"{name}.npy"
-    try:
-        found: npt.NDArray[np.generic] = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; fetch the data set again.") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(
-            f"{path} is not a readable NumPy array ({error}); fetch the data set again."
-        ) from None
-    return found

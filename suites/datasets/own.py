@@ -20,7 +20,7 @@ from suites.datasets.base import IGNORED, SPLITS, Batch, DatasetCard
 from suites.datasets.digests import Progress, fingerprint, pixel_digest
 from suites.datasets.own_file import ByColumn, ByLocation, read_own
 from suites.datasets.own_labels import labelled, mask_of
-from suites.datasets.splits import joined, split_of_groups, split_rule, stratified_split
+from suites.datasets.splits import joined, split_rule, stratified_split, three_of_groups
 
 READER = "own-1"
 
@@ -101,12 +101,7 @@ class Own:
 
     @cached_property
     def _digests(self) -> list[str]:
-        found = []
-        for row in self._rows:
-            chip = self._chips.chip(row)
-            parts = [pixel_digest(chip.images[name]) for name in sorted(chip.images)]
-            found.append("".join([*parts, pixel_digest(chip.timestamps)]))
-        return found
+        return [self._chips.digests[row] for row in self._rows]
 
     def digests(self, progress: Progress | None = None) -> Sequence[str]:
         """SHA-256 of each chip's pixels and dates."""
@@ -137,10 +132,7 @@ class Own:
         if groups is None and task.kind == "classes":
             return stratified_split(self._table.values, seed, task.fractions, groups=self._digests)
         groups = joined(groups, self._digests) if groups else tuple(self._digests)
-        others, test = split_of_groups(groups, task.fractions[2], seed)
-        share = task.fractions[1] / (task.fractions[0] + task.fractions[1])
-        train, val = split_of_groups([groups[row] for row in others], share, seed)
-        return {"train": others[train], "val": others[val], "test": test}
+        return three_of_groups(groups, task.fractions, seed)
 
     def read(self, rows: Sequence[int]) -> Batch:
         """Images ``[B, H, W, T, D]`` float32 digital numbers."""

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import tifffile
 
 from models.errors import UserError, did_you_mean
+from suites.datasets.arrays import read_npy, read_tiff
 from suites.datasets.base import IGNORED, SPLITS
 from suites.datasets.own_file import ByColumn, ByLocation, BySeed, OwnTask
 
@@ -74,10 +74,7 @@ def mask_of(
     that there is not.
     """
     path = _mask_path(folder, chip)
-    try:
-        mask = np.load(path) if path.suffix == ".npy" else np.asarray(tifffile.imread(path))
-    except Exception as error:  # zlib, struct and tifffile's own: all mean a broken file
-        raise UserError(f"{path} is not a readable mask ({error}); replace or remove it.") from None
+    mask = read_npy(path) if path.suffix == ".npy" else read_tiff(path)
     mask = np.squeeze(mask)
     if mask.shape != size:
         raise UserError(

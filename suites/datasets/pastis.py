@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import UserError
+from suites.datasets.arrays import read_npy
 from suites.datasets.base import IGNORED, Batch, DatasetCard
 from suites.datasets.digests import (
     DigestCache,
@@ -132,7 +133,7 @@ class Pastis:
 
     def _map(self, patch: Patch) -> npt.NDArray[np.int8]:
         path = self._folder / "ANNOTATIONS" / f"TARGET_{patch.name}.npy"
-        values = _array(path)
+        values = read_npy(path)
         if values.ndim != 3 or values.shape[1:] != (PATCH_SIDE, PATCH_SIDE):
             raise UserError(
                 f"{path} has shape {values.shape}, expected (3, 128, 128); fetch it again."
@@ -148,7 +149,9 @@ class Pastis:
     def digests(self, progress: Progress | None = None) -> Sequence[str]:
         """SHA-256 of each quarter's patch (both sensors, its dates), and where in it it lies."""
         paths = [path for patch in self._patches for path in self._paths(patch)]
-        found = digest_files(paths, lambda path: pixel_digest(_array(path)), self._cache, progress)
+        found = digest_files(
+            paths, lambda path: pixel_digest(read_npy(path)), self._cache, progress
+        )
         many = len(SERIES)
         return [
             "".join(found[many * i : many * i + many]) + f"/{patch.months}/{corner}"
@@ -194,7 +197,7 @@ class Pastis:
         """
         series, months = SERIES[name], np.array(patch.months[name])
         path = self._folder / f"{series.stem}{patch.name}.npy"
-        stored = _array(path)
+        stored = read_npy(path)
         if stored.ndim != 4 or len(stored) != len(months) or stored.shape[1] < len(series.bands):
             raise UserError(
                 f"{path} has shape {stored.shape}, but {len(months)} dates in metadata.geojson and "
@@ -251,13 +254,3 @@ def _patch(properties: Mapping[str, Any]) -> Patch:
         ordered = [int(dates[key]) for key in sorted(dates, key=int)]
         months[name] = tuple(d // 10_000 * 12 + d // 100 % 100 - 1 for d in ordered)
     return Patch(str(properties["ID_PATCH"]), int(properties["Fold"]), months)
-
-
-def _array(path: Path) -> npt.NDArray[Any]:
-    try:
-        found: npt.NDArray[Any] = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; fetch the data set again.") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is not a readable array ({error}); fetch it again.") from None
-    return found

@@ -120,6 +120,16 @@ def split_of_groups(groups: Sequence[str], share: float, seed: int) -> tuple[Row
     return first.astype(np.int64), np.array(sorted(second), dtype=np.int64)
 
 
+def three_of_groups(
+    groups: Sequence[str], fractions: tuple[float, float, float], seed: int
+) -> dict[str, Rows]:
+    """Rows of train, val and test by `split_of_groups`: every group stands in one of them whole."""
+    others, test = split_of_groups(groups, fractions[2], seed)
+    share = fractions[1] / (fractions[0] + fractions[1])
+    train, val = split_of_groups([groups[row] for row in others], share, seed)
+    return {"train": others[train], "val": others[val], "test": test}
+
+
 def few_labels(
     labels: npt.NDArray[Any], kind: TargetKind, rows: Rows, fraction: float, seed: int
 ) -> Rows:

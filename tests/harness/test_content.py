@@ -25,11 +25,13 @@ OURS = ("harness", "suites", "models", "reports")
 CANNOT_CHANGE_A_RESULT = {
     "harness.content",
     "harness.entrants",
+    "harness.inclusion",
     "harness.plan",
     "harness.store",
     "harness.selection",
     "harness.suite",
     "harness.suite_file",
+    "harness.sweeps",
     "harness.weights",
     "models.checkpoints",
     "models.code",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from harness import estimates
 from harness.calibration import encoder_seconds, probe_speed
 from harness.costs import cost_of
-from harness.estimates import ProbeSeconds
+from harness.estimates import ProbeSpeed
 from harness.plan import Places, Plan, make_plan
 from harness.store import Store
 from harness.suite import load_suite
@@ -26,7 +27,7 @@ tasks:
   - {name: line, dataset: simulated, data: {size: 100}, probe: {kind: linear, trials: 4, epochs: 2}}
   - {name: fine, dataset: simulated, data: {size: 100}, probe: {kind: knn}, patch_size: 4}
 """
-SPEED = ProbeSeconds(vote=1e-9, step=1e-8)
+SPEED = ProbeSpeed(vote=1e-9, step=1e-8)
 
 
 @pytest.fixture
@@ -88,7 +89,12 @@ def test_what_is_done_costs_nothing_and_what_it_took_is_known(plan: Plan, store:
     assert estimates.remembered(store, plan) is None
     estimates.remember(store, plan, [near])
     expected = near.encoder_seconds + near.probe_seconds
-    assert estimates.remembered(store, plan) == pytest.approx(expected)
+    kept = estimates.remembered(store, plan)
+    assert kept is not None
+    assert (kept.cells, kept.seconds) == (3, pytest.approx(expected))
+    # Asked again when all is done, it does not forget what it said.
+    estimates.remember(store, plan, [replace(near, to_do=0, encoder_seconds=0)])
+    assert estimates.remembered(store, plan) == kept
 
 
 def test_the_calibration_takes_the_encoders_own_path(plan: Plan) -> None:

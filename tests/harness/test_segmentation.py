@@ -10,7 +10,12 @@ import torch
 from torch import nn
 
 from harness.metrics import metric
-from harness.probes.linear import Training, learning_rate_factors, minibatches
+from harness.probes.linear import (
+    Training,
+    initial_linear,
+    learning_rate_factors,
+    minibatches,
+)
 from harness.probes.segmentation import MapInputs, MapSettings, run_segmentation, train_heads
 from models.errors import UserError
 
@@ -43,12 +48,10 @@ def plain_logits(inputs: MapInputs, settings: MapSettings, rate: float, seed: in
     scaled = (features - flat.mean(0)) / flat.std(0, correction=0)
     outputs = CLASSES * (PATCH**2 if settings.head == "linear" else 1)
     layer = nn.Linear(DIM, outputs)
-    drawn = torch.empty(DIM + 1, outputs).uniform_(
-        -(DIM**-0.5), DIM**-0.5, generator=torch.Generator().manual_seed(seed)
-    )
+    weight, bias = initial_linear(DIM, outputs, seed)
     with torch.no_grad():
-        layer.weight.copy_(drawn[:-1].T)
-        layer.bias.copy_(drawn[-1])
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
 
     def logits(x: torch.Tensor) -> torch.Tensor:
         y = layer(x).permute(0, 3, 1, 2)

@@ -205,3 +205,54 @@ def test_a_sweep_is_a_task_for_every_combination(tmp_path: Path) -> None:
         (4, 32, 200),
     ]
     assert [t.label_fraction for t in tasks[4:]] == [0.1, 1]
+
+
+def test_who_takes_part_is_said_by_the_file_that_lists_them(tmp_path: Path) -> None:
+    """Tier, seeds and registry come with the variants; what the including file says goes before."""
+    inner = tmp_path / "sub" / "inner.yaml"
+    inner.parent.mkdir()
+    (inner.parent / "mine.yaml").write_text(
+        "family: olmoearth\nschemes:\n  pairs:\n    sentinel2_l2a:\n"
+        "      - [B02, B03, B04, B08]\n      - [B05, B06, B07, B8A, B11, B12, B01, B09]\n"
+    )
+    inner.write_text(
+        "name: inner\ntitle: Inner\ntier: official\nseeds: [4, 5]\nregistry: [mine.yaml]\n"
+        "variants: [olmoearth-v1-nano, {variant: 'olmoearth-v1-nano:pairs', tier: random}]\n"
+        "tasks: [{name: a, dataset: simulated, probe: {kind: knn}}]\n"
+    )
+    outer = tmp_path / "outer.yaml"
+    outer.write_text("name: outer\ntitle: Outer\ninclude: [sub/inner.yaml]\n")
+    suite = load_suite(outer)
+    named = [(e.variant.name, e.tier) for e in suite.entrants if not e.added]
+    assert named == [("olmoearth-v1-nano", "official"), ("olmoearth-v1-nano:pairs", "random")]
+    assert suite.seeds == (4, 5)
+    outer.write_text(outer.read_text() + "tier: random\nseeds: [0]\n")
+    suite = load_suite(outer)
+    assert {e.tier for e in suite.entrants if not e.added} == {"random"}
+    assert suite.seeds == (0,)
+
+
+def test_a_mistake_behind_a_selection_has_its_own_line(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "name: mine\ntitle: Mine\nvariants:\n"
+        "  - {select: 'family == olmoearth and size == nano'}\n"
+        "  - olmoearth-v1-giant\n"
+        "tasks: [{name: a, dataset: simulated, probe: {kind: knn}}]\n"
+    )
+    with pytest.raises(UserError, match=r"mine.yaml:5: .*giant"):
+        load_suite(mine)
+
+
+def test_one_patch_size_for_all_cannot_be_asked_of_a_sweep_over_it(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "name: mine\ntitle: Mine\nvariants: [olmoearth-v1-nano]\ntasks:\n"
+        "  - {name: a, dataset: simulated, probe: {kind: knn}, sweep: {patch_size: [4, 8]}}\n"
+    )
+    with pytest.raises(UserError, match=r"mine.yaml:5: It sweeps the patch size"):
+        load_suite(mine, Overrides(patch_size=4))
+    outer = tmp_path / "outer.yaml"
+    outer.write_text("name: outer\ntitle: Outer\ninclude: [mine.yaml]\n")
+    with pytest.raises(UserError, match=r"mine.yaml:5: It sweeps the patch size"):
+        load_suite(outer, Overrides(patch_size=4))

@@ -97,7 +97,10 @@ def _edit(folder: Path, change: Any) -> None:
         (lambda f: _edit(f, lambda p: p["dates-S2"].popitem()), "but 39 dates"),
         (lambda f: _edit(f, lambda p: p.pop("Fold")), "is no metadata of PASTIS-R"),
         (lambda f: (f / "DATA_S1A" / "S1A_10003.npy").unlink(), "S1A_10003.npy is missing"),
-        (lambda f: (f / "DATA_S2" / "S2_10003.npy").write_bytes(b"x"), "not a readable array"),
+        (
+            lambda f: (f / "DATA_S2" / "S2_10003.npy").write_bytes(b"x"),
+            "not a readable NumPy array",
+        ),
         (
             lambda f: np.save(f / "ANNOTATIONS" / "TARGET_10003.npy", np.full((3, 128, 128), 20)),
             "classes outside 0 to 19",
