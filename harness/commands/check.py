@@ -184,8 +184,8 @@ def _show(console: Console, check: Check, kept: Baseline) -> None:
         console.print(f"[{_COLOURS[verdict]}]{verdict}[/] {said}", highlight=False)
     counts = ", ".join(f"{n} {verdict}" for verdict, n in verdict_counts(check).items() if n)
     console.print(
-        f"{counts}. At least: one-sided 95% bound; it must stay above -{check.margin:g}. Moved: "
-        f"embeddings of the same weights, at most {check.tolerance:g} of their size.",
+        f"{counts}. At least: one-sided 95% bound; it must stay above -{check.margin_words}. "
+        f"Moved: embeddings of the same weights, at most {check.tolerance:g} of their size.",
         style="dim",
         highlight=False,
     )

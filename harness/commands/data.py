@@ -35,11 +35,11 @@ def list_command(data_dir: Path | None) -> None:
     console = Console()
     rows = []
     for known in catalogue.available(data_dir):
-        where = "built in" if known.builtin else str(known.folder or "not found")
-        rows.append([known.name, known.origin.upper(), known.title, where, known.layout])
-    table = plain_table(["name", "origin", "what", "found in", "looked for as"], rows)
-    for column in table.columns[3:]:
-        column.overflow = "fold"  # a path that is cut is no use
+        missing = f"not found: {known.layout}"
+        where = "built in" if known.builtin else str(known.folder or missing)
+        rows.append([known.name, known.origin.upper(), known.title, where])
+    table = plain_table(["name", "origin", "what", "where"], rows)
+    table.columns[3].overflow = "fold"  # a path that is cut is no use
     console.print(table)
     if data_dir is None:
         console.print(f"No data directory is set; set {DATA_DIR} or --data-dir to use real data.")

@@ -31,11 +31,13 @@ def plan_command(suite: str, options: RunOptions) -> None:
     console.print(plain_table(headings, rows, 1))
     total = sum(each.encoder_seconds + each.probe_seconds for each in found)
     room = sum(each.bytes for each in found)
-    missing = len(plan.missing)
+    missing, to_do = len(plan.missing), sum(each.to_do for each in found)
     lines = [
-        f"{sum(e.to_do for e in found)} cells to do: about {duration(total)}, and {size(room)} "
-        "of disk.",
-        "Seconds are from a short calibration on blank images; what is cached costs nothing.",
+        f"{to_do} cells to do: about {duration(total)}, and {size(room)} of disk."
+        if to_do
+        else "Nothing is to do: every cell has its result.",
+        "Equal cells are done once (kNN draws nothing: all seeds of one encoder are one cell); "
+        "seconds are from a short calibration on blank images; what is cached costs nothing.",
     ]
     if missing:
         lines.append(f"{missing} cells cannot run; tokenrank run says why.")

@@ -24,7 +24,7 @@ def markdown_summary(check: Check, baseline: Baseline) -> str:
         "",
         f"**{markdown(check.sentence)}**",
         "",
-        f"{counts}. Margin {check.margin:g}; embeddings of the same weights may differ by "
+        f"{counts}. Margin {check.margin_words}; embeddings of the same weights may differ by "
         f"{check.tolerance:g} of their size.",
         "",
         *(f"- {markdown(sentence)}" for sentence in origin_sentences(baseline.snapshot)),

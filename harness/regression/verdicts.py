@@ -47,12 +47,18 @@ class Judged:
 
 @dataclass(frozen=True)
 class Check:
-    """All verdicts of a check, worst first."""
+    """All verdicts of a check, worst first. ``has_errors``: some tasks' scores are errors."""
 
     suite: str
     margin: float
     tolerance: float
     judged: tuple[Judged, ...]
+    has_errors: bool = False
+
+    @property
+    def margin_words(self) -> str:
+        """The loss that counts; an error has a unit of its own, so of it a share counts."""
+        return f"{self.margin:g}" + (" (of an error: that share of it)" if self.has_errors else "")
 
     def of(self, verdict: Verdict) -> tuple[Judged, ...]:
         """Those with this verdict."""
@@ -88,7 +94,7 @@ class Check:
         better = len(self.of("better"))
         gained = f"; {better} better" if better else ""
         return (
-            f"No regression: none of {self._compared} cells is worse by {self.margin:g} or "
+            f"No regression: none of {self._compared} cells is worse by {self.margin_words} or "
             f"more{gained}."
         )
 
@@ -128,7 +134,8 @@ def judge(
         for variant, task in sorted(unknown)
     ]
     judged.sort(key=lambda each: VERDICTS.index(each.verdict))
-    return Check(baseline.suite, margin, tolerance, tuple(judged))
+    has_errors = any(not task.higher_is_better for task in baseline.tasks.values())
+    return Check(baseline.suite, margin, tolerance, tuple(judged), has_errors)
 
 
 def _judged(

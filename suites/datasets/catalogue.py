@@ -76,8 +76,8 @@ def _geobench(spec: Spec) -> Entry:
     }.get(spec.kind, f"{len(spec.classes)} classes")
     return Entry(
         spec.name,
-        f"GEO-Bench v1 {spec.name}: {asked}, {len(spec.arrays)} bands, {spec.side} x {spec.side}, "
-        "published split",
+        f"{spec.title}: {asked}, {len(spec.arrays)} bands, {spec.side} x {spec.side}, published "
+        "split",
         "real",
         {"partition": str, "band_order": str},
         f"{geobench.ARCHIVE}/{spec.part}/{spec.name}/*.hdf5",

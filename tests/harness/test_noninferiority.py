@@ -14,6 +14,9 @@ from harness.regression.noninferiority import (
     room_for_losses,
     tango_lower,
 )
+from harness.regression.scores import judge_scores
+from harness.regression.snapshot import CellFacts, CellId, Snapshot, TaskFacts, VariantFacts
+from harness.regression.verdicts import judge
 
 Z = 1.6448536269514722
 
@@ -136,3 +139,22 @@ def test_room_for_losses_counts_what_the_margin_forgives() -> None:
     room = room_for_losses(450, 0.02)
     assert tango_lower(0, room, 450) > -0.02 >= tango_lower(0, room + 1, 450)
     assert room_for_losses(80, 0.02) == -1
+
+
+@pytest.mark.parametrize(("now", "verdict"), [(30.3, "same"), (30.9, "worse"), (29.0, "better")])
+def test_of_an_error_the_margin_is_a_share(now: float, verdict: str) -> None:
+    """An RMSE of 30 with intervals of a tenth: 0.02 would be nothing, 2% of it is 0.6."""
+    task = TaskFacts("fuel", "real", False, {"metric": "rmse"}, {}, 1, None)
+    cell = CellId("olmoearth-v1-nano", "fuel", 0)
+
+    def run(score: float) -> Snapshot:
+        facts = CellFacts(score, 6, 1, 1, (score - 0.1, score + 0.1), None, ())
+        variant = VariantFacts("olmoearth-v1-nano", "random", "single", "random")
+        return Snapshot("s", {"fuel": task}, {variant.name: variant}, {cell: facts}, {})
+
+    _, bound, found = judge_scores([cell], run(30.0), run(now), margin=0.02)
+    assert found == verdict
+    assert bound is not None
+    assert bound.difference == pytest.approx(30.0 - now)
+    said = judge(run(30.0), run(30.0), 0.02).sentence
+    assert "worse by 0.02 (of an error: that share of it) or more" in said
