@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import nox
@@ -22,11 +23,17 @@ WINDOWS = os.name == "nt"
 
 
 def run(
-    session: nox.Session, extra: str, program: str, *arguments: str, patient: bool = False
+    session: nox.Session,
+    extra: str,
+    program: str,
+    *arguments: str,
+    patient: bool = False,
+    settings: Mapping[str, str] | None = None,
 ) -> None:
     """Run a program of a shared environment, which is made or refreshed first if need be.
 
-    ``patient``: on Ctrl-C, wait until it has stopped processes of its own.
+    ``patient``: on Ctrl-C, wait until it has stopped processes of its own. ``settings``: further
+    environment variables.
     """
     given = os.environ.get("TOKENRANK_ENVIRONMENT")
     folder = Path(given) if given else ROOT / ".nox" / (extra or "run")
@@ -34,7 +41,7 @@ def run(
     if not given:
         _install(session, folder, scripts / "python", extra)
     path = f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"
-    env = {"PATH": path, "TOKENRANK_UI_COMMAND": "nox -s ui"}
+    env = {"PATH": path, "TOKENRANK_UI_COMMAND": "nox -s ui", **(settings or {})}
     wait = {"interrupt_timeout": 60.0, "terminate_timeout": 60.0} if patient else {}
     session.run(str(scripts / program), *arguments, env=env, external=True, **wait)
 
@@ -93,8 +100,13 @@ def tests(session: nox.Session) -> None:
         run(session, "dev", "mypy")
         run(session, "dev", "lint-imports")
     # Two files at a time: much of a test's time is waiting, for a browser or another process.
-    workers = () if session.posargs else ("-n", "2", "--dist", "loadfile")
-    run(session, "dev", "pytest", *workers, *session.posargs)
+    if session.posargs:
+        run(session, "dev", "pytest", *session.posargs)
+        return
+    # Each with one thread: two workers with two each would fight over two cores.
+    one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    workers = ("-n", "2", "--dist", "loadfile", "--durations", "25")
+    run(session, "dev", "pytest", *workers, settings=one)
 
 
 @nox.session

@@ -1,7 +1,7 @@
 """`nox -s bench`: every speed figure of docs/benchmarks.md, side by side in one run.
 
-python -m benchmarks [encoder] [galileo] [croma_satmae] [probes] [macs] [suite] [report] [check]
-    [tracking] [pretraining]
+python -m benchmarks [encoder] [galileo] [croma_satmae] [probes] [sweep] [macs] [suite] [report]
+    [check] [tracking] [pretraining]
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ PARTS = (
     "galileo",
     "croma_satmae",
     "probes",
+    "sweep",
     "macs",
     "suite",
     "report",

@@ -72,7 +72,7 @@ def train_plainly(inputs: ProbeInputs, trial: Trial, training: Training, seed: i
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=trial.learning_rate, weight_decay=trial.weight_decay
     )
-    batches = minibatches(TRAIN, training, seed)
+    batches = minibatches(len(inputs.labels.train), training, seed)
     factors = learning_rate_factors(len(batches), training.warmup)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: [*factors, 0.0][step])
     rows, labels = inputs.views[trial.view].train, inputs.labels.train

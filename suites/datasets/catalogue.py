@@ -26,6 +26,7 @@ from suites.datasets.own import Own
 from suites.datasets.own_file import read_own
 from suites.datasets.pastis import Pastis
 from suites.datasets.simulated import Simulated
+from suites.datasets.simulated_tasks import TASKS, Posed, SimulatedTask
 
 DATA_DIR = "TOKENRANK_DATA"
 """Environment variable that names the data directory."""
@@ -69,11 +70,11 @@ class Availability:
         return self.builtin or self.folder is not None
 
 
+KINDS = {"classes": "classes", "labels": "labels", "maps": "classes of pixels"}
+
+
 def _geobench(spec: Spec) -> Entry:
-    asked = {
-        "labels": f"{len(spec.classes)} labels",
-        "maps": f"{len(spec.classes)} classes of pixels",
-    }.get(spec.kind, f"{len(spec.classes)} classes")
+    asked = f"{len(spec.classes)} {KINDS[spec.kind]}"
     return Entry(
         spec.name,
         f"{spec.title}: {asked}, {len(spec.arrays)} bands, {spec.side} x {spec.side}, published "
@@ -86,6 +87,22 @@ def _geobench(spec: Spec) -> Entry:
             folder, spec.name, cache_dir=cache, **options
         ),
         spec.kind,
+    )
+
+
+def _posed(name: str, posed: Posed) -> Entry:
+    pixels = f"{posed.side} x {posed.side}" if posed.side > 1 else "pixels"
+    asked = f"{len(posed.classes)} {KINDS[posed.kind]}" if posed.classes else "a number"
+    dates = f", T = {len(posed.dates)}" if len(posed.dates) > 1 else ""
+    return Entry(
+        name,
+        f"SIMULATED {posed.title}: {asked}, 13 bands, {pixels}{dates} (built in)",
+        "simulated",
+        {"size": int, "seed": int},
+        "built in",
+        None,
+        lambda _folder, _root, options, _cache: SimulatedTask(name, **options),
+        posed.kind,
     )
 
 
@@ -150,6 +167,7 @@ ENTRIES: dict[str, Entry] = {
         None,
         lambda _folder, _root, options, _cache: Simulated(**options),
     ),
+    **{name: _posed(name, posed) for name, posed in TASKS.items()},
 }
 
 

@@ -184,7 +184,7 @@ def highway(rng: Rng) -> Cover:
     road = road * np.float32(number(rng, 0.7, 1.0))
     pale = number(rng, 0.1, 0.8)
     lanes = {"asphalt": road * np.float32(1 - pale), "concrete": road * np.float32(pale)}
-    return _over(land, lanes, road)
+    return over(land, lanes, road)
 
 
 def river(rng: Rng) -> Cover:
@@ -195,13 +195,13 @@ def river(rng: Rng) -> Cover:
     water = covered(course, width)
     banks = covered(course, width + number(rng, 1, 5))
     wooded = banks * (1 - water) * np.float32(number(rng, 0.2, 0.9))
-    land = _over(land, {"broadleaf": wooded}, wooded)
+    land = over(land, {"broadleaf": wooded}, wooded)
     turbid = number(rng, 0.0, 1.0)
     flow = {
         "turbid_water": water * np.float32(turbid),
         "clear_water": water * np.float32(1 - turbid),
     }
-    return _over(land, flow, water)
+    return over(land, flow, water)
 
 
 CLASS_SCENES: dict[str, Callable[[Rng], Cover]] = {
@@ -251,10 +251,10 @@ def _outskirts(rng: Rng, town: Cover, *, reach: float) -> Cover:
 def _beside(one: Cover, other: Cover, share: F32 | npt.NDArray[np.bool_]) -> Cover:
     """Two landscapes in one tile: ``share`` of each pixel belongs to the other."""
     part = np.asarray(share, dtype=np.float32)
-    return _over(one, {name: cover * part for name, cover in other.items()}, part)
+    return over(one, {name: cover * part for name, cover in other.items()}, part)
 
 
-def _over(below: Cover, above: Cover, cover: F32) -> Cover:
+def over(below: Cover, above: Cover, cover: F32) -> Cover:
     """Lay materials covering a share of each pixel over a landscape."""
     merged = {name: share * (1 - cover) for name, share in below.items()}
     for name, share in above.items():

@@ -19,26 +19,15 @@ import numpy.typing as npt
 from models.errors import UserError
 from suites.datasets.base import Batch, DatasetCard
 from suites.datasets.digests import fingerprint, pixel_digest
-from suites.datasets.patterns import (
-    F32,
-    SCENE,
-    Rng,
-    at_resolution,
-    bell,
-    blur,
-    grain,
-    number,
-    smooth,
-)
+from suites.datasets.overpass import SIDE, Seen, overpass
 from suites.datasets.scenes import CLASS_SCENES
-from suites.datasets.spectra import BANDS, CIRRUS, RESOLUTION, Sky, mix, spectrum, to_sensor
+from suites.datasets.spectra import BANDS
 from suites.datasets.splits import split_rule, stratified_split
 
 GENERATOR = "simulated-1"
 """Raised whenever the generator's output changes: it is part of the fingerprint."""
 
 CLASSES = tuple(CLASS_SCENES)
-SIDE = 64
 DEFAULT_SIZE = 800
 ASSUMED_DATE = (1, 6, 2020)  # day, month (0-based), year
 
@@ -49,58 +38,13 @@ def tile(index: int, seed: int) -> npt.NDArray[np.uint16]:
     Its class is ``index % 10``. It depends on nothing but the two numbers, so a larger
     set starts with the same tiles as a smaller one.
     """
+    return seen_tile(index, seed).pixels
+
+
+def seen_tile(index: int, seed: int) -> Seen:
+    """The tile, and where in its landscape it lies."""
     rng = np.random.Generator(np.random.PCG64([seed, index]))
-    cover = CLASS_SCENES[CLASSES[index % len(CLASSES)]](rng)
-    spectra = {name: spectrum(name, *_character(rng)) for name in cover}
-    surface = mix(cover, spectra) * _relief(rng)
-    seen = to_sensor(surface, _sky(rng))
-    return _detect(seen, rng)
-
-
-def _character(rng: Rng) -> tuple[float, float]:
-    """Brightness and colour of a material in one tile: soils, roofs and leaves differ by place."""
-    return 1.0 + 0.13 * float(bell(rng)), 0.10 * float(bell(rng))
-
-
-def _relief(rng: Rng) -> F32:
-    """Illumination of each pixel: gentle slopes, and the roughness every surface has."""
-    slope = np.float32(number(rng, 0.0, 0.05)) * smooth(rng, 3)
-    rough = np.float32(number(rng, 0.01, 0.05)) * grain(rng)
-    light: F32 = np.clip(1 + slope + rough, 0.5, 1.5)
-    return light
-
-
-def _sky(rng: Rng) -> Sky:
-    return Sky(
-        sun=number(rng, 0.90, 1.12),
-        haze=1.0 + 0.08 * float(bell(rng)),
-        vapour=number(rng, 0.7, 1.35),
-        cirrus=number(rng, 6.0, 17.0),
-        veil=200.0 * _skewed(rng),
-    )
-
-
-def _skewed(rng: Rng) -> float:
-    """Mostly near 0, now and then near 1 (a product, because ``**`` is not exact everywhere)."""
-    value = number(rng, 0.0, 1.0)
-    return value * value * value * value
-
-
-def _detect(seen: F32, rng: Rng) -> npt.NDArray[np.uint16]:
-    """Sample every band on its own grid, add detector noise, quantise, cut out the tile."""
-    seen[CIRRUS] += np.float32(0.8) * smooth(rng, 4)
-    fine = [i for i, resolution in enumerate(RESOLUTION) if resolution == 10]
-    seen[fine] = blur(seen[fine], number(rng, 0.08, 0.2))
-    noise = rng.random(seen.shape, dtype=np.float32) - np.float32(0.5)
-    noise[CIRRUS] *= np.float32(0.3)
-    seen += np.float32(20.0) * noise
-    for metres, cell in ((20, 2), (60, 6)):
-        chosen = [i for i, resolution in enumerate(RESOLUTION) if resolution == metres]
-        seen[chosen] = at_resolution(seen[chosen], cell)
-    top, left = (int(v) for v in rng.integers(0, SCENE - SIDE + 1, size=2))
-    cut = seen[:, top : top + SIDE, left : left + SIDE]
-    counts = np.clip(np.floor(cut + np.float32(0.5)), 1, 28_000).astype(np.uint16)
-    return np.ascontiguousarray(counts.transpose(1, 2, 0))
+    return overpass(CLASS_SCENES[CLASSES[index % len(CLASSES)]](rng), rng)
 
 
 class Simulated:

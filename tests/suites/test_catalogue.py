@@ -8,6 +8,7 @@ import pytest
 
 from models.errors import UserError
 from suites.datasets.catalogue import available, resolve
+from suites.datasets.simulated_tasks import TASKS
 
 
 def test_real_data_where_the_setting_leads_to_some(
@@ -21,8 +22,9 @@ def test_real_data_where_the_setting_leads_to_some(
     assert found["eurosat"].folder == eurosat_folder
     assert found["m-eurosat"].folder == geobench_folder
     ready = {name for name, line in found.items() if line.is_ready}
-    assert ready == {"eurosat", "m-eurosat", "simulated"}
-    assert [line.name for line in available(None) if line.is_ready] == ["simulated"]
+    built_in = {"simulated", *TASKS}
+    assert ready == {"eurosat", "m-eurosat"} | built_in
+    assert {line.name for line in available(None) if line.is_ready} == built_in
 
 
 def test_archive_layout_is_found(eurosat_folder: Path, tmp_path: Path) -> None:
