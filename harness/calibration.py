@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,17 @@ import numpy.typing as npt
 import torch
 
 from harness.embed import batch_size, embed_into
-from harness.estimates import ProbeSpeed
+from harness.estimates import Machine, ProbeSpeed
 from harness.inputs import InputRule
 from harness.model_input import ModelInput
 from harness.probes.base import EmbeddedSplit, Labels, ProbeInputs
 from harness.probes.knn import OLMOEARTH_KNN, knn_votes
 from harness.probes.linear import Training, Trial, train_heads
+from harness.probes.segmentation import MapInputs, MapSettings
+from harness.probes.segmentation import train_heads as train_map_heads
 from models.families import design_of, encoder_code
 from models.registry import Variant
+from suites.datasets.base import SPLITS
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def _positions(sources: Any) -> list[tuple[int, ...]]:
 
 def encoder_seconds(variant: Variant, given: ModelInput, patch_size: int) -> float:
     """Seconds to encode one sample here, from one batch for each core after a first one."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = _device()
     code = encoder_code(variant)
     encoder = code.build(variant, given.channels)
     code.init_random(encoder, 0)
@@ -91,6 +95,17 @@ def _resized(each: Any) -> tuple[int, int] | None:
     return given if given != stored else None
 
 
+def this_machine() -> Machine:
+    """What can be said at once is measured; the encoder is timed when it is asked for."""
+    device = _device()
+    at_once = 1 if device.type == "cuda" else torch.get_num_threads()
+    return Machine(encoder_seconds, probe_speed(), partial(batch_size, device=device), at_once)
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def probe_speed(width: int = 128, outputs: int = 10) -> ProbeSpeed:
     """Measured on random embeddings."""
     generator = torch.Generator().manual_seed(0)
@@ -106,4 +121,18 @@ def probe_speed(width: int = 128, outputs: int = 10) -> ProbeSpeed:
     started = time.perf_counter()
     train_heads(inputs, trials, Training(epochs=2), seed=0)
     step = (time.perf_counter() - started) / (32 * 2 * 20 * width * outputs)
-    return ProbeSpeed(vote, step)
+    return ProbeSpeed(vote, step, _seconds_of_a_logit(width, outputs))
+
+
+def _seconds_of_a_logit(width: int, classes: int, images: int = 32, side: int = 64) -> float:
+    """The segmentation probe's, on random patches of 8 pixels."""
+    generator = np.random.default_rng(0)
+    patches = generator.standard_normal((images, side // 8, side // 8, width)).astype(np.float16)
+    maps = generator.integers(0, classes, (images, side, side)).astype(np.int8)
+    every = np.arange(images)
+    inputs = MapInputs({("dataset", "mean"): patches}, maps, dict.fromkeys(SPLITS, every), classes)
+    settings = MapSettings(epochs=2)
+    started = time.perf_counter()
+    train_map_heads(inputs, ("dataset", "mean"), settings, 0, torch.device("cpu"))
+    logits = settings.epochs * len(settings.rates) * classes * maps.size
+    return (time.perf_counter() - started) / logits

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from harness.atlas.memory import activation_bytes
 from harness.costs import cost_of
 from harness.model_input import ModelInput
 from harness.plan import Cell, EmbeddingJob, Plan
@@ -28,11 +29,27 @@ class ProbeSpeed:
     """Seconds of the probes' inner work.
 
     ``vote``: kNN, per query, training sample and feature. ``step``: the linear probe, per trial,
-    step of 32 samples, feature and output.
+    step of 32 samples, feature and output. ``logit``: the segmentation probe, per learning rate
+    and logit, on embeddings of 128 features.
     """
 
     vote: float
     step: float
+    logit: float
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What an estimate is for.
+
+    ``encoder``: seconds to encode a sample; ``batch``: samples that are encoded together, by tokens
+    and width; ``at_once``: batches at the same time.
+    """
+
+    encoder: EncoderSeconds
+    probes: ProbeSpeed
+    batch: Callable[[int, int], int]
+    at_once: int
 
 
 @dataclass(frozen=True)
@@ -41,7 +58,8 @@ class TaskEstimate:
 
     ``cells`` in all, ``to_do`` without a result; ``passes``: encodings of the whole data set that
     are not in the store; ``samples`` that those encode, ``macs`` that they take; ``bytes``: what
-    decoded images and embeddings will add to the store. Seconds are of what is to do.
+    decoded images and embeddings will add to the store. ``memory``: bytes that the widest moment of
+    a pass holds, beside weights and libraries. Seconds are of what is to do.
     """
 
     task: str
@@ -51,17 +69,16 @@ class TaskEstimate:
     samples: int
     macs: int
     bytes: int
+    memory: int
     encoder_seconds: float
     probe_seconds: float
 
 
-def estimate(
-    plan: Plan, store: Store, encoder: EncoderSeconds, probes: ProbeSpeed
-) -> list[TaskEstimate]:
+def estimate(plan: Plan, store: Store, machine: Machine) -> list[TaskEstimate]:
     """Estimates of every task, in the suite's order; shared passes count where they come first."""
     found = []
     seen: set[str] = set()
-    rates = _Rates(encoder, store)
+    rates = _Rates(machine.encoder, store)
     for task in plan.suite.tasks:
         mine = [cell for cell in plan.cells if cell.task.name == task.name]
         distinct = {cell.key: cell for cell in mine}.values()
@@ -89,8 +106,9 @@ def estimate(
                 samples=count * len(jobs),
                 macs=sum(count * rates.macs(job) for job in jobs),
                 bytes=pixels + sum(count * _embedding_bytes(job) for job in jobs),
+                memory=max((_activation_bytes(job, machine) for job in jobs), default=0),
                 encoder_seconds=sum(count * rates.seconds(job) for job in jobs),
-                probe_seconds=sum(_probe_seconds(cell, plan, probes) for cell in to_do),
+                probe_seconds=sum(_probe_seconds(cell, plan, machine.probes) for cell in to_do),
             )
         )
     return found
@@ -123,6 +141,13 @@ def _embedding_bytes(job: EmbeddingJob) -> int:
     return 2 * 4 * width
 
 
+def _activation_bytes(job: EmbeddingJob, machine: Machine) -> int:
+    design = design_of(job.variant)
+    each = activation_bytes(job.variant, design, job.given.shapes, job.patch_size) or 0
+    tokens = design.layout(job.given.shapes, job.patch_size).tokens
+    return machine.at_once * each * machine.batch(tokens, design.width(job.given.shapes))
+
+
 def _probe_seconds(cell: Cell, plan: Plan, speed: ProbeSpeed) -> float:
     dataset = plan.dataset_of(cell.task)
     splits = dataset.splits(cell.task.split_seed)
@@ -137,10 +162,9 @@ def _probe_seconds(cell: Cell, plan: Plan, speed: ProbeSpeed) -> float:
         steps = probe.epochs * max(1, train // probe.batch_size)
         return speed.step * (probe.trials + 1) * steps * width * outputs
     assert isinstance(probe, SegmentationProbe)
-    grid = cell.embeddings[0].grid or (1, 1)
-    pixels = cell.task.patch_size**2 if probe.head == "linear" else 1
-    patches = train * grid[0] * grid[1]
-    return speed.step / 32 * views * 8 * probe.epochs * patches * width * outputs * pixels
+    logits = train * dataset.card.height * dataset.card.width * outputs
+    # The product with the embedding is a part of it; softmax and gradient do not know the width.
+    return speed.logit * (256 + width) / 384 * views * 8 * probe.epochs * logits
 
 
 @dataclass(frozen=True)

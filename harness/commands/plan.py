@@ -17,17 +17,21 @@ from reports.words import quantity
 
 def plan_command(suite: str, options: RunOptions) -> None:
     """Estimate and show. Raises `UserError` as `tokenrank run` would before it computes."""
-    from harness.calibration import encoder_seconds, probe_speed  # noqa: PLC0415  (torch loads)
+    from harness.calibration import this_machine  # noqa: PLC0415  (torch loads)
 
     console = Console()
     store = Store(options.store)
     with console.status("Planning, and timing this machine for a few seconds"):
         plan = loaded_plan(suite, options)
-        found = estimates.estimate(plan, store, encoder_seconds, probe_speed())
+        found = estimates.estimate(plan, store, this_machine())
     estimates.remember(store, plan, found)
     took = estimates.taken(store, plan)
-    headings = ["task", "cells", "to do", "passes", "MACs", "disk", "estimate", "took"]
-    rows = [_row(each, took.get(each.task)) for each in found]
+    headings = ["task", "to do", "passes", "MACs", "memory", "disk", "time"]
+    rows = [_row(each) for each in found]
+    if took:
+        headings.append("took")
+        for row, each in zip(rows, found, strict=True):
+            row.append(duration(took[each.task]) if each.task in took else "-")
     console.print(plain_table(headings, rows, 1))
     total = sum(each.encoder_seconds + each.probe_seconds for each in found)
     room = sum(each.bytes for each in found)
@@ -37,24 +41,24 @@ def plan_command(suite: str, options: RunOptions) -> None:
         if to_do
         else "Nothing is to do: every cell has its result.",
         "Equal cells are done once (kNN draws nothing: all seeds of one encoder are one cell); "
-        "seconds are from a short calibration on blank images; what is cached costs nothing.",
+        "time is from a short calibration on blank images; what is cached costs nothing. Memory is "
+        "the widest moment of an encoder, beside weights and libraries (some 500 MB).",
     ]
     if missing:
         lines.append(f"{missing} cells cannot run; tokenrank run says why.")
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
-def _row(each: TaskEstimate, took: float | None) -> list[str]:
+def _row(each: TaskEstimate) -> list[str]:
     seconds = each.encoder_seconds + each.probe_seconds
     return [
         each.task,
-        str(each.cells),
-        str(each.to_do),
+        f"{each.to_do} of {each.cells}" if each.to_do < each.cells else str(each.to_do),
         str(each.passes),
         quantity(float(each.macs)) if each.macs else "0",
+        size(each.memory) if each.memory else "-",
         size(each.bytes),
         duration(seconds) if each.to_do else "-",
-        duration(took) if took is not None else "-",
     ]
 
 

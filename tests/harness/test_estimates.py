@@ -10,7 +10,7 @@ import pytest
 from harness import estimates
 from harness.calibration import encoder_seconds, probe_speed
 from harness.costs import cost_of
-from harness.estimates import ProbeSpeed
+from harness.estimates import EncoderSeconds, Machine, ProbeSpeed
 from harness.plan import Places, Plan, make_plan
 from harness.store import Store
 from harness.suite import load_suite
@@ -27,7 +27,11 @@ tasks:
   - {name: line, dataset: simulated, data: {size: 100}, probe: {kind: linear, trials: 4, epochs: 2}}
   - {name: fine, dataset: simulated, data: {size: 100}, probe: {kind: knn}, patch_size: 4}
 """
-SPEED = ProbeSpeed(vote=1e-9, step=1e-8)
+SPEED = ProbeSpeed(vote=1e-9, step=1e-8, logit=1e-8)
+
+
+def machine(encoder: EncoderSeconds) -> Machine:
+    return Machine(encoder, SPEED, batch=lambda tokens, width: 5, at_once=3)
 
 
 @pytest.fixture
@@ -51,7 +55,7 @@ def test_counts_are_the_plans_and_shared_passes_count_once(plan: Plan, store: St
         calls.append(variant.name)
         return 0.002
 
-    near, line, fine = estimates.estimate(plan, store, two_milliseconds, SPEED)
+    near, line, fine = estimates.estimate(plan, store, machine(two_milliseconds))
     # Two variants, two seeds (random weights: other encoders), two normalisations.
     assert (near.cells, near.to_do, near.passes) == (4, 4, 8)
     assert (line.passes, line.macs, line.bytes) == (0, 0, 0)  # the same embeddings
@@ -65,6 +69,9 @@ def test_counts_are_the_plans_and_shared_passes_count_once(plan: Plan, store: St
     # Decoded once: 100 tiles of 64 x 64 pixels and 13 bands in 16 bits; then two poolings a pass.
     assert near.bytes == 100 * 64 * 64 * 13 * 2 + 8 * 100 * 2 * 4 * 128
     assert fine.bytes == 8 * 100 * 2 * 4 * 128
+    # Three batches of five at a time, of the sequence that is longest: patches of 4 pixels,
+    # three groups. A block holds five times its tokens and the hidden layer, which is four times.
+    assert fine.memory == 3 * 5 * 4 * (64 // 4) ** 2 * 3 * 128 * (5 + 4)
     # One measurement for a family and width; others follow from their MACs.
     assert calls == ["olmoearth-v1-nano"]
     share = macs["olmoearth-v1-nano:single"] / macs["olmoearth-v1-nano"]
@@ -80,7 +87,7 @@ def test_what_is_done_costs_nothing_and_what_it_took_is_known(plan: Plan, store:
     cell = plan.cells[0]
     for _ in run_cells(plan, [cell], store, lambda *_: None):
         pass
-    near = estimates.estimate(plan, store, lambda *_: 0.001, SPEED)[0]
+    near = estimates.estimate(plan, store, machine(lambda *_: 0.001))[0]
     assert (near.cells, near.to_do, near.passes) == (4, 3, 6)
     assert near.bytes == 6 * 100 * 2 * 4 * 128  # images are decoded
     took = estimates.taken(store, plan)
@@ -103,3 +110,4 @@ def test_the_calibration_takes_the_encoders_own_path(plan: Plan) -> None:
     speed = probe_speed(width=16, outputs=3)
     assert speed.vote > 0
     assert speed.step > 0
+    assert speed.logit > 0
