@@ -91,14 +91,26 @@ class Missing:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """An optional task whose data are not there, and why they are not."""
+
+    task: Task
+    reason: str
+
+
+@dataclass(frozen=True)
 class Plan:
-    """All cells of a suite. ``key`` identifies the suite run: same cells, same run."""
+    """All cells of a suite. ``key`` identifies the suite run: same cells, same run.
+
+    ``suite`` has the tasks whose data are there; ``left_out`` are its other ones.
+    """
 
     suite: Suite
     key: str
     cells: tuple[Cell, ...]
     missing: tuple[Missing, ...]
     datasets: Mapping[str, Dataset]
+    left_out: tuple[LeftOut, ...] = ()
 
     def dataset_of(self, task: Task) -> Dataset:
         """The data set that a task runs on."""
@@ -122,6 +134,7 @@ def make_plan(suite: Suite, places: Places, progress: Progress | None = None) ->
 
     Raises `UserError` for data or weights that cannot be found, before anything is computed.
     """
+    suite, left_out = _with_data(suite, places)
     datasets = _datasets(suite, places, progress)
     known = {task.name: _DataIdentity.of(datasets[dataset_id(task)], task) for task in suite.tasks}
     cells: list[Cell] = []
@@ -158,7 +171,36 @@ def make_plan(suite: Suite, places: Places, progress: Progress | None = None) ->
         }
     )
     kept = replace(suite, entrants=tuple(entrants))
-    return Plan(kept, key, tuple(cells), tuple(missing), datasets)
+    return Plan(kept, key, tuple(cells), tuple(missing), datasets, left_out)
+
+
+def _with_data(suite: Suite, places: Places) -> tuple[Suite, tuple[LeftOut, ...]]:
+    """The suite without optional tasks whose data are not there, and those."""
+    left_out = []
+    for task in suite.tasks:
+        reason = catalogue.absence(task.dataset, places.data) if task.optional else None
+        if reason is not None:
+            left_out.append(LeftOut(task, reason))
+    gone = {each.task.name for each in left_out}
+    tasks = tuple(task for task in suite.tasks if task.name not in gone)
+    if not tasks:
+        raise UserError(
+            f'Suite "{suite.name}" has nothing to run: the data of all its tasks are optional and '
+            f"not there ({left_out[0].task.dataset}: {left_out[0].reason}); tokenrank data list "
+            "says what is looked for, tokenrank data get fetches it."
+        )
+    return replace(suite, tasks=tasks), tuple(left_out)
+
+
+def left_out_sentences(plan: Plan) -> tuple[str, ...]:
+    """Which tasks were not run because their data are not there."""
+    if not plan.left_out:
+        return ()
+    why: dict[str, list[str]] = {}
+    for each in plan.left_out:
+        why.setdefault(f"{each.task.dataset}: {each.reason}", []).append(each.task.name)
+    listed = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in why.items())
+    return (f"Not run, because their data are not there: {listed}. No rank rests on them.",)
 
 
 def _refuse_second(entrant: Entrant, before: list[Entrant]) -> None:

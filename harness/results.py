@@ -17,7 +17,7 @@ from harness.costs import Cost, cost_curve, cost_of
 from harness.entrants import BASELINE, Entrant
 from harness.metrics import metric
 from harness.model_input import level_mismatch
-from harness.plan import Plan, given_input, shown_name
+from harness.plan import Plan, given_input, left_out_sentences, shown_name
 from harness.provenance import Manifest
 from harness.store import CellResult, Store
 from harness.study_facts import cards_of, study_facts
@@ -288,7 +288,7 @@ def _run_info(plan: Plan, manifest: Manifest, found: dict[str, CellResult | None
 
 
 def _notes(plan: Plan) -> tuple[str, ...]:
-    notes = []
+    notes = [*left_out_sentences(plan)]
     if any(entrant.tier == "random" for entrant in plan.suite.entrants):
         notes.append(
             "Random weights: encoders are untrained, seeded initialisations. Their scores say what "

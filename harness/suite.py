@@ -50,6 +50,7 @@ class Task:
     bootstrap: int
     policy: InputPolicy
     label_fraction: float | None = None
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ def _task(written: Written, protocol: Protocol, patch_size: int | None) -> Task:
         bootstrap=protocol.bootstrap,
         policy=InputPolicy(protocol.missing_bands, protocol.resize),
         label_fraction=entry.label_fraction,
+        optional=entry.optional,
     )
 
 

@@ -179,6 +179,11 @@ class TaskEntry(_Strict):
         description="share of the training labels that the probe gets, drawn anew for each seed",
     )
     sweep: Sweep | None = None
+    optional: bool = Field(
+        default=False,
+        description="where the data directory does not hold its data, it is listed as not run and "
+        "the rest goes on",
+    )
 
 
 class VariantEntry(_Strict):

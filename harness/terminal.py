@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.table import Table
 
 from harness.entrants import BASELINE
-from harness.plan import Cell, Plan, shown_name
+from harness.plan import Cell, Plan, left_out_sentences, shown_name
 
 
 class TerminalWatcher:
@@ -93,6 +93,7 @@ def banner(plan: Plan) -> Panel:
         simulated = simulated or card.origin == "simulated"
         lines.append(f"Data: [bold]{card.origin.upper()}[/] · {escape(card.title)} ({card.name})")
         lines += [f"  {escape(note)}" for note in card.notes]
+    lines += [escape(sentence) for sentence in left_out_sentences(plan)]
     tiers = sorted({cell.weights.tier for cell in plan.cells})
     words = {
         "random": "RANDOM (untrained, seeded)",
@@ -107,7 +108,7 @@ def banner(plan: Plan) -> Panel:
     if simulated:
         lines.append(
             "[bold]These are not real images. Set TOKENRANK_DATA or --data-dir to a folder that "
-            "holds EuroSAT-MS to use real ones.[/]"
+            "holds real data (tokenrank data list) to use real ones.[/]"
         )
     colour = "yellow" if simulated or {"random", "study"} & set(tiers) else "green"
     return Panel("\n".join(lines), title=escape(plan.suite.title), border_style=colour)

@@ -206,6 +206,24 @@ def available(data_dir: Path | None) -> list[Availability]:
     ]
 
 
+def absence(name: str, data_dir: Path | None) -> str | None:
+    """Why a data set cannot be used, in words that follow its name; None where it can.
+
+    Raises `UserError` for an unknown name, and a data directory that is missing or empty.
+    """
+    if is_own(name):
+        return None if Path(name).is_file() else "its file is not there"
+    entry = entry_of(name)
+    if entry.find is None:
+        return None
+    if data_dir is None:
+        return f"no data directory is set ({DATA_DIR} or --data-dir)"
+    _require_folder(data_dir)
+    if entry.find(data_dir) is None:
+        return f"the data directory does not hold {entry.layout}"
+    return None
+
+
 def resolve(
     name: str,
     data_dir: Path | None,
