@@ -8,7 +8,6 @@ It must know nothing of models.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import UserError
-from models.sensors import SENTINEL2_L2A
 from suites.datasets.arrays import read_tiff
 from suites.datasets.base import IGNORED, Batch, DatasetCard
 from suites.datasets.digests import (
@@ -27,11 +25,20 @@ from suites.datasets.digests import (
     fingerprint,
     pixel_digest,
 )
+from suites.datasets.mados_bands import (
+    BANDS,
+    CROP_SIDE,
+    BandFiles,
+    band_files,
+    enlarged,
+    paths_of,
+    reflectance,
+)
 from suites.datasets.windows import Windows, images_of, keep, split_of_chips, tiles
 
 READER = "mados-1"
 FOLDERS = ("MADOS", "mados")
-CROP_SIDE, SIDE = 240, 80
+SIDE = 80
 CLASSES = (
     "Marine Debris", "Dense Sargassum", "Sparse Floating Algae", "Natural Organic Material", "Ship",
     "Oil Spill", "Marine Water", "Sediment-Laden Water", "Foam", "Turbid Water", "Shallow Water",
@@ -39,15 +46,6 @@ CLASSES = (
 )  # fmt: skip
 UNLABELLED = 0
 """In a mask; the classes follow, from 1 on."""
-MEANS = {
-    "B01": 0.0582676, "B02": 0.05223386, "B03": 0.04381474, "B04": 0.0357083, "B05": 0.03412902,
-    "B06": 0.03680401, "B07": 0.03999107, "B08": 0.03566642, "B8A": 0.03965081, "B11": 0.0267993,
-    "B12": 0.01978944,
-}  # fmt: skip
-"""Mean reflectance of each band, in stored order, as the publisher's reader has it: there as here
-it stands where a value is no number."""
-BANDS = tuple(MEANS)
-WITHIN = 20.0  # nm: Sentinel-2B's B12 lies 17 nm from Sentinel-2A's, B08 and B8A lie 32 apart
 DATE = (1, 6, 2020)
 NOTES = (
     f"Crops of {CROP_SIDE} pixels are cut into windows of {SIDE}; as in published evaluations, "
@@ -58,9 +56,7 @@ NOTES = (
     "The files do not say when a scene was taken: 1 July 2020 is assumed.",
     "Bands of three real crops were read; files and lists are tested in the documented format.",
 )
-_BAND_FILE = re.compile(r"Scene_\d+_L2R_rhorc_(?P<wavelength>\d+)_(?P<number>\d+)\.tif")
 _CROP = re.compile(r"(?P<scene>Scene_\d+)_(?P<number>\d+)")
-_RESOLUTION = {band.name: int(band.resolution) for band in SENTINEL2_L2A.bands}
 
 
 def find_folder(data_dir: Path) -> Path | None:
@@ -82,7 +78,7 @@ class Mados:
     def __init__(self, folder: Path, *, cache_dir: Path | None = None) -> None:
         self._folder = folder
         self._cache = DigestCache.of(cache_dir, folder, READER)
-        self._scenes: dict[str, Mapping[str, Mapping[str, list[Path]]]] = {}
+        self._scenes: dict[str, BandFiles] = {}
         paths = {split: folder / "splits" / f"{split}_X.txt" for split in ("train", "val", "test")}
         self._split_of = split_of_chips(
             {split: (path, _listed(path)) for split, path in paths.items()},
@@ -161,64 +157,19 @@ class Mados:
         """``[240, 240, 11]``."""
         image = np.empty((CROP_SIDE, CROP_SIDE, len(BANDS)), dtype=np.float32)
         for place, (band, path) in enumerate(zip(BANDS, self._band_paths(crop), strict=True)):
-            image[..., place] = _enlarged(_reflectance(path, band))
+            image[..., place] = enlarged(reflectance(path, band))
         return image
 
     def _band_paths(self, crop: str) -> list[Path]:
-        """A crop's file of each band, by the wavelength in its name."""
         scene, number = _parts(crop)
-        files = self._files_of(scene).get(number, {})
-        paths = []
-        for band in BANDS:
-            found = files.get(band, [])
-            where = self._folder / scene / str(_RESOLUTION[band])
-            if not found:
-                raise UserError(
-                    f"{where} holds no file of band {band} for crop {number} "
-                    f"({scene}_L2R_rhorc_WAVELENGTH_{number}.tif); fetch the data set again."
-                )
-            if len(found) > 1:
-                raise UserError(
-                    f"{where} holds {len(found)} files of band {band} for crop {number} "
-                    f"({', '.join(path.name for path in found)}); remove all but one."
-                )
-            paths.append(found[0])
-        return paths
-
-    def _files_of(self, scene: str) -> Mapping[str, Mapping[str, list[Path]]]:
-        """Number of a crop -> band -> files, of all crops of a scene."""
+        folder = self._folder / scene
         if scene not in self._scenes:
-            self._scenes[scene] = _band_files(self._folder / scene)
-        return self._scenes[scene]
+            self._scenes[scene] = band_files(folder)
+        return paths_of(self._scenes[scene], folder, number)
 
     def _mask_path(self, crop: str) -> Path:
         scene, number = _parts(crop)
         return self._folder / scene / "10" / f"{scene}_L2R_cl_{number}.tif"
-
-
-def band_of(wavelength: float, resolution: int) -> str | None:
-    """Sentinel-2's band of a resolution (m) at a wavelength (nm), whichever satellite names it.
-
-    Sentinel-2A and -2B name theirs by their own centres, some nanometres apart.
-    """
-    near = [
-        (abs(band.wavelength - wavelength), band.name)
-        for band in SENTINEL2_L2A.bands
-        if band.wavelength is not None and band.resolution == resolution
-    ]
-    distance, name = min(near, default=(np.inf, None))
-    return name if distance <= WITHIN else None
-
-
-def _band_files(scene: Path) -> Mapping[str, Mapping[str, list[Path]]]:
-    found: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    for resolution in sorted(set(_RESOLUTION.values())):
-        for path in sorted((scene / str(resolution)).glob("*_L2R_rhorc_*.tif")):
-            parts = _BAND_FILE.fullmatch(path.name)
-            band = band_of(float(parts["wavelength"]), resolution) if parts else None
-            if parts and band:
-                found[parts["number"]][band].append(path)
-    return found
 
 
 def _listed(path: Path) -> list[str]:
@@ -237,29 +188,6 @@ def _listed(path: Path) -> list[str]:
 def _parts(crop: str) -> tuple[str, str]:
     scene, _, number = crop.rpartition("_")
     return scene, number
-
-
-def _reflectance(path: Path, band: str) -> npt.NDArray[np.float32]:
-    """One band at its own resolution; what is no number is its published mean."""
-    values = read_tiff(path)
-    side = CROP_SIDE * 10 // _RESOLUTION[band]
-    if values.shape != (side, side) or not np.issubdtype(values.dtype, np.floating):
-        raise UserError(
-            f"{path} holds {values.dtype} of shape {values.shape}, expected reflectance (real "
-            f"numbers) of ({side}, {side}) for band {band}; fetch it again."
-        )
-    filled = np.where(np.isfinite(values), values, MEANS[band])
-    return filled.astype(np.float32)
-
-
-def _enlarged(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """To 240 pixels a side, bilinear between the centres of pixels."""
-    from scipy import ndimage  # noqa: PLC0415  (lists of data sets are shown without it)
-
-    factor = CROP_SIDE // values.shape[0]
-    if factor == 1:
-        return values
-    return ndimage.zoom(values, factor, order=1, mode="nearest", grid_mode=True)
 
 
 def _map(path: Path) -> npt.NDArray[np.int8]:

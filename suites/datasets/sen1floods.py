@@ -7,10 +7,7 @@ field evaluates them. Source: D. Bonafilia, B. Tellman, T. Anderson, E. Issenber
 
 from __future__ import annotations
 
-import csv
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -18,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import UserError, did_you_mean
-from suites.datasets.arrays import read_tiff
-from suites.datasets.base import IGNORED, Batch, DatasetCard
+from suites.datasets.base import Batch, DatasetCard
 from suites.datasets.digests import (
     DigestCache,
     Progress,
@@ -27,30 +23,34 @@ from suites.datasets.digests import (
     fingerprint,
     pixel_digest,
 )
+from suites.datasets.sen1floods_files import (
+    CHIP_SIDE,
+    CLASSES,
+    EVENTS,
+    LABELS,
+    LAYERS,
+    SIDE,
+    Layer,
+    class_map,
+    image,
+    listed,
+    optical_digest,
+    radar_digest,
+    whole_windows,
+)
 from suites.datasets.windows import Window, Windows, images_of, keep, split_of_chips, tiles
 
 READER = "sen1floods11-1"
 FOLDER = "sen1floods11"
 CHIPS = Path("data/flood_events/HandLabeled")
 LISTS = Path("splits/flood_handlabeled")
-CHIP_SIDE, SIDE = 512, 64
-CLASSES = ("not water", "water")
-WATER = 1
-NO_DATA = -1
+WATER = CLASSES.index("water")
 SENSORS = {
     "s1": ("sentinel1",),
     "s2": ("sentinel2_l2a",),
     "both": ("sentinel1", "sentinel2_l2a"),
 }
 TESTS = {"published": "flood_test_data.csv", "bolivia": "flood_bolivia_data.csv"}
-EVENTS = {
-    "Bolivia": (2018, 2, 15), "Ghana": (2018, 9, 18), "India": (2016, 8, 12),
-    "Mekong": (2018, 8, 5), "Nigeria": (2018, 9, 21), "Pakistan": (2017, 6, 28),
-    "Paraguay": (2018, 10, 31), "Somalia": (2018, 5, 7), "Spain": (2019, 9, 17),
-    "Sri-Lanka": (2017, 5, 30), "USA": (2019, 5, 22),
-}  # fmt: skip
-"""Year, month, day of each flood's Sentinel-1 image, from the published metadata (Mekong is called
-Cambodia there); Sentinel-2 followed or went before by two days at most."""
 NOTES = (
     f"Chips of {CHIP_SIDE} pixels are cut into windows of {SIDE}. As in published evaluations, "
     "windows without a pixel of water are left out, and so are those with a radar value that is no "
@@ -61,27 +61,6 @@ NOTES = (
     " after.",
     "Read from one real chip; otherwise tested on files in the documented format.",
 )
-_LISTED = re.compile(r"((?P<event>[A-Za-z-]+)_\d+)_S1Hand\.tif")
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One sensor's files: their folder (and the end of their names), and bands in stored order."""
-
-    folder: str
-    bands: tuple[str, ...]
-    kind: str  # of its numbers, as numpy's types have it: "f" or "iu"
-
-
-LAYERS = {
-    "sentinel1": Layer("S1Hand", ("VV", "VH"), "f"),
-    "sentinel2_l2a": Layer(
-        "S2Hand",
-        ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"),
-        "iu",
-    ),
-}
-LABELS = "LabelHand"
 
 
 def find_folder(data_dir: Path) -> Path | None:
@@ -128,7 +107,7 @@ class Sen1Floods:
             (LABELS, "S1Hand", *(LAYERS[name].folder for name in SENSORS[sensors]))
         )
         self._split_of = split_of_chips(
-            {split: (path, _listed(path)) for split, path in paths.items()},
+            {split: (path, listed(path)) for split, path in paths.items()},
             lambda chip: (self._path(part, chip) for part in needed),
         )
 
@@ -161,15 +140,12 @@ class Sen1Floods:
 
     @cached_property
     def _radar(self) -> tuple[str, ...]:
-        """Of each chip its radar's digest, and which windows are whole: bits in hexadecimals.
-
-        Both come of one reading, and both are remembered, so that a second look reads no pixel.
-        """
+        """The `radar_digest` of each chip."""
         return self._digested("S1Hand", None)
 
     def _digested(self, part: str, progress: Progress | None) -> tuple[str, ...]:
         paths = [self._path(part, chip) for chip in self._split_of]
-        one = _radar_digest if part == "S1Hand" else _optical_digest
+        one = radar_digest if part == "S1Hand" else optical_digest
         return tuple(digest_files(paths, one, self._cache, progress))
 
     @cached_property
@@ -178,9 +154,9 @@ class Sen1Floods:
 
     def _chips(self) -> Iterator[tuple[str, npt.NDArray[np.int8], npt.NDArray[np.bool_]]]:
         for chip, fact in zip(self._split_of, self._radar, strict=True):
-            classes = _map(self._path(LABELS, chip))
+            classes = class_map(self._path(LABELS, chip))
             has_water = (tiles(classes, SIDE) == WATER).any(axis=(1, 2))
-            yield chip, classes, has_water & _whole_windows(fact)
+            yield chip, classes, has_water & whole_windows(fact)
 
     @cached_property
     def ids(self) -> Sequence[str]:
@@ -222,81 +198,7 @@ class Sen1Floods:
         return Batch(images, np.array(stamps, dtype=np.int64))
 
     def _images(self, layer: Layer, places: Sequence[Window]) -> npt.NDArray[np.float32]:
-        return images_of(places, SIDE, lambda chip: _image(self._path(layer.folder, chip), layer))
+        return images_of(places, SIDE, lambda chip: image(self._path(layer.folder, chip), layer))
 
     def _path(self, part: str, chip: str) -> Path:
         return self._folder / CHIPS / part / f"{chip}_{part}.tif"
-
-
-def _listed(path: Path) -> list[str]:
-    """Names of chips, ``EVENT_NUMBER``: each line holds its radar and its label file."""
-    found = []
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            for number, row in enumerate(csv.reader(file), start=1):
-                if row:
-                    found.append(_chip([cell.strip() for cell in row], path, number))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; fetch the data set's split lists again.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is not a readable list ({error}); fetch it again.") from None
-    return found
-
-
-def _chip(row: list[str], path: Path, number: int) -> str:
-    name = _LISTED.fullmatch(row[0])
-    if name is None or row[1:] != [f"{name[1]}_{LABELS}.tif"]:
-        raise UserError(
-            f'{path}: line {number} is "{",".join(row)}", expected '
-            "EVENT_NUMBER_S1Hand.tif,EVENT_NUMBER_LabelHand.tif; fetch it again."
-        )
-    if name["event"] not in EVENTS:
-        raise UserError(
-            f'{path}: line {number} names the flood "{name["event"]}", whose date is not known: '
-            f"{did_you_mean(name['event'], EVENTS)}."
-        )
-    return name[1]
-
-
-def _image(path: Path, layer: Layer) -> npt.NDArray[np.float32]:
-    """``[512, 512, D]`` in stored units."""
-    image = read_tiff(path)
-    expected = (len(layer.bands), CHIP_SIDE, CHIP_SIDE)
-    if image.shape != expected or image.dtype.kind not in layer.kind:
-        kind = "real" if layer.kind == "f" else "whole"
-        raise UserError(
-            f"{path} holds {image.dtype} of shape {image.shape}, expected {kind} numbers of "
-            f"{expected} ({', '.join(layer.bands)}); fetch it again."
-        )
-    return np.moveaxis(image, 0, -1).astype(np.float32)
-
-
-def _radar_digest(path: Path) -> str:
-    image = _image(path, LAYERS["sentinel1"])
-    whole = np.isfinite(tiles(image, SIDE)).all(axis=(1, 2, 3))
-    return f"{pixel_digest(image)} {np.packbits(whole).tobytes().hex()}"
-
-
-def _optical_digest(path: Path) -> str:
-    return pixel_digest(_image(path, LAYERS["sentinel2_l2a"]))
-
-
-def _whole_windows(fact: str) -> npt.NDArray[np.bool_]:
-    bits = np.frombuffer(bytes.fromhex(fact.split()[1]), dtype=np.uint8)
-    return np.unpackbits(bits, count=(CHIP_SIDE // SIDE) ** 2).astype(bool)
-
-
-def _map(path: Path) -> npt.NDArray[np.int8]:
-    classes = read_tiff(path)
-    if classes.shape != (CHIP_SIDE, CHIP_SIDE):
-        raise UserError(
-            f"{path} has shape {classes.shape}, but its chip is {CHIP_SIDE} x {CHIP_SIDE} pixels; "
-            "fetch it again."
-        )
-    if not np.isin(classes, (NO_DATA, *range(len(CLASSES)))).all():
-        found = np.setdiff1d(classes, (NO_DATA, *range(len(CLASSES))))
-        raise UserError(
-            f"{path} holds {found[0]:g}, expected -1 (no data), 0 (not water) and 1 (water); fetch "
-            "it again."
-        )
-    return np.where(classes == NO_DATA, IGNORED, classes).astype(np.int8)

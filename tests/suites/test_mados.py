@@ -15,7 +15,8 @@ from sklearn.metrics import f1_score
 from harness.metrics import metric
 from models.errors import UserError
 from suites.datasets.catalogue import resolve
-from suites.datasets.mados import BANDS, CLASSES, MEANS, Mados, find_folder
+from suites.datasets.mados import CLASSES, Mados, find_folder
+from suites.datasets.mados_bands import BANDS, MEANS
 
 CROPS = {"train": ("Scene_0_1", "Scene_0_12"), "val": ("Scene_7_3",), "test": ("Scene_31_2",)}
 RESOLUTIONS = (60, 10, 10, 10, 20, 20, 20, 10, 20, 20, 20)

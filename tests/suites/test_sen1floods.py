@@ -41,7 +41,7 @@ def write_list(folder: Path, name: str, chips: tuple[str, ...]) -> None:
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Chips with a row of windows of every kind; elsewhere they are dry (and even: fast to pack)."""
+    """Chips with a row of windows of every kind; elsewhere they are dry and even (fast to pack)."""
     folder = tmp_path_factory.mktemp("published")
     rng = np.random.default_rng(0)
     for chip in (chip for chips in LISTS.values() for chip in chips):
@@ -118,7 +118,7 @@ def test_published_lists_or_the_flood_held_out(folder: Path) -> None:
 def test_a_second_look_reads_no_radar(folder: Path, tmp_path: Path, monkeypatch) -> None:
     first = Sen1Floods(folder, cache_dir=tmp_path)
     ids, mark = first.ids, first.fingerprint
-    monkeypatch.setattr("suites.datasets.sen1floods._image", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("suites.datasets.sen1floods_files.image", lambda *_: pytest.fail("read"))
     again = Sen1Floods(folder, cache_dir=tmp_path)
     assert (again.ids, again.fingerprint) == (ids, mark)
 
