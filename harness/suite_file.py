@@ -138,6 +138,12 @@ class DataOptions(_Strict):
     dates: Literal["last", "both"] | None = Field(
         default=None, description="of bark-beetle: 2020 alone, or 2019 as well"
     )
+    sensors: Literal["s1", "s2", "both"] | None = Field(
+        default=None, description="of sen1floods11: Sentinel-1 (as published), Sentinel-2, or both"
+    )
+    test: Literal["published", "bolivia"] | None = Field(
+        default=None, description="of sen1floods11: the published test chips, or one whole flood"
+    )
     side: int | None = Field(
         default=None, ge=1, description="pixels a side that are kept of each image, from its middle"
     )

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from models.errors import UserError
+from models.sensors import MODALITIES
 from suites.datasets.band_order import BandOrder, recognise_features
 from suites.datasets.base import Dataset
 from suites.datasets.digests import Progress, pixel_digest
@@ -73,15 +74,18 @@ def check(dataset: Dataset, progress: Progress | None = None) -> AuditReport:
     card = dataset.card
     modality = _S2 if _S2 in card.bands else next(iter(card.bands))
     survey = _survey(_stream(dataset, modality), len(dataset.ids), progress)
+    # Radar is in dB: below zero, and no reflectance.
+    is_optical = MODALITIES[modality].is_optical
     findings = [
         *_image_findings(survey),
-        *_unit_findings(survey, card.units_per_dn, card.level),
+        *(_unit_findings(survey, card.units_per_dn, card.level) if is_optical else ()),
         *label_findings(dataset),
     ]
     duplicates = _duplicates(dataset, survey)
     findings.extend(_duplicate_findings(duplicates))
     order = _order(survey, card.bands[modality]) if modality == _S2 else None
-    return _report(card.name, survey, findings, card.bands[modality], order, duplicates)
+    report = _report(card.name, survey, findings, card.bands[modality], order, duplicates)
+    return report if is_optical else replace(report, units=None)
 
 
 def check_images(

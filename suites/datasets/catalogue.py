@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.errors import UserError, did_you_mean
-from suites.datasets import bark_beetle, crop_series, eurosat, fuel_moisture, geobench, pastis
+from suites.datasets import (
+    bark_beetle,
+    crop_series,
+    eurosat,
+    fuel_moisture,
+    geobench,
+    mados,
+    pastis,
+    sen1floods,
+)
 from suites.datasets.bark_beetle import BarkBeetle
 from suites.datasets.base import Dataset, Origin, TargetKind
 from suites.datasets.crop_series import CropSeries
@@ -22,9 +31,11 @@ from suites.datasets.eurosat import EuroSat
 from suites.datasets.fuel_moisture import FuelMoisture
 from suites.datasets.geobench import GeoBench
 from suites.datasets.geobench_specs import SPECS, Spec
+from suites.datasets.mados import Mados
 from suites.datasets.own import Own
 from suites.datasets.own_file import read_own
 from suites.datasets.pastis import Pastis
+from suites.datasets.sen1floods import Sen1Floods
 from suites.datasets.simulated import Simulated
 from suites.datasets.simulated_tasks import TASKS, Posed, SimulatedTask
 
@@ -156,6 +167,28 @@ ENTRIES: dict[str, Entry] = {
         f"{pastis.FOLDER}/metadata.geojson",
         pastis.find_folder,
         lambda folder, _root, _options, cache: Pastis(folder, cache_dir=cache),
+        "maps",
+    ),
+    "sen1floods11": Entry(
+        "sen1floods11",
+        "Sen1Floods11: water during floods for each pixel, Sentinel-1 or -2, 64 x 64 windows, "
+        "published split",
+        "real",
+        {"sensors": str, "test": str},
+        f"{sen1floods.FOLDER}/v1.1/{sen1floods.CHIPS}/{{S1Hand,S2Hand,LabelHand}}/*.tif",
+        sen1floods.find_folder,
+        lambda folder, _root, options, cache: Sen1Floods(folder, cache_dir=cache, **options),
+        "maps",
+    ),
+    "mados": Entry(
+        "mados",
+        "MADOS: marine debris, oil spills and 13 other classes of pixels, 11 bands, 80 x 80 "
+        "windows, published split",
+        "real",
+        {},
+        f"{mados.FOLDERS[0]}/Scene_N/{{10,20,60}}/*.tif",
+        mados.find_folder,
+        lambda folder, _root, _options, cache: Mados(folder, cache_dir=cache),
         "maps",
     ),
     "simulated": Entry(
