@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,9 +44,14 @@ def key_of(level: str, region: str, field: int) -> str:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path: Path, written: Path) -> Path:
+    return Path(shutil.copytree(written, tmp_path / "breizhcrops"))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four regions, ten fields each; one is of no class, one has no observation."""
-    root, rng = tmp_path / "breizhcrops", np.random.default_rng(0)
+    root, rng = tmp_path_factory.mktemp("once") / "breizhcrops", np.random.default_rng(0)
     pairs = [(number, NAMES[number], code) for number, code in CODES.items()]
     mapping = pd.DataFrame([*pairs, (3, "corn", "MIE")], columns=["id", "classname", "code"])
     for level in STORED:

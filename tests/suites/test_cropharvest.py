@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +53,14 @@ def row(source: str, index: int, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """20 samples a country, one crop of unknown name in Kenya, one label without an array, tests."""
-    root, rng = tmp_path / "cropharvest", np.random.default_rng(0)
+def root(tmp_path: Path, written: Path) -> Path:
+    return Path(shutil.copytree(written, tmp_path / "cropharvest"))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20 samples a country, a crop of unknown name in Kenya, labels without an array, tests."""
+    root, rng = tmp_path_factory.mktemp("once") / "cropharvest", np.random.default_rng(0)
     (root / "features" / "arrays").mkdir(parents=True)
     (root / "test_features").mkdir()
     rows = [row(source, index) for source in PLACES for index in range(20)]
@@ -101,7 +108,7 @@ def test_reads_both_sensors_by_name_and_months_to_the_export_date(root: Path) ->
     for place, end in enumerate((date(2020, 2, 1), date(2021, 2, 1))):
         days = [date(y, m + 1, d) for d, m, y in batch.timestamps[place].tolist()]
         assert days[-1] + timedelta(days=30) == end
-        assert {b - a for a, b in zip(days, days[1:], strict=False)} == {timedelta(days=30)}
+        assert {b - a for a, b in pairwise(days)} == {timedelta(days=30)}
 
 
 @pytest.mark.parametrize(
