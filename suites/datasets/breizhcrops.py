@@ -41,6 +41,9 @@ BANDS = {
     level: tuple(name for name in columns if name.startswith("B"))
     for level, columns in COLUMNS.items()
 }
+_OPTICAL = {
+    level: [columns.index(band) for band in BANDS[level]] for level, columns in COLUMNS.items()
+}
 _DAY = 24 * 3600 * 10**9
 _FIRST_DAY = int(np.datetime64(f"{YEAR}-01-01", "D").astype(int))
 _DAYS = 365
@@ -173,13 +176,14 @@ def monthly_means(
     values = stored.astype(np.float64)
     days = _days_of_year(values[:, columns.index(DATE)], what)
     order = np.argsort(days, kind="stable")  # the sum's last bits depend on it
-    optical = values[order][:, [columns.index(band) for band in BANDS[level]]]
+    optical = values[order][:, _OPTICAL[level]]
     check_digital_numbers(optical, what)
-    months = _months(days[order])
-    there = np.unique(months)
-    means = np.stack([optical[months == month].mean(axis=0) for month in there])
-    every = np.arange(MONTHS)
-    return np.stack([np.interp(every, there, band) for band in means.T], axis=-1).astype(np.float32)
+    there, starts, counts = np.unique(_months(days[order]), return_index=True, return_counts=True)
+    means = np.add.reduceat(optical, starts, axis=0) / counts[:, None]
+    if len(there) < MONTHS:
+        every = np.arange(MONTHS)
+        means = np.stack([np.interp(every, there, band) for band in means.T], axis=-1)
+    return means.astype(np.float32)
 
 
 def _days_of_year(stamps: npt.NDArray[np.float64], what: str) -> npt.NDArray[np.int64]:
@@ -192,9 +196,10 @@ def _days_of_year(stamps: npt.NDArray[np.float64], what: str) -> npt.NDArray[np.
             f"{what} has dates outside {YEAR} (they are nanoseconds since 1970); fetch the data "
             "set again."
         )
-    found, times = np.unique(days.astype(np.int64), return_counts=True)
-    if times.max() > 1:
-        twice = np.datetime64(f"{YEAR}-01-01") + int(found[times.argmax()])
+    found = np.sort(days.astype(np.int64))
+    repeated = found[1:][found[1:] == found[:-1]]
+    if len(repeated):
+        twice = np.datetime64(f"{YEAR}-01-01") + int(repeated[0])
         raise UserError(f"{what} has two observations of {twice}; keep one of them.")
     return days.astype(np.int64)
 
