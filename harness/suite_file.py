@@ -138,6 +138,12 @@ class DataOptions(_Strict):
     dates: Literal["last", "both"] | None = Field(
         default=None, description="of bark-beetle: 2020 alone, or 2019 as well"
     )
+    level: Literal["L1C", "L2A"] | None = Field(
+        default=None, description="of breizhcrops: top of atmosphere, or surface reflectance"
+    )
+    task: Literal["togo", "kenya", "brazil", "crop"] | None = Field(
+        default=None, description="of cropharvest: what is asked, and where"
+    )
     side: int | None = Field(
         default=None, ge=1, description="pixels a side that are kept of each image, from its middle"
     )

@@ -47,7 +47,8 @@ NOTES = (
     "The arrays carry no dates, so that their order is taken as documented.",
     "B01 and B10 are not among the bands; months without data were filled by the publisher.",
     "Negatives are taken once each (no crop is repeated to balance the classes).",
-    "Tested on files in the documented format, not on the published ones.",
+    "Tested on files in the documented format, not on the published ones; the channels' order and "
+    "units agree with an image that the publisher exported.",
 )
 
 
