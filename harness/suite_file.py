@@ -144,6 +144,12 @@ class DataOptions(_Strict):
     test: Literal["published", "bolivia"] | None = Field(
         default=None, description="of sen1floods11: the published test chips, or one whole flood"
     )
+    level: Literal["L1C", "L2A"] | None = Field(
+        default=None, description="of breizhcrops: top of atmosphere, or surface reflectance"
+    )
+    task: Literal["togo", "kenya", "brazil", "crop"] | None = Field(
+        default=None, description="of cropharvest: what is asked, and where"
+    )
     side: int | None = Field(
         default=None, ge=1, description="pixels a side that are kept of each image, from its middle"
     )

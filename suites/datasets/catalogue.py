@@ -16,7 +16,9 @@ from typing import Any, Literal
 from models.errors import UserError, did_you_mean
 from suites.datasets import (
     bark_beetle,
+    breizhcrops,
     crop_series,
+    cropharvest,
     eurosat,
     fuel_moisture,
     geobench,
@@ -26,7 +28,9 @@ from suites.datasets import (
 )
 from suites.datasets.bark_beetle import BarkBeetle
 from suites.datasets.base import Dataset, Origin, TargetKind
+from suites.datasets.breizhcrops import BreizhCrops
 from suites.datasets.crop_series import CropSeries
+from suites.datasets.cropharvest import CropHarvest
 from suites.datasets.eurosat import EuroSat
 from suites.datasets.fuel_moisture import FuelMoisture
 from suites.datasets.geobench import GeoBench
@@ -140,6 +144,15 @@ ENTRIES: dict[str, Entry] = {
         lambda folder, _root, options, cache: BarkBeetle(folder, cache_dir=cache, **options),
         "maps",
     ),
+    "breizhcrops": Entry(
+        "breizhcrops",
+        "BreizhCrops: 9 crops of fields in Brittany, 13 bands, T = 12, published regions",
+        "real",
+        {"level": str},
+        f"{breizhcrops.FOLDERS[0]}/2017/L1C/frh0N.{{csv,h5}}",
+        breizhcrops.find_folder,
+        lambda folder, _root, options, cache: BreizhCrops(folder, cache_dir=cache, **options),
+    ),
     "crop-series": Entry(
         "crop-series",
         "Canadian crops: 13 classes, Sentinel-1 and -2 pixels, T = 12",
@@ -148,6 +161,15 @@ ENTRIES: dict[str, Entry] = {
         str(crop_series.FILE),
         crop_series.find_folder,
         lambda folder, _root, _options, _cache: CropSeries(folder),
+    ),
+    "cropharvest": Entry(
+        "cropharvest",
+        "CropHarvest: a crop or not, Sentinel-1 and -2 pixels, T = 12, published tests",
+        "real",
+        {"task": str},
+        f"{cropharvest.FOLDERS[0]}/features/arrays/INDEX_SOURCE.h5",
+        cropharvest.find_folder,
+        lambda folder, _root, options, cache: CropHarvest(folder, cache_dir=cache, **options),
     ),
     "fuel-moisture": Entry(
         "fuel-moisture",

@@ -12,8 +12,10 @@ from harness.suite import (
     load_suite,
     suite_names,
 )
-from harness.suite_file import DEFAULT_BASELINES, json_schema
+from harness.suite_file import DEFAULT_BASELINES, DataOptions, json_schema
 from models.errors import UserError
+from suites.datasets import breizhcrops, cropharvest_labels
+from suites.datasets.catalogue import ENTRIES
 
 EUROSAT = (SUITES_FOLDER / "eurosat.yaml").read_text()
 
@@ -256,3 +258,12 @@ def test_one_patch_size_for_all_cannot_be_asked_of_a_sweep_over_it(tmp_path: Pat
     outer.write_text("name: outer\ntitle: Outer\ninclude: [mine.yaml]\n")
     with pytest.raises(UserError, match=r"mine.yaml:5: It sweeps the patch size"):
         load_suite(outer, Overrides(patch_size=4))
+
+
+def test_a_suite_may_say_every_option_that_a_data_set_takes() -> None:
+    for entry in ENTRIES.values():
+        assert set(entry.options) - {"seed"} <= set(DataOptions.model_fields), entry.name
+    for level in breizhcrops.COLUMNS:
+        assert DataOptions.model_validate({"level": level}).level == level
+    for task in cropharvest_labels.TASKS:
+        assert DataOptions.model_validate({"task": task}).task == task
