@@ -129,7 +129,7 @@ def _downloaded(official: Official, cache: Path | None) -> CheckpointFiles:
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / "guard"):  # two runs want the same file at the same time
                 place = mirrored(address)
-                download(place, part, head(place, follow=True).size)
+                download(place, part, head(place).size)
                 _require_weights(part, address)
                 part.replace(weights)
         except urllib.error.URLError as error:

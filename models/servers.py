@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from models.errors import UserError
 
@@ -28,6 +28,7 @@ ATTEMPTS = 5
 TIMEOUT = 30.0
 IDENTITY = {"Accept-Encoding": "identity"}
 _LONGEST_WAIT = 120.0
+_REDIRECTS = 10
 _LARGEST_JSON = 64 << 20
 _T = TypeVar("_T")
 
@@ -60,12 +61,18 @@ def mirrored(url: str) -> str:
     return f"{mirror}/{url.split('://', 1)[1]}"
 
 
-def head(url: str, follow: bool = False, pause: float = 1.0) -> Remote:
+def head(url: str, pause: float = 1.0) -> Remote:
     """Size and checksum. `UserError` when refused, ``URLError`` when nobody answers.
 
-    The hub tells both on its redirect; elsewhere one has to ``follow`` it.
+    Redirects are followed up to the first that tells the size, as the hub's do.
     """
-    headers = _patiently(lambda: _head(url, follow), url, pause)
+    for _ in range(_REDIRECTS):
+        status, headers = _patiently(lambda: _head(url), url, pause)  # noqa: B023
+        if status < 300 or headers.get("X-Linked-Size") or not headers.get("Location"):
+            break
+        url = urljoin(url, headers["Location"])
+    else:
+        raise UserError(f"{url} leads in a circle; check the address.")
     size = headers.get("X-Linked-Size") or headers.get("Content-Length")
     if size is None or not size.isdigit():
         raise UserError(
@@ -76,17 +83,16 @@ def head(url: str, follow: bool = False, pause: float = 1.0) -> Remote:
     return Remote(int(size), tag if is_sha else None)
 
 
-def _head(url: str, follow: bool) -> Message:
+def _head(url: str) -> tuple[int, Message]:
     request = urllib.request.Request(url, method="HEAD", headers=IDENTITY)
-    opener = urllib.request.build_opener(*([] if follow else [_StopAtRedirect]))
+    opener = urllib.request.build_opener(_StopAtRedirect)
     try:
         with opener.open(request, timeout=TIMEOUT) as answer:
-            headers: Message = answer.headers
+            return answer.status, answer.headers
     except urllib.error.HTTPError as error:
         if error.code >= 400:
             raise
-        headers = error.headers
-    return headers
+        return error.code, error.headers
 
 
 def read_json(url: str, pause: float = 1.0) -> Any:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.errors import UserError
-from models.servers import Remote, head, read_json
+from models.servers import head, read_json
 from suites.datasets.places import File, InBucket, InCommit, Listing, OnHub, OnZenodo, Part
 from suites.datasets.unpack import safe_path
 
@@ -49,10 +49,9 @@ def _described(part: Part, where: File, pause: float) -> Listed:
             return found
     elif part.size is not None and part.checksum:  # nothing is left to ask
         return Listed(where.path, where.url, part.size, part.checksum)
-    remote: Remote = head(where.url, follow=not isinstance(where, OnHub), pause=pause)
-    return Listed(
-        where.path, where.url, remote.size, f"sha256:{remote.sha256}" if remote.sha256 else ""
-    )
+    remote = head(where.url, pause)
+    told = remote.sha256 if isinstance(where, OnHub) else None  # elsewhere it means other things
+    return Listed(where.path, where.url, remote.size, f"sha256:{told}" if told else "")
 
 
 def _zenodo(where: OnZenodo, pause: float) -> Listed | None:

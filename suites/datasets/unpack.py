@@ -8,6 +8,8 @@ of where archives come from.
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import lzma
 import shutil
 import stat
@@ -17,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 from models.errors import UserError
 
@@ -63,7 +65,7 @@ def unpack(
     try:
         with _said(archive):
             reader = _zip if called.endswith(".zip") else _tar
-            paths = reader(archive, temporary, progress)
+            paths = reader(archive, called, temporary, progress)
         is_file = size is not None
         found = temporary / (
             _one(paths, target.name, called) if is_file else _root(paths, target.name)
@@ -95,7 +97,9 @@ def _said(archive: Path) -> Iterator[None]:
         raise
 
 
-def _zip(archive: Path, folder: Path, progress: Progress | None) -> list[PurePosixPath]:
+def _zip(
+    archive: Path, _called: str, folder: Path, progress: Progress | None
+) -> list[PurePosixPath]:
     with zipfile.ZipFile(archive) as zipped:
         members = [info for info in zipped.infolist() if not info.is_dir()]
         total = sum(info.file_size for info in members)
@@ -115,10 +119,17 @@ def _zip(archive: Path, folder: Path, progress: Progress | None) -> list[PurePos
     return paths
 
 
-def _tar(archive: Path, folder: Path, progress: Progress | None) -> list[PurePosixPath]:
+def _tar(
+    archive: Path, called: str, folder: Path, progress: Progress | None
+) -> list[PurePosixPath]:
     paths, done = [], 0
     length = archive.stat().st_size
-    with archive.open("rb") as stream, tarfile.open(fileobj=stream, mode="r|*") as tarred:
+    with (
+        archive.open("rb") as stream,
+        # Not tarfile's own decompression: it compares no checksum of the content.
+        _decompressed(stream, called) as plain,
+        tarfile.open(fileobj=plain, mode="r|") as tarred,
+    ):
         for member in tarred:
             if member.isdir():
                 continue
@@ -134,7 +145,17 @@ def _tar(archive: Path, folder: Path, progress: Progress | None) -> list[PurePos
             paths.append(path)
             if progress is not None:
                 progress(min(stream.tell(), length), length)
+        while plain.read(_CHUNK):  # what follows the last file, up to the checksum
+            pass
     return paths
+
+
+def _decompressed(stream: IO[bytes], called: str) -> IO[bytes]:
+    if called.endswith((".tar.gz", ".tgz")):
+        return cast(IO[bytes], gzip.GzipFile(fileobj=stream))
+    if called.endswith(".tar.bz2"):
+        return bz2.BZ2File(stream)
+    return lzma.LZMAFile(stream) if called.endswith(".tar.xz") else stream
 
 
 def _write(source: IO[bytes], path: Path) -> None:
