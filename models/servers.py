@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -129,7 +130,7 @@ def _patiently(ask: Callable[[], _T], url: str, pause: float) -> _T:
             if attempt == ATTEMPTS - 1 or not is_passing(error.code):
                 raise refused(url, error.code) from None
             time.sleep(waiting(error, pause * 2**attempt))
-        except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
+        except (http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
             raise urllib.error.URLError(str(error) or type(error).__name__) from None
     raise AssertionError("the last attempt returns or raises")
 
