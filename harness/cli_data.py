@@ -27,7 +27,7 @@ def data_get(
     name: Annotated[str, typer.Argument(help="Data set to download.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Download a data set from the hub; resumes, and verifies checksums."""
+    """Download a data set from where it is published; resumes, and verifies checksums."""
     from harness.commands import data as command  # noqa: PLC0415
 
     command.get_command(name, data_dir)

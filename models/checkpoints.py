@@ -20,8 +20,9 @@ from filelock import FileLock
 
 from models.design import Official
 from models.errors import UserError
-from models.fetching import download, head
+from models.fetching import download
 from models.replacing import replacing
+from models.servers import head, mirrored
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.pth"
@@ -127,7 +128,8 @@ def _downloaded(official: Official, cache: Path | None) -> CheckpointFiles:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / "guard"):  # two runs want the same file at the same time
-                download(address, part, head(address, follow=True).size)
+                place = mirrored(address)
+                download(place, part, head(place).size)
                 _require_weights(part, address)
                 part.replace(weights)
         except urllib.error.URLError as error:

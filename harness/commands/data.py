@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -26,16 +27,20 @@ from models.errors import UserError
 from suites.datasets import catalogue
 from suites.datasets.audit import AuditReport
 from suites.datasets.catalogue import DATA_DIR
+from suites.datasets.sources import SOURCES
+
+if TYPE_CHECKING:
+    from suites.datasets.download import Fetched
 
 COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 
 
 def list_command(data_dir: Path | None) -> None:
-    """One row per known data set."""
+    """One row per known data set; of those that are not there, what fetching them takes."""
     console = Console()
     rows = []
     for known in catalogue.available(data_dir):
-        missing = f"not found: {known.layout}"
+        missing = f"not found: {known.layout}{_to_get(known.name)}"
         where = "built in" if known.builtin else str(known.folder or missing)
         rows.append([known.name, known.origin.upper(), known.title, where])
     table = plain_table(["name", "origin", "what", "where"], rows)
@@ -43,6 +48,12 @@ def list_command(data_dir: Path | None) -> None:
     console.print(table)
     if data_dir is None:
         console.print(f"No data directory is set; set {DATA_DIR} or --data-dir to use real data.")
+
+
+def _to_get(name: str) -> str:
+    source = SOURCES.get(name)
+    size = f", {source.size}" if source is not None and source.size else ""
+    return f' ("data get {name}"{size})' if source is not None else ""
 
 
 def get_command(name: str, data_dir: Path | None) -> None:
@@ -53,15 +64,29 @@ def get_command(name: str, data_dir: Path | None) -> None:
         raise UserError(f"Say where to put the data: set {DATA_DIR} or --data-dir.")
     console = Console()
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(TextColumn(name), *columns, console=console, transient=True) as bar:
+    named = TextColumn("{task.description}", markup=False)
+    with Progress(named, *columns, console=console, transient=True) as bar:
         task = bar.add_task(name, total=None)
         fetched = get(
-            name, data_dir, lambda done, all_: bar.update(task, completed=done, total=all_)
+            name,
+            data_dir,
+            lambda done, all_: bar.update(task, completed=done, total=all_),
+            step=lambda text: bar.reset(task, description=text, total=None),
         )
-    for file in fetched:
-        state = "was there already" if file.was_there else "fetched and verified"
-        line = escape(f"{file.target}: {state} (SHA-256 {file.sha256})")
-        console.print(line, soft_wrap=True, highlight=False)
+    lines = [f"{part.target}: {_state(part)} (SHA-256 {part.sha256})" for part in fetched]
+    source = SOURCES[name]
+    lines.append(f"Licence: {source.licence}. Source: {source.home}")
+    lines += [source.note] if source.note else []
+    for line in lines:
+        console.print(escape(line), soft_wrap=True, highlight=False)
+
+
+def _state(part: Fetched) -> str:
+    if part.was_there:
+        return "was there already"
+    if part.verified:
+        return "fetched and verified"
+    return "fetched; nobody publishes a checksum, so that it could not be verified"
 
 
 def check_command(

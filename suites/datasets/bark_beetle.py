@@ -186,10 +186,12 @@ def _splits(path: Path) -> dict[str, str]:
 def _image(path: Path) -> npt.NDArray[np.uint16]:
     """``[H, W, 12]`` digital numbers."""
     image = read_tiff(path)
+    if image.ndim == 3 and image.shape[-1] == len(BANDS) != len(image):  # as published
+        image = np.moveaxis(image, -1, 0)
     if image.ndim != 3 or len(image) != len(BANDS) or image.dtype != np.uint16:
         raise UserError(
             f"{path} holds {image.dtype} of shape {image.shape}, expected uint16 of "
-            f"({len(BANDS)}, rows, columns); fetch it again."
+            f"({len(BANDS)}, rows, columns) or (rows, columns, {len(BANDS)}); fetch it again."
         )
     return np.moveaxis(image, 0, -1).astype(np.uint16, copy=False)
 

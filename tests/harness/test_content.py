@@ -44,6 +44,7 @@ CANNOT_CHANGE_A_RESULT = {
     "models.needs",
     "models.registry",
     "models.replacing",
+    "models.servers",
     "models.study_cards",
 }
 

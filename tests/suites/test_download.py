@@ -14,6 +14,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -21,8 +22,8 @@ import pytest
 
 from models import fetching
 from models.errors import UserError
-from suites.datasets import download
 from suites.datasets.download import get
+from suites.datasets.sources import SOURCES
 
 ROUTE = "/datasets/recursix/geo-bench-1.0/resolve/main/classification_v1.0/m-eurosat.zip"
 TARGET = "geobench_v1/classification_v1.0/m-eurosat"
@@ -138,12 +139,22 @@ def leftovers(data_dir: Path) -> list[str]:
 
 
 def test_fetches_verifies_and_unpacks(hub: Hub, tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    (done,) = get("m-eurosat", tmp_path, lambda a, b: seen.append((a, b)))
+    seen: dict[str, list[tuple[int, int]]] = {}
+    (done,) = get(
+        "m-eurosat",
+        tmp_path,
+        lambda a, b: seen[list(seen)[-1]].append((a, b)),
+        step=lambda text: seen.update({text: []}),
+    )
     assert whole(tmp_path)
     assert done.sha256 == hashlib.sha256(ARCHIVE).hexdigest()
-    assert seen[-1] == (len(ARCHIVE), len(ARCHIVE))
-    assert sorted(seen) == seen
+    assert done.verified
+    name = "m-eurosat.zip"
+    assert list(seen) == [name, f"{name}: checking", f"{name}: unpacking"]
+    assert seen[name][-1] == seen[f"{name}: checking"][-1] == (len(ARCHIVE), len(ARCHIVE))
+    for step in seen.values():
+        assert step[-1][0] == step[-1][1]
+        assert sorted(step) == step
     assert leftovers(tmp_path) == []
 
     hub.served = b"never asked for again"
@@ -205,13 +216,10 @@ def test_wrong_bytes_are_thrown_away(hub: Hub, tmp_path: Path) -> None:
 
 def test_known_checksum_outranks_the_servers(hub: Hub, tmp_path: Path) -> None:
     """A mirror that serves other bytes with a matching checksum header is still refused."""
-    lists = download.SOURCES["eurosat"][0]
-    assert lists.sha256 is not None
-    known = download.RemoteFile(
-        "recursix/geo-bench-1.0", "main", "classification_v1.0/m-eurosat.zip", "0" * 64, TARGET
-    )
+    source = SOURCES["m-eurosat"]
+    known = replace(source.parts[0], checksum="sha256:" + "0" * 64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(download.SOURCES, "m-eurosat", (known,))
+        patch.setitem(SOURCES, "m-eurosat", replace(source, parts=(known,)))
         with pytest.raises(UserError, match="wrong checksum"):
             get("m-eurosat", tmp_path)
 
@@ -235,7 +243,7 @@ def test_archive_that_leads_outside_is_refused(hub: Hub, tmp_path: Path, name: s
 
 def test_damaged_archive_is_one_sentence(hub: Hub, tmp_path: Path) -> None:
     hub.content = hub.served = b"not a zip at all"
-    with pytest.raises(UserError, match="not a readable zip"):
+    with pytest.raises(UserError, match="not a readable archive"):
         get("m-eurosat", tmp_path)
     assert not (tmp_path / TARGET).exists()
 
@@ -246,13 +254,18 @@ def test_flat_archive_lands_in_the_same_place(hub: Hub, tmp_path: Path) -> None:
     assert (tmp_path / TARGET / "id_1.hdf5").read_bytes() == b"x"
 
 
-def test_missing_file_and_unreachable_hub(hub: Hub, tmp_path: Path) -> None:
+def test_missing_file_and_unreachable_hub(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UserError, match="404"):
         get("eurosat", tmp_path)
-    with pytest.raises(UserError, match="cannot be reached"):
-        get("m-eurosat", tmp_path, endpoint="http://127.0.0.1:9", pause=0)
     with pytest.raises(UserError, match='did you mean "m-eurosat"'):
         get("m-eurosatt", tmp_path)
+    with pytest.raises(UserError, match="built in"):
+        get("simulated", tmp_path)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9 cannot be reached"):
+        get("m-eurosat", tmp_path, pause=0)
 
 
 def test_full_disk_and_unwritable_folder(
