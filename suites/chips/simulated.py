@@ -21,6 +21,7 @@ from suites.chips.packed import Index, PackedChips, keeping, packing
 from suites.datasets import simulated
 from suites.datasets.base import Origin
 from suites.datasets.digests import Progress, fingerprint
+from suites.datasets.overpass import SIDE
 from suites.datasets.spectra import BANDS
 
 _ORDER = [BANDS.index(band) for band in SENTINEL2_L2A.band_names]
@@ -53,7 +54,7 @@ class SimulatedChips:
     @cached_property
     def sizes(self) -> npt.NDArray[np.int64]:
         """``[N, 3]``: H, W, T of each chip."""
-        return np.tile(np.array([simulated.SIDE, simulated.SIDE, 1], np.int64), (self._size, 1))
+        return np.tile(np.array([SIDE, SIDE, 1], np.int64), (self._size, 1))
 
     @property
     def bands(self) -> Mapping[str, tuple[str, ...]]:
@@ -84,7 +85,7 @@ class SimulatedChips:
             origin="simulated",
             licence=card.licence,
             bands=self.bands,
-            sides=(simulated.SIDE, simulated.SIDE),
+            sides=(SIDE, SIDE),
             steps=(1, 1),
             formats=("generated",),
             notes=card.notes,
