@@ -113,7 +113,9 @@ def _of_value_maps(
         return
     empty = int((counts == 0).sum())
     if empty:
-        yield Finding("values", "warning", f"{empty} maps hold no number: nobody is asked there.")
+        yield Finding(
+            "values", "warning", f"Maps without any number, where nobody is asked: {empty}."
+        )
     train = split["train"]
     count = counts[train].sum()
     mean = sums[train].sum() / count
@@ -126,15 +128,15 @@ def _of_value_maps(
         return
     flat = int(((counts > 1) & (lows == highs)).sum())
     if flat:
-        sentence = f"{flat} maps hold one single number everywhere: a code for no data?"
+        sentence = f"Maps that hold one single number everywhere (a code for no data?): {flat}."
         yield Finding("values", "warning", sentence)
     far = np.array([np.sum(np.abs(each - mean) > OUTLYING * deviation) for each in maps])
     if far.any():
         yield Finding(
             "values",
             "warning",
-            f"{int(far.sum()):,} numbers in {int((far > 0).sum())} maps lie more than "
-            f"{OUTLYING:g} deviations from the mean: mixed units, or a code for no data?",
+            f"Numbers more than {OUTLYING:g} deviations from the mean (mixed units, or a code for "
+            f"no data?): {int(far.sum()):,}, in maps: {int((far > 0).sum())}.",
         )
     yield Finding(
         "values",

@@ -84,9 +84,7 @@ def read_own(path: Path) -> tuple[OwnTask, config_file.Document]:
             (), 'Maps need "masks" (a folder) and "classes" (their names, from 0).'
         )
     if task.kind == "maps" and isinstance(task.ignore, float):
-        raise document.error(
-            ("ignore",), '"ignore" of kind maps must be a whole number.'
-        )
+        raise document.error(("ignore",), '"ignore" of kind maps must be a whole number.')
     if task.kind == "value_maps" and task.masks is None:
         raise document.error((), 'Maps of numbers need "masks" (a folder).')
     if task.kind not in MAP_KINDS and (task.masks is not None or task.ignore is not None):
