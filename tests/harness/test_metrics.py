@@ -171,6 +171,18 @@ def test_an_ignored_pixel_counts_neither_as_hit_nor_as_miss():
     assert metric("miou").value(truth, said) == metric("pixel_accuracy").value(truth, said) == 1
 
 
+def test_a_ranking_without_order_or_without_a_positive():
+    labels = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 0]], dtype=np.uint8)
+    same = np.full((4, 3), 0.25, dtype=np.float32)
+    # Nothing is told apart: precision is how common a label is; nobody has the last one.
+    assert metric("micro_map").value(labels, same) == pytest.approx(3 / 12)
+    assert metric("macro_map").value(labels, same) == pytest.approx((1 / 4 + 2 / 4) / 2)
+    for name in ("micro_map", "macro_map"):
+        nobody = score(name, np.zeros_like(labels), same)
+        assert (nobody.value, nobody.low, nobody.high) == (0, 0, 0)
+        assert sample_values(name, np.zeros_like(labels), same).tolist() == [0, 0, 0, 0]
+
+
 def test_accuracy_interval_matches_the_binomial():
     labels, predictions, _ = draw(2000, 5, 0.7, seed=2)
     got = score("accuracy", labels, predictions)
