@@ -19,7 +19,8 @@ from suites.chips import open_chips
 from suites.datasets.base import IGNORED, MAP_KINDS, SPLITS, Batch, DatasetCard
 from suites.datasets.digests import Progress, fingerprint, pixel_digest
 from suites.datasets.own_file import ByColumn, ByLocation, read_own
-from suites.datasets.own_labels import labelled, mask_of, number_mask_of
+from suites.datasets.own_labels import labelled
+from suites.datasets.own_masks import mask_of, number_mask_of
 from suites.datasets.splits import joined, split_rule, stratified_split, three_of_groups
 
 READER = "own-1"
