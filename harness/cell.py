@@ -22,7 +22,7 @@ from harness.content import EMBEDDING_CODE, code_version, content_key
 from harness.embed import batch_size, embed_into
 from harness.encoders import build_encoder
 from harness.inputs import InputRule, make_rules, rules_from_json, rules_to_json
-from harness.metrics import sample_values, score
+from harness.metrics import metric, sample_values, score
 from harness.pixels import Pixels, open_pixels
 from harness.plan import Cell, EmbeddingJob, split_identity
 from harness.probes.base import EmbeddedSplit, Labels, ProbeInputs, ProbeResult
@@ -33,7 +33,7 @@ from harness.probes.tuning import LinearSettings, tune_linear
 from harness.store import CellResult, Embedding, Store, scratch_matrix
 from harness.suite_file import KnnProbe, LinearProbe, SegmentationProbe
 from models.families import design_of
-from suites.datasets.base import SPLITS, Dataset
+from suites.datasets.base import MAP_KINDS, SPLITS, Dataset
 from suites.datasets.splits import few_labels
 
 GATHERED = 4096  # rows copied at a time
@@ -191,6 +191,7 @@ def map_inputs(
         maps=dataset.labels,
         splits=splits,
         classes=len(dataset.card.classes),
+        kind=dataset.card.kind,
     )
 
 
@@ -234,14 +235,14 @@ def _probe(
     device: torch.device,
     notify: Notify,
 ) -> ProbeResult:
-    metric = cell.task.metric
+    select_by = cell.task.metric
     if isinstance(probe, KnnProbe):
         settings = KnnSettings(
             k=probe.k,
             temperature=probe.temperature,
             metric=probe.metric,
             weights=probe.weights,
-            select_by=metric,
+            select_by=select_by,
         )
         return run_knn(inputs, settings, device)
     return tune_linear(
@@ -249,7 +250,7 @@ def _probe(
         LinearSettings(
             trials=probe.trials,
             sampler=probe.sampler,
-            select_by=metric,
+            select_by=select_by,
             training=Training(epochs=probe.epochs, batch_size=probe.batch_size),
         ),
         seed=cell.seed,
@@ -276,18 +277,28 @@ def sketch(views: Iterable[npt.NDArray[Any]]) -> list[float]:
     return [float(f"{value:.8g}") for value in values]
 
 
+def _said(name: str, found: ProbeResult) -> npt.NDArray[Any]:
+    """What a metric reads of a probe's answer: its predictions, or their probabilities."""
+    if not metric(name).from_probabilities:
+        return found.predictions.cpu().numpy()
+    if found.probabilities is None:
+        raise ValueError(f"{name} needs probabilities, which this probe does not give")
+    return found.probabilities.cpu().numpy()
+
+
 def _score(cell: Cell, dataset: Dataset, found: ProbeResult, embeddings: list[float]) -> CellResult:
     task = cell.task
     splits = splits_of(cell, dataset)
     rows = splits["test"]
     labels = dataset.labels[rows]
     predictions = found.predictions.cpu().numpy()
-    scored = score(task.metric, labels, predictions, resamples=task.bootstrap, seed=0)
+    said = _said(task.metric, found)
+    scored = score(task.metric, labels, said, resamples=task.bootstrap, seed=0)
     columns = {
         "sample": [dataset.ids[row] for row in rows],
-        "value": sample_values(task.metric, labels, predictions),
+        "value": sample_values(task.metric, labels, said),
     }
-    if dataset.card.kind != "maps":  # which would be larger than all else together
+    if dataset.card.kind not in MAP_KINDS:  # which would be larger than all else together
         columns |= {"label": labels, "prediction": predictions}
     table = pl.DataFrame(columns)
     if found.probabilities is not None:

@@ -69,12 +69,14 @@ PRETRAINING_CODE = (
 )
 PROBE_CODE = (
     "harness.cell",
+    "harness.metrics.average_precision",
     "harness.metrics.catalogue",
     "harness.metrics.metric",
     "harness.metrics.scoring",
     "harness.probes.base",
     "harness.probes.knn",
     "harness.probes.linear",
+    "harness.probes.map_objective",
     "harness.probes.objective",
     "harness.probes.segmentation",
     "harness.probes.linear_program",

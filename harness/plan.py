@@ -30,7 +30,7 @@ from models.registry import Variant
 from models.study_cards import main_recipe
 from models.tokens import patch_grid
 from suites.datasets import catalogue
-from suites.datasets.base import SPLITS, Dataset
+from suites.datasets.base import KIND_WORDS, MAP_KINDS, SPLITS, Dataset
 from suites.datasets.cut import Cut
 from suites.datasets.splits import HasDigests
 
@@ -237,10 +237,11 @@ def given_input(entrant: Entrant, task: Task, dataset: Dataset) -> ModelInput | 
         needs = entrant.card.needs(design.needs) if entrant.card else design.needs
         given = resolve(variant.name, design, dataset.card, task.policy, task.patch_size, needs)
         grid = patch_grid(given.shapes[0], task.patch_size)
-        if kind == "maps" and not design.layout(given.shapes, task.patch_size).is_on_grid(*grid):
+        layout = design.layout(given.shapes, task.patch_size)
+        if kind in MAP_KINDS and not layout.is_on_grid(*grid):
             return (
                 f"{variant.name} has no token for each of the {grid[0]} x {grid[1]} patches, which "
-                "a class for each pixel needs."
+                f"{KIND_WORDS[kind]} needs."
             )
         return given
     except UserError as error:

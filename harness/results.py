@@ -345,6 +345,7 @@ def _task_info(plan: Plan, task: Task) -> TaskInfo:
         title=card.title,
         origin=card.origin,
         metric=task.metric,
+        unit=unit_of(task.metric, card),
         higher_is_better=metric(task.metric).higher_is_better,
         protocol=protocol_sentence(task),
         probe=probe_name(task.probe)
@@ -362,12 +363,17 @@ def _task_info(plan: Plan, task: Task) -> TaskInfo:
         fingerprint=dataset.fingerprint,
         licence=card.licence,
         notes=(
-            *((f"Errors are in {card.unit}.",) if card.unit and card.kind == "values" else ()),
+            *((f"Errors are in {card.unit}.",) if unit_of(task.metric, card) else ()),
             f"Split: {card.split_rule}.",
             *_leaks(dataset, task.split_seed),
             *card.notes,
         ),
     )
+
+
+def unit_of(metric_name: str, card: DatasetCard) -> str:
+    """In what a score is measured: an error in what the numbers are, all else in nothing."""
+    return "" if metric(metric_name).higher_is_better else card.unit
 
 
 def _bands_given(card: DatasetCard) -> tuple[str, ...]:
@@ -398,7 +404,7 @@ def _leaks(dataset: Dataset, split_seed: int) -> tuple[str, ...]:
 def probe_name(probe: AnyProbe) -> str:
     """Probe and settings in short; scores of equally named probes are comparable."""
     if isinstance(probe, SegmentationProbe):
-        return f"segmentation-{probe.head}-{probe.epochs}-epochs"
+        return f"{probe.kind}-{probe.head}-{probe.epochs}-epochs"
     if isinstance(probe, LinearProbe):
         return f"linear-{probe.sampler}-{probe.epochs}-epochs"
     votes = f"exp-{probe.temperature:g}" if probe.weights == "exp" else "uniform"
@@ -430,9 +436,12 @@ def _knn_words(probe: KnnProbe) -> str:
 
 
 def _map_words(probe: SegmentationProbe) -> str:
-    to = "each pixel's classes" if probe.head == "linear" else "classes, enlarged bilinearly"
+    name, what = ("segmentation", "classes")
+    if probe.kind == "pixel_regression":
+        name, what = ("pixel regression", "number")
+    to = f"each pixel's {what}" if probe.head == "linear" else f"its {what}, enlarged bilinearly"
     return (
-        f"segmentation probe (one linear layer from each patch to {to}, AdamW, cosine schedule, "
+        f"{name} probe (one linear layer from each patch to {to}, AdamW, cosine schedule, "
         f"{probe.epochs} epochs, batches of {probe.batch_size} images), the published rates"
     )
 

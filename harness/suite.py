@@ -7,7 +7,7 @@ It must know nothing of how cells are computed, stored or tracked.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from harness.suite_file import (
     AnyProbe,
     DataOptions,
     Protocol,
-    SegmentationProbe,
     SuiteFile,
     VariantEntry,
 )
@@ -29,8 +28,12 @@ from models import config_file
 from models.errors import UserError, did_you_mean
 from models.registry import load_registry
 from suites.datasets import catalogue
-from suites.datasets.base import KIND_WORDS
+from suites.datasets.base import KIND_WORDS, TargetKind
 
+_PIXEL_PROBES: Mapping[TargetKind, tuple[str, ...]] = {
+    "maps": ("segmentation",),
+    "value_maps": ("pixel_regression",),
+}
 SUITES_FOLDER = Path(__file__).parent.parent / "suites"
 
 
@@ -157,11 +160,11 @@ def _refuse_probe(written: Written) -> None:
             f"The simulated set cannot stand in for {entry.dataset}, which asks for "
             f"{KIND_WORDS[kind]}; remove data: fallback."
         )
-    if isinstance(entry.probe, SegmentationProbe) != (kind == "maps"):
-        allowed = "segmentation" if kind == "maps" else "knn, linear"
+    allowed = _PIXEL_PROBES.get(kind, ("knn", "linear"))
+    if entry.probe.kind not in allowed:
         raise error(
             f'Probe "{entry.probe.kind}" cannot answer what {entry.dataset} asks for '
-            f"({KIND_WORDS[kind]}); allowed: {allowed}."
+            f"({KIND_WORDS[kind]}); allowed: {', '.join(allowed)}."
         )
 
 

@@ -84,14 +84,15 @@ class LinearProbe(_Strict):
 
 
 class SegmentationProbe(_Strict):
-    """A linear layer from each patch's embedding to a class for each of its pixels.
+    """A linear layer from each patch's embedding to a class, or a number, for each of its pixels.
 
+    ``kind``: "segmentation" of classes, "pixel_regression" of numbers; all else is the same.
     ``head``: "linear" gives each pixel of a patch logits of its own, "bilinear" one set a patch,
     enlarged. Learning rates (the published eight), normalisation and pooling over time and band
     groups are selected on the validation split. ``batch_size`` counts images.
     """
 
-    kind: Literal["segmentation"]
+    kind: Literal["segmentation", "pixel_regression"]
     head: Literal["linear", "bilinear"] = "linear"
     epochs: int = Field(default=50, ge=1)
     batch_size: int = Field(default=16, ge=2)
@@ -110,7 +111,7 @@ class Protocol(_Strict):
     metric: MetricName | None = Field(
         default=None,
         description="of tasks that it can score; others have what the field reports: accuracy of "
-        "classes, micro_f1 of labels, rmse of numbers, miou of maps",
+        "classes, micro_f1 of labels, rmse of numbers, miou of maps, pixel_rmse of maps of numbers",
     )
     split_seed: Seed = 0
     bootstrap: int = Field(default=1000, ge=100, le=100_000)

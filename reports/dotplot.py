@@ -82,7 +82,7 @@ def blocks(ranking: RankingTable) -> list[tuple[TaskInfo, ...]]:
 
 
 def axis_ranges(ranking: RankingTable, marks: Marks = _NO_MARKS) -> dict[str, Range]:
-    """The score axis of each task that has scores: shared by tasks of one metric where it may be.
+    """The score axis of each task that has scores: shared by tasks of one metric and unit.
 
     Shared only if no axis becomes more than 2.5 times as long as the longest one needs.
     """
@@ -99,8 +99,9 @@ def axis_ranges(ranking: RankingTable, marks: Marks = _NO_MARKS) -> dict[str, Ra
             own[task.name] = min(ends), max(ends)
     ranges = {}
     for task in ranking.tasks:
-        peers = [own[t.name] for t in ranking.tasks if t.metric == task.metric and t.name in own]
         if task.name in own:
+            same = [t for t in ranking.tasks if t.metric_and_unit == task.metric_and_unit]
+            peers = [own[t.name] for t in same if t.name in own]
             low, high = min(p[0] for p in peers), max(p[1] for p in peers)
             longest = max(p[1] - p[0] for p in peers)
             may_share = high - low <= _MOST_STRETCH * longest
@@ -176,6 +177,7 @@ def _filled(template: Spec, i: int, task: TaskInfo, domain: Range, has_names: bo
     for layer, data in ((mark, "mark"), (rule, "scores"), (dot, "scores")):
         layer["data"]["name"] = f"{data} {i}"
         layer["encoding"]["x"]["scale"]["domain"] = list(domain)
+        layer["encoding"]["x"]["axis"]["title"] = words.clip(task.unit, 40) or None
     panel["layer"] = [mark, rule, dot, *names] if has_names else [mark, rule, dot]
     return panel
 

@@ -212,7 +212,7 @@ def _cells(d: Difference, tasks: Mapping[str, TaskInfo]) -> list[Cell]:
     lower = "" if task.higher_is_better else ", lower is better"
     test = {"unpaired draws": "unpaired", "none": ""}.get(d.test, d.test)
     return [
-        Cell(d.task, d.task, note=f"{task.origin} data, {task.metric}{lower}"),
+        Cell(d.task, d.task, note=f"{task.origin} data, {task.metric_and_unit}{lower}"),
         Cell(words.signed(d.value), d.value),
         Cell(words.spans(d.interval, "signed"), d.interval.low if d.interval else None),
         Cell(words.p_value(d.p_value), d.p_value, note=test),

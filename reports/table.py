@@ -109,6 +109,12 @@ class TaskInfo:
     fingerprint: str
     licence: str
     notes: tuple[str, ...]
+    unit: str = ""  # of the metric, where it has one: errors are in the data's
+
+    @property
+    def metric_and_unit(self) -> str:
+        """What its scores are, e.g. "rmse in t/ha"."""
+        return f"{self.metric} in {self.unit}" if self.unit else self.metric
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def without_empty_columns(table: Table) -> Table:
 
 def task_columns(tasks: Sequence[TaskInfo]) -> list[str]:
     """Headings of columns of scores."""
-    return [f"{words.clip(t.name, 40)} ({words.clip(t.metric, 24)})" for t in tasks]
+    return [f"{words.clip(t.name, 40)} ({words.clip(t.metric_and_unit, 40)})" for t in tasks]
 
 
 def _row_tail(
@@ -167,7 +167,7 @@ def task_table(results: SuiteResults) -> Table:
             Cell(t.name, t.name),
             Cell(t.title, t.title, note=t.licence),
             Cell(t.origin, t.origin, "" if t.origin == "real" else "bad"),
-            Cell(t.metric, t.metric, note="" if t.higher_is_better else "lower is better"),
+            Cell(t.metric_and_unit, t.metric, note="" if t.higher_is_better else "lower is better"),
             Cell(t.protocol, t.protocol),
             Cell(f"{t.height} x {t.width}, T = {t.steps}", t.height * t.width * t.steps)
             if t.height

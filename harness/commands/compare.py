@@ -158,7 +158,7 @@ def _quality_table(pair: Compared, tasks: Mapping[str, TaskInfo]) -> Table:
         task = tasks[found.task]
         change = change_of(found, task.higher_is_better)
         shown.add_row(
-            f"{escape(log_line(found.task))}\n[dim]{escape(log_line(task.metric))}[/]",
+            f"{escape(log_line(found.task))}\n[dim]{escape(log_line(task.metric_and_unit))}[/]",
             score(found.reference),
             score(found.candidate),
             _with_interval(found),

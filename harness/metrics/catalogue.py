@@ -5,11 +5,15 @@ It must know nothing of how intervals are made.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
-from harness.metrics.metric import Floats, Metric, Targets
+from harness.metrics.average_precision import AveragePrecision
+from harness.metrics.metric import Floats, MeanMetric, Metric, Targets
 from models.errors import UserError, did_you_mean
-from suites.datasets.base import IGNORED, TargetKind
+from suites.datasets.base import IGNORED, TargetKind, is_asked
 
 WORST = 1e30
 """What a useless prediction of numbers scores: finite, because neither a study's journal nor JSON
@@ -22,6 +26,14 @@ def metric(name: str) -> Metric:
         return METRICS[name]
     except KeyError:
         raise UserError(f'Unknown metric "{name}": {did_you_mean(name, METRICS)}.') from None
+
+
+def mean_metric(name: str) -> MeanMetric:
+    """A metric whose samples add up, as those of maps must. `ValueError` for another one."""
+    found = metric(name)
+    if not isinstance(found, MeanMetric):
+        raise ValueError(f"{name} is no function of means over samples")
+    return found
 
 
 def metrics_of(kind: TargetKind) -> tuple[str, ...]:
@@ -132,7 +144,11 @@ def _absolute_errors(values: Targets, predictions: Targets) -> Floats:
 
 def _explained(values: Targets, predictions: Targets) -> Floats:
     """Squared error, value, its square: values are centred, which loses fewer digits."""
-    centred = values.astype(np.float64) - values.mean(dtype=np.float64)
+    return _explained_from(values.mean(dtype=np.float64), values, predictions)
+
+
+def _explained_from(centre: float, values: Targets, predictions: Targets) -> Floats:
+    centred = values.astype(np.float64) - centre
     errors = np.square(predictions.astype(np.float64) - values)
     return np.stack([errors, centred, np.square(centred)], axis=1)
 
@@ -152,24 +168,78 @@ def _r2_slope(means: Floats) -> Floats:
     return np.array([-1 / spread, -2 * mean * error / spread**2, error / spread**2])
 
 
+# --- a number for each pixel ----------------------------------------------------------------------
+
+
+def _of_pixels(
+    name: str,
+    of_numbers: MeanMetric,
+    statistics: Callable[[Targets, Targets], Floats] | None = None,
+) -> MeanMetric:
+    """A metric of numbers, over all pixels of the test set; the sample is still the image.
+
+    An image adds the sums over its asked pixels, and how many there are: a smooth function of
+    means over pixels is one of means over images. ``statistics`` of pixels must not depend on
+    which others stand beside them.
+    """
+    each = statistics or of_numbers.statistics
+    nothing = of_numbers.worst  # of a resample without a pixel, of which nothing can be said
+
+    def summed(maps: Targets, predictions: Targets) -> Floats:
+        rows = []
+        for truth, said, asked in zip(maps, predictions, is_asked(maps), strict=True):
+            rows.append([*each(truth[asked], said[asked]).sum(axis=0), asked.sum()])
+        return np.array(rows, dtype=np.float64)
+
+    def of_means(means: Floats) -> Floats:
+        counts = means[:, -1:]
+        found = of_numbers.of_means(means[:, :-1] / np.where(counts > 0, counts, 1))
+        return np.where(counts[:, 0] > 0, found, nothing)
+
+    def gradient(means: Floats) -> Floats:
+        count = means[-1]
+        if count <= 0:
+            return np.zeros_like(means)
+        by_pixel = means[:-1] / count
+        slope = of_numbers.gradient(by_pixel) / count
+        return np.append(slope, -slope @ by_pixel)
+
+    title, rising, worst = of_numbers.title, of_numbers.higher_is_better, of_numbers.worst
+    return MeanMetric(name, title, rising, worst, "value_maps", summed, of_means, gradient)
+
+
+_RMSE = MeanMetric("rmse", "RMSE", False, WORST, "values", _squared_errors, _root, _root_slope)
+_MAE = MeanMetric("mae", "MAE", False, WORST, "values", _absolute_errors, _mean, _mean_slope)
+_R2 = MeanMetric("r2", "R²", True, -WORST, "values", _explained, _r2, _r2_slope)
+
 METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
-        Metric("accuracy", "accuracy", True, 0.0, "classes", _hits, _mean, _mean_slope),
-        Metric("macro_f1", "macro F1", True, 0.0, "classes", _f1_of_classes, _ratio, _ratio_slope),
+        MeanMetric("accuracy", "accuracy", True, 0.0, "classes", _hits, _mean, _mean_slope),
+        MeanMetric(
+            "macro_f1", "macro F1", True, 0.0, "classes", _f1_of_classes, _ratio, _ratio_slope
+        ),
         # Micro: hits of all labels together. Macro: the mean over labels that occur.
-        Metric("micro_f1", "micro F1", True, 0.0, "labels", _f1_over_labels, _ratio, _ratio_slope),
-        Metric(
+        MeanMetric(
+            "micro_f1", "micro F1", True, 0.0, "labels", _f1_over_labels, _ratio, _ratio_slope
+        ),
+        MeanMetric(
             "macro_f1_labels", "macro F1", True, 0.0, "labels", _f1_of_labels, _ratio, _ratio_slope
         ),
+        AveragePrecision("micro_map", "micro mAP", True, 0.0, "labels", is_micro=True),
+        AveragePrecision("macro_map", "macro mAP", True, 0.0, "labels", is_micro=False),
         # Over all pixels of the test set, not image by image (Everingham et al. 2015, section 4.2).
-        Metric("miou", "mIoU", True, 0.0, "maps", _overlaps, _ratio, _ratio_slope),
+        MeanMetric("miou", "mIoU", True, 0.0, "maps", _overlaps, _ratio, _ratio_slope),
         # Of one class a pixel, micro F1 is this.
-        Metric(
+        MeanMetric(
             "pixel_accuracy", "pixel accuracy", True, 0.0, "maps", _pixel_hits, _ratio, _ratio_slope
         ),
-        Metric("rmse", "RMSE", False, WORST, "values", _squared_errors, _root, _root_slope),
-        Metric("mae", "MAE", False, WORST, "values", _absolute_errors, _mean, _mean_slope),
-        Metric("r2", "R²", True, -WORST, "values", _explained, _r2, _r2_slope),
+        _RMSE,
+        _MAE,
+        _R2,
+        _of_pixels("pixel_rmse", _RMSE),
+        _of_pixels("pixel_mae", _MAE),
+        # Batches of images add up only if all are centred alike; maps hold seven digits at most.
+        _of_pixels("pixel_r2", _R2, partial(_explained_from, 0.0)),
     )
 }

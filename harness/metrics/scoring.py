@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.metrics.catalogue import metric
-from harness.metrics.metric import Floats, Metric, Targets
+from harness.metrics.metric import Floats, Samples, Targets
 
 RESAMPLES = 1000
 _CONFIDENCE = 0.95
@@ -38,14 +38,8 @@ def score(
     having trained this model: that is what several seeds are for (Efron & Tibshirani,
     An Introduction to the Bootstrap, ch. 13).
     """
-    statistics = metric(name).of_samples(targets, predictions)
-    return score_of(name, statistics, resamples=resamples, seed=seed)
-
-
-def score_of(name: str, statistics: Floats, *, resamples: int = RESAMPLES, seed: int = 0) -> Score:
-    """`score` where only each sample's statistics ``[n, K]`` are known."""
-    chosen = metric(name)
-    return _interval(chosen.value_of(statistics), _draws(chosen, statistics, resamples, seed))
+    samples = metric(name).samples(targets, predictions)
+    return _interval(samples.score(), _draws(samples, resamples, seed))
 
 
 def paired_difference(
@@ -63,29 +57,24 @@ def paired_difference(
     than the two separate intervals suggest.
     """
     chosen = metric(name)
-    both = [chosen.of_samples(targets, predictions) for predictions in (a, b)]
-    values = [chosen.value_of(statistics) for statistics in both]
-    draws = [_draws(chosen, statistics, resamples, seed) for statistics in both]
+    both = [chosen.samples(targets, predictions) for predictions in (a, b)]
+    values = [samples.score() for samples in both]
+    draws = [_draws(samples, resamples, seed) for samples in both]
     return _interval(values[0] - values[1], draws[0] - draws[1])
 
 
-def _draws(chosen: Metric, statistics: Floats, resamples: int, seed: int) -> Floats:
-    count = len(statistics)
+def _draws(samples: Samples, resamples: int, seed: int) -> Floats:
     return np.concatenate(
-        [
-            chosen.of_means(weights @ statistics / count)
-            for weights in _resamples(count, resamples, seed)
-        ]
+        [samples.scores(counts) for counts in _resamples(len(samples), resamples, seed)]
     )
 
 
 def sample_values(name: str, targets: Targets, predictions: Targets) -> Floats:
-    """Per-sample values ``[n]`` whose mean is the score (`Metric.contributions`).
+    """Per-sample values ``[n]`` whose mean is the score (`Samples.values`).
 
     Accuracy: 1 for a hit, 0 for a miss.
     """
-    chosen = metric(name)
-    return chosen.contributions(chosen.of_samples(targets, predictions))
+    return metric(name).samples(targets, predictions).values()
 
 
 def _resamples(n: int, resamples: int, seed: int) -> Iterator[Floats]:

@@ -135,7 +135,7 @@ def _cells(*texts: str) -> str:
 def _tasks(tasks: Sequence[TaskInfo]) -> list[str]:
     shown = [
         f"- {in_markdown(task.name)}: {in_markdown(task.title)}, {task.origin.upper()} data, "
-        f"{words.count(task.n_test)} test samples; {in_markdown(task.metric)}; "
+        f"{words.count(task.n_test)} test samples; {in_markdown(task.metric_and_unit)}; "
         f"{in_markdown(task.protocol)}"
         for task in tasks[:_TASKS_SHOWN]
     ]

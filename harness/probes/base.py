@@ -15,6 +15,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from harness.metrics import Metric
 from harness.probes.objective import Objective, objective_of
 from models.errors import UserError
 from suites.datasets.base import TargetKind
@@ -94,6 +95,11 @@ class ProbeInputs:
     def objective(self) -> Objective:
         """How this kind of target is learned and read off."""
         return objective_of(self.kind, self.labels.train, self.outputs)
+
+    def validated(self, chosen: Metric, likely: Tensor) -> float:
+        """The validation split's score, of what is likely there (`Objective.likely`)."""
+        said = likely if chosen.from_probabilities else self.objective.decode(likely)
+        return chosen.value(self.labels.val.numpy(), said.numpy())
 
     def _check_shapes(self, view: View, split: EmbeddedSplit) -> None:
         for name in _SPLITS:

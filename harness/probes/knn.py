@@ -76,7 +76,7 @@ def run_knn(
     trials = []
     for number, ((normalisation, pooling), split) in enumerate(inputs.views.items()):
         votes = knn_means(split.train, encoded, split.val, settings, device=device)
-        value = chosen_metric.value(labels.val.numpy(), objective.decode(votes).numpy())
+        value = inputs.validated(chosen_metric, votes)
         params = {"normalisation": normalisation, "pooling": pooling}
         trials.append(TrialRecord(number, params, value))
     sign = 1 if chosen_metric.higher_is_better else -1

@@ -1,4 +1,4 @@
-"""The segmentation probe: from each patch's embedding to a class for each of its pixels.
+"""The probe of pixels: from each patch's embedding to a class, or a number, for each of its pixels.
 
 One linear layer, trained on batches of images that are read from disk as they are needed:
 memory does not grow with the data set. All learning rates of a view are trained at once on the
@@ -6,16 +6,18 @@ same batches, because reading them is most of the work. It must not know images,
 or tracking.
 
 Protocol: a linear layer from each patch token to ``p x p x classes`` logits, or to classes which
-are then enlarged bilinearly (the two kinds that OlmoEarth's and GEO-Bench's evaluations have);
-AdamW, 50 epochs, cosine; the published sweep of 8 learning rates times views, the best on the
-validation split. Unlike there, features are first brought to mean 0 and deviation 1 by the
-training split's moments, so that one range of learning rates suits every encoder.
+are then enlarged bilinearly (the two kinds that OlmoEarth's and GEO-Bench's evaluations have); of
+numbers one output takes the place of the classes, and squared error that of cross-entropy. AdamW,
+50 epochs, cosine; the published sweep of 8 learning rates times views, the best on the validation
+split. Unlike there, features are first brought to mean 0 and deviation 1 by the training split's
+moments, so that one range of learning rates suits every encoder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -24,16 +26,17 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from harness.metrics import Metric, metric
+from harness.metrics import MeanMetric, mean_metric
 from harness.probes.base import ProbeResult, TrialRecord, View
 from harness.probes.linear import Training as LinearTraining
 from harness.probes.linear import initial_linear, learning_rate_factors, minibatches
+from harness.probes.map_objective import MapObjective, Rows, map_objective
 from harness.probes.tuning import PUBLISHED_RATES, PUBLISHED_WEIGHT_DECAY
 from models.errors import UserError
-from suites.datasets.base import IGNORED
+from suites.datasets.base import TargetKind, is_asked
 
 Head = Literal["linear", "bilinear"]
-Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
 _AT_ONCE = 64  # images whose moments are computed together
@@ -46,22 +49,29 @@ class MapInputs:
 
     ``views``: patch embeddings ``[N, h, w, dim]`` of all samples, mapped from disk, in the order in
     which ties are decided. ``maps``: class of each pixel, int ``[N, H, W]``, -1 where nobody is
-    asked. ``splits``: rows of train, val and test. Raises `UserError` for a split without a pixel
-    that counts.
+    asked; or a number, float, NaN there. ``splits``: rows of train, val and test. ``classes``: how
+    many there are, 0 of numbers. Raises `UserError` for a split without a pixel that counts.
     """
 
     views: Mapping[View, npt.NDArray[Any]]
     maps: npt.NDArray[Any]
     splits: Mapping[str, Rows]
     classes: int
+    kind: TargetKind = "maps"
 
     def __post_init__(self) -> None:
         for name, rows in self.splits.items():
-            if not any((self.maps[row] != IGNORED).any() for row in rows):
+            if not any(is_asked(self.maps[row]).any() for row in rows):
+                what = "class" if self.kind == "maps" else "number"
                 raise UserError(
-                    f"The {name} split has no pixel with a class: all are marked as not to be "
+                    f"The {name} split has no pixel with a {what}: all are marked as not to be "
                     "asked; check the masks (tokenrank data check)."
                 )
+
+    @cached_property
+    def objective(self) -> MapObjective:
+        """How this kind of map is learned and read off."""
+        return map_objective(self.kind, self.maps, self.splits["train"], self.classes)
 
     @property
     def side(self) -> tuple[int, int]:
@@ -119,7 +129,7 @@ def run_segmentation(
     smaller learning rate.
     """
     device = torch.device(device)
-    chosen = metric(settings.select_by)
+    chosen = mean_metric(settings.select_by)
     trials: list[TrialRecord] = []
     heads: list[tuple[View, Heads, int]] = []
     for place, view in enumerate(inputs.views):
@@ -139,7 +149,7 @@ def run_segmentation(
     best = max(range(len(trials)), key=lambda i: sign * trials[i].val_score)
     view, trained, index = heads[best]
     found = [
-        trained.predictions(features, index)[0].to(torch.int16)
+        trained.predictions(features, index)[0]
         for features, _ in trained.blocks(inputs, view, "test")
     ]
     return ProbeResult(
@@ -163,12 +173,12 @@ class Heads:
     ) -> None:
         features = inputs.views[view]
         self.standardise = Standardise.of(features, inputs.splits["train"])
-        self.head, self.side, self.classes = settings.head, inputs.side, inputs.classes
+        self.head, self.side, self.objective = settings.head, inputs.side, inputs.objective
         rows, columns, dim = features.shape[1:]
         self.grid = (rows, columns)
         self.patch = (-(-self.side[0] // rows), -(-self.side[1] // columns))
         pixels = self.patch[0] * self.patch[1] if self.head == "linear" else 1
-        weight, bias = initial_linear(dim, pixels * self.classes, seed)
+        weight, bias = initial_linear(dim, pixels * self.objective.outputs, seed)
         start = torch.cat([weight.T, bias[None]])[:, None]
         start = start.expand(-1, len(settings.rates), -1).to(device)
         self.weight = start[:-1].clone().requires_grad_()
@@ -179,15 +189,15 @@ class Heads:
         self, inputs: MapInputs, view: View, split: str
     ) -> Iterator[tuple[Tensor, npt.NDArray[Any]]]:
         """Embeddings and maps of a split, few enough images at a time for all heads' logits."""
-        each = self.bias.shape[1] * self.classes * self.side[0] * self.side[1]
+        each = self.bias.shape[1] * self.objective.outputs * self.side[0] * self.side[1]
         size, rows = max(1, _LOGITS_AT_ONCE // each), inputs.splits[split]
         for start in range(0, len(rows), size):
             at = rows[start : start + size]
             features = np.asarray(inputs.views[view][at], dtype=np.float32)
-            yield torch.from_numpy(features), np.asarray(inputs.maps[at], dtype=np.int64)
+            yield torch.from_numpy(features), np.asarray(inputs.maps[at])
 
     def logits(self, features: Tensor, head: int | None = None) -> Tensor:
-        """``[b, h, w, dim]`` to ``[n, K, classes, L]``: L pixels of n patches, or of n images.
+        """``[b, h, w, dim]`` to ``[n, K, outputs, L]``: L pixels of n patches, or of n images.
 
         With ``head`` of that one alone (K = 1).
         Patches for the linear head, whose outputs are left as they come: a class's pixels lie side
@@ -199,10 +209,10 @@ class Heads:
         weight, bias = self.weight[:, chosen], self.bias[:, chosen]
         outputs = torch.addmm(bias.flatten(1), x, weight.flatten(1))
         if self.head == "linear":
-            return outputs.view(len(x), bias.shape[1], self.classes, -1)
+            return outputs.view(len(x), bias.shape[1], self.objective.outputs, -1)
         small = outputs.view(count, rows, columns, -1).permute(0, 3, 1, 2)
         large = F.interpolate(small, self.side, mode="bilinear", align_corners=False)
-        return large.view(count, -1, self.classes, self.side[0] * self.side[1])
+        return large.view(count, -1, self.objective.outputs, self.side[0] * self.side[1])
 
     def arranged(self, maps: Tensor) -> Tensor:
         """Maps ``[b, H, W]`` as the logits have them, ``[n, L]``."""
@@ -211,25 +221,26 @@ class Heads:
         (rows, columns), (high, wide) = self.grid, self.patch
         whole = (rows * high, columns * wide)
         if self.side != whole:  # images were enlarged to whole patches, and so is the truth
-            maps = F.interpolate(maps[:, None].float(), whole, mode="nearest-exact")[:, 0].long()
+            larger = F.interpolate(maps[:, None].float(), whole, mode="nearest-exact")[:, 0]
+            maps = larger.to(maps.dtype)
         cut = maps.view(-1, rows, high, columns, wide).transpose(2, 3)
         return cut.reshape(-1, high * wide)
 
     @torch.no_grad()
     def predictions(self, features: Tensor, head: int | None = None) -> Tensor:
-        """Class of each pixel by each head (or by one), int64 ``[K, b, H, W]``."""
+        """Class or number of each pixel by each head (or by one), ``[K, b, H, W]``."""
         logits = self.logits(features, head)
         if self.head == "bilinear":
-            found = logits.argmax(dim=2)
+            found = self.objective.decode(logits)
             return found.view(*found.shape[:2], *self.side).transpose(0, 1).cpu()
         (rows, columns), (high, wide) = self.grid, self.patch
         heads = logits.shape[1]
-        cut = logits.view(-1, rows, columns, heads, self.classes, high, wide)
+        cut = logits.view(-1, rows, columns, heads, self.objective.outputs, high, wide)
         whole = cut.permute(3, 0, 4, 1, 5, 2, 6).flatten(5, 6).flatten(3, 4)
         if whole.shape[-2:] != self.side:
             resized = F.interpolate(whole.flatten(0, 1), self.side, mode="bilinear")
-            whole = resized.view(heads, -1, self.classes, *self.side)
-        return whole.argmax(dim=2).cpu()
+            whole = resized.view(heads, -1, self.objective.outputs, *self.side)
+        return self.objective.decode(whole.flatten(3)).view(heads, -1, *self.side).cpu()
 
 
 def train_heads(
@@ -247,26 +258,14 @@ def train_heads(
     for number, (batch, factor) in enumerate(zip(batches, factors, strict=True), start=1):
         at = np.sort(rows[batch.numpy()])  # in the order of the disk
         features = torch.from_numpy(np.asarray(inputs.views[view][at], dtype=np.float32))
-        maps = torch.from_numpy(np.asarray(inputs.maps[at], dtype=np.int64)).to(device)
+        maps = inputs.objective.encode(inputs.maps[at]).to(device)
         logits = heads.logits(features)
-        error = _error(logits.detach(), heads.arranged(maps))
+        error = inputs.objective.error(logits.detach(), heads.arranged(maps))
         gradients = torch.autograd.grad(logits, parameters, error)
         with torch.no_grad():
             for p, gradient, (mean, square) in zip(parameters, gradients, moments, strict=True):
                 _adamw(p, gradient, mean, square, factor * rates, settings.weight_decay, number)
     return heads
-
-
-def _error(logits: Tensor, maps: Tensor) -> Tensor:
-    """Gradient of each head's mean cross-entropy over the pixels that count, by its logits.
-
-    ``logits`` ``[n, K, classes, L]``, ``maps`` ``[n, L]``.
-    """
-    asked = maps != IGNORED
-    classes = torch.arange(logits.shape[2], device=maps.device)[:, None]
-    truth = (maps[:, None] == classes).to(logits.dtype)
-    share = asked / asked.sum().clamp(min=1)
-    return logits.softmax(dim=2).sub_(truth[:, None]).mul_(share[:, None, None])
 
 
 def _adamw(
@@ -298,26 +297,30 @@ def _validated(inputs: MapInputs, view: View, heads: Heads, settings: MapSetting
 
     Only sums over the images are kept: memory does not grow with the split.
     """
-    chosen = metric(settings.select_by)
-    sums = np.zeros((len(settings.rates), 2, inputs.classes))
+    chosen = mean_metric(settings.select_by)
+    sums: list[Floats] = [np.zeros(0)] * len(settings.rates)
     for features, maps in heads.blocks(inputs, view, "val"):
         for index, found in enumerate(heads.predictions(features).numpy()):
-            sums[index] += _summed(chosen, maps, found, inputs.classes)
-    values = chosen.of_means(sums.reshape(len(sums), -1) / len(inputs.splits["val"]))
+            mine = chosen.statistics(maps, found).sum(axis=0)
+            sums[index] = _together(chosen, sums[index], mine)
+    count = len(inputs.splits["val"])
+    values = [float(chosen.of_means(each[None] / count)[0]) for each in sums]
     both = torch.cat([heads.weight, heads.bias])
     finite = torch.isfinite(both).flatten(2).all(dim=2).all(dim=0)
     return [
-        float(value) if bool(is_finite) else chosen.worst
+        value if bool(is_finite) else chosen.worst
         for value, is_finite in zip(values, finite, strict=True)
     ]
 
 
-def _summed(
-    chosen: Metric, maps: npt.NDArray[Any], found: npt.NDArray[Any], classes: int
-) -> npt.NDArray[np.float64]:
-    """A metric's sums ``[2, classes]`` over images: above and below its ratio, class by class.
+def _together(chosen: MeanMetric, before: Floats, now: Floats) -> Floats:
+    """A metric's sums over more images.
 
-    Classes that these images lack are 0 / 0, which the ratio leaves out.
+    Of classes they are above and below a ratio, class by class, as far as these images hold some;
+    what they lack is 0 / 0, which the ratio leaves out.
     """
-    halves = chosen.statistics(maps, found).sum(axis=0).reshape(2, -1)
-    return np.pad(halves, ((0, 0), (0, classes - halves.shape[1])))
+    halves = 2 if chosen.kind == "maps" else 1
+    pair = [sums.reshape(halves, -1) for sums in (before, now)]
+    longest = max(sums.shape[1] for sums in pair)
+    whole = sum(np.pad(sums, ((0, 0), (0, longest - sums.shape[1]))) for sums in pair)
+    return np.asarray(whole, dtype=np.float64).ravel()

@@ -209,9 +209,7 @@ def _validation_score(inputs: ProbeInputs, heads: Heads, index: int, score_name:
     logits = heads.logits(index, inputs.views[heads.trials[index].view].val)
     if not bool(torch.isfinite(logits).all()):
         return chosen.worst
-    objective = inputs.objective
-    predictions = objective.decode(objective.likely(logits))
-    return chosen.value(inputs.labels.val.numpy(), predictions.numpy())
+    return inputs.validated(chosen, inputs.objective.likely(logits))
 
 
 def _search_space(inputs: ProbeInputs) -> dict[str, BaseDistribution]:

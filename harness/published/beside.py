@@ -40,7 +40,7 @@ def own_task(info: TaskInfo) -> Task:
     native = entry is None or entry.side == info.height == info.width
     return Task(
         dataset=info.dataset,
-        metric=info.metric,
+        metric=vocabulary().metric(info.metric) or info.metric,
         probe=info.probe,
         bands=info.bands,
         image_size=None if native else info.height,

@@ -15,18 +15,28 @@ import numpy as np
 import numpy.typing as npt
 
 Origin = Literal["real", "simulated"]
-TargetKind = Literal["classes", "labels", "values", "maps"]
+TargetKind = Literal["classes", "labels", "values", "maps", "value_maps"]
 """What is predicted for a sample: one class; any of several labels; a number; a class for each
-pixel."""
+pixel; a number for each pixel."""
+MAP_KINDS: tuple[TargetKind, ...] = ("maps", "value_maps")
 KIND_WORDS: Mapping[TargetKind, str] = {
     "classes": "one class a sample",
     "labels": "several labels a sample",
     "values": "a number a sample",
     "maps": "a class for each pixel",
+    "value_maps": "a number for each pixel",
 }
 SPLITS = ("train", "val", "test")
 IGNORED = -1
-"""In a map of classes: a pixel that nobody is asked about."""
+"""In a map of classes: a pixel that nobody is asked about. In one of numbers it is NaN."""
+
+
+def is_asked(maps: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which pixels of maps, of classes or of numbers, a prediction is asked for."""
+    asked: npt.NDArray[np.bool_] = (
+        ~np.isnan(maps) if np.issubdtype(maps.dtype, np.floating) else maps != IGNORED
+    )
+    return asked
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ class DatasetCard:
     allowed and ignored by models that do not use them. ``units_per_dn`` converts stored
     values to Sentinel-2 digital numbers (reflectance x 10000): ``dn = stored * units_per_dn``.
     ``kind`` says what is to be predicted, ``unit`` in what a number is measured; ``classes`` are
-    the names of classes or labels, none of a number. ``notes`` are sentences that must show
+    the names of classes or labels, none of numbers. ``notes`` are sentences that must show
     wherever the data are used (corrections made, processing level, assumed dates).
     """
 
@@ -95,7 +105,8 @@ class Dataset(Protocol):
         """What is to be predicted, in the order of ``ids``.
 
         Class indices int64 ``[N]``; labels uint8 ``[N, C]``, 0 or 1; numbers float64 ``[N]``;
-        maps of class indices ``[N, H, W]``, -1 where nobody is asked, possibly memory-mapped.
+        maps of class indices ``[N, H, W]``, -1 where nobody is asked, possibly memory-mapped; maps
+        of numbers float32 ``[N, H, W]``, NaN where nobody is asked.
         """
         ...
 

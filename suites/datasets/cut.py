@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import UserError
-from suites.datasets.base import Batch, Dataset, DatasetCard
+from suites.datasets.base import MAP_KINDS, Batch, Dataset, DatasetCard
 from suites.datasets.digests import Progress, fingerprint
 from suites.datasets.splits import HasDigests
 
@@ -69,7 +69,7 @@ class Cut:
     def labels(self) -> npt.NDArray[Any]:
         """The whole's; maps are cut as their images are."""
         labels = self._whole.labels
-        if self._whole.card.kind != "maps":
+        if self._whole.card.kind not in MAP_KINDS:
             return labels
         return labels[:, self._rows, self._columns]
 

@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from models.config_file import Document
 from suites.chips import open_chips
-from suites.datasets.base import IGNORED, SPLITS, Batch, DatasetCard
+from suites.datasets.base import IGNORED, MAP_KINDS, SPLITS, Batch, DatasetCard
 from suites.datasets.digests import Progress, fingerprint, pixel_digest
 from suites.datasets.own_file import ByColumn, ByLocation, read_own
-from suites.datasets.own_labels import labelled, mask_of
+from suites.datasets.own_labels import labelled
+from suites.datasets.own_masks import mask_of, number_mask_of
 from suites.datasets.splits import joined, split_rule, stratified_split, three_of_groups
 
 READER = "own-1"
@@ -87,16 +88,24 @@ class Own:
     @cached_property
     def labels(self) -> npt.NDArray[Any]:
         """By kind (`suites.datasets.base.Dataset.labels`)."""
-        if self._task.kind != "maps":
+        task = self._task
+        if task.kind not in MAP_KINDS:
             return self._table.values
-        assert self._task.masks is not None
-        maps = np.full((len(self.ids), *self._shape), IGNORED, dtype=np.int16)
-        folder = self._file.parent / self._task.masks
+        assert task.masks is not None
+        of_numbers = task.kind == "value_maps"
+        nobody = np.nan if of_numbers else IGNORED
+        kept = np.float32 if of_numbers else np.int16
+        maps = np.full((len(self.ids), *self._shape), nobody, dtype=kept)
+        folder = self._file.parent / task.masks
         for place, row in enumerate(self._rows):
             size = (int(self._chips.sizes[row, 0]), int(self._chips.sizes[row, 1]))
             chip = self._chips.ids[row]
-            mask = mask_of(folder, chip, size, len(self._table.classes), self._task.ignore)
-            maps[place] = _brought(mask[..., None], self._shape, IGNORED)[..., 0]
+            mask: npt.NDArray[Any] = (
+                number_mask_of(folder, chip, size, task.ignore)
+                if of_numbers
+                else mask_of(folder, chip, size, len(self._table.classes), task.ignore)
+            )
+            maps[place] = _brought(mask[..., None], self._shape, nobody)[..., 0]
         return maps
 
     @cached_property
@@ -174,7 +183,7 @@ def _one_size(sizes: npt.NDArray[np.int64], document: Document) -> tuple[int, in
 
 
 def _brought(
-    image: npt.NDArray[Any], shape: tuple[int, ...], fill: int | None = None
+    image: npt.NDArray[Any], shape: tuple[int, ...], fill: float | None = None
 ) -> npt.NDArray[Any]:
     """The middle of an image ``[H, W, ...]``; where it is too small, mirrored, or filled."""
     for axis, wanted in enumerate(shape):

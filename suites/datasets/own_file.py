@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from models import config_file
-from suites.datasets.base import TargetKind
+from suites.datasets.base import MAP_KINDS, TargetKind
 
 
 class _Strict(BaseModel):
@@ -58,10 +58,12 @@ class OwnTask(_Strict):
         description="column of the class or number; of labels, a column of 0 and 1 for each",
     )
     masks: Path | None = Field(
-        default=None, description="of maps: folder with a mask for each chip"
+        default=None, description="of maps and value_maps: folder with a mask for each chip"
     )
     classes: list[str] | None = Field(default=None, min_length=2)
-    ignore: int | None = Field(default=None, description="value of masks that is not asked about")
+    ignore: int | float | None = Field(
+        default=None, description="value of masks that is not asked about; of numbers NaN never is"
+    )
     side: int | None = Field(default=None, ge=8, description="pixels to which chips are brought")
     unit: str = ""
     level: Literal["L1C", "L2A"] = "L2A"
@@ -81,9 +83,15 @@ def read_own(path: Path) -> tuple[OwnTask, config_file.Document]:
         raise document.error(
             (), 'Maps need "masks" (a folder) and "classes" (their names, from 0).'
         )
-    if task.kind != "maps" and (task.masks is not None or task.ignore is not None):
-        raise document.error((), f'"masks" and "ignore" are for kind: maps, not {task.kind}.')
-    if task.kind == "values" and task.classes is not None:
+    if task.kind == "maps" and isinstance(task.ignore, float):
+        raise document.error(("ignore",), '"ignore" of kind maps must be a whole number.')
+    if task.kind == "value_maps" and task.masks is None:
+        raise document.error((), 'Maps of numbers need "masks" (a folder).')
+    if task.kind not in MAP_KINDS and (task.masks is not None or task.ignore is not None):
+        raise document.error(
+            (), f'"masks" and "ignore" are for kind: {" or ".join(MAP_KINDS)}, not {task.kind}.'
+        )
+    if task.kind in ("values", "value_maps") and task.classes is not None:
         raise document.error(("classes",), 'Numbers have no "classes"; remove them.')
     if abs(sum(task.fractions) - 1) > 1e-6 or min(task.fractions) <= 0:
         raise document.error(

@@ -1,7 +1,7 @@
-"""The labels of a task of one's own: a table with a row for each chip, and masks.
+"""The labels of a task of one's own: a table with a row for each chip.
 
 Everything that is wrong with a table is found here, before any encoder runs, and said with the
-file, the column and the row. It must know nothing of chips' pixels.
+file, the column and the row; masks are `own_masks`'. It must know nothing of chips' pixels.
 """
 
 from __future__ import annotations
@@ -17,11 +17,8 @@ import numpy.typing as npt
 import polars as pl
 
 from models.errors import UserError, did_you_mean
-from suites.datasets.arrays import read_npy, read_tiff
-from suites.datasets.base import IGNORED, SPLITS
+from suites.datasets.base import MAP_KINDS, SPLITS
 from suites.datasets.own_file import ByColumn, ByLocation, BySeed, OwnTask
-
-MASKS = (".tif", ".tiff", ".npy")
 
 
 @dataclass(frozen=True)
@@ -60,52 +57,6 @@ def labelled(file: Path, task: OwnTask, chip_ids: Sequence[str]) -> Labelled:
         _split(table, task, path, names),
         _groups(table, task, path, names),
     )
-
-
-def mask_of(
-    folder: Path, chip: str, size: tuple[int, int], classes: int, ignore: int | None
-) -> npt.NDArray[np.int16]:
-    """The mask of a chip: the file of its name in ``folder``; -1 where nobody is asked.
-
-    ``chip`` is its place within the chips' folder, as the chips have it: ``north/1.tif`` has its
-    mask in ``north/1.tif``, or in ``1.tif`` where the masks lie in one folder.
-
-    Raises `UserError` when there is none, it has another size than the chip, or holds a class
-    that there is not.
-    """
-    path = _mask_path(folder, chip)
-    mask = read_npy(path) if path.suffix == ".npy" else read_tiff(path)
-    mask = np.squeeze(mask)
-    if mask.shape != size:
-        raise UserError(
-            f"{path} has shape {mask.shape}, but its chip has {size[0]} x {size[1]} pixels."
-        )
-    values = mask.astype(np.int64)
-    asked = np.full(mask.shape, True) if ignore is None else values != ignore
-    outside = sorted(set(values[asked & ((values < 0) | (values >= classes))].tolist()))
-    if outside:
-        raise UserError(
-            f"{path} holds {', '.join(map(str, outside[:5]))}, but the task has classes 0 to "
-            f"{classes - 1}; correct it, or give ignore: N for a value that is not asked about."
-        )
-    return np.where(asked, values, IGNORED).astype(np.int16)
-
-
-def _mask_path(folder: Path, chip: str) -> Path:
-    if chip.endswith("]"):
-        raise UserError(
-            f"Chip {chip} is one of many in a file, which no mask can be told apart by; masks need "
-            "a file for each chip."
-        )
-    bare = PurePosixPath(chip).with_suffix("")
-    for place in (folder / bare, folder / bare.name):
-        found = [p for kind in MASKS if (p := place.parent / f"{place.name}{kind}").is_file()]
-        if len(found) > 1:
-            names = " and ".join(p.name for p in found)
-            raise UserError(f"{folder} holds two masks of chip {chip}: {names}; remove one.")
-        if found:
-            return found[0]
-    raise UserError(f"There is no mask {folder / bare}.tif (or .npy) for chip {chip}.")
 
 
 _UNREADABLE = (
@@ -189,7 +140,7 @@ def _matched(names: Sequence[str], chip_ids: Sequence[str], path: Path) -> list[
 def _values(
     table: pl.DataFrame, task: OwnTask, path: Path, names: Sequence[str]
 ) -> tuple[tuple[str, ...], npt.NDArray[Any]]:
-    if task.kind == "maps":
+    if task.kind in MAP_KINDS:
         return tuple(task.classes or ()), np.zeros(0)
     if task.kind == "labels":
         columns = list(task.label)

@@ -209,12 +209,17 @@ def duplicates_among(
     """The report, from one pixel digest per sample, all in row order."""
     place = {int(row): name for name, rows in split.items() for row in rows}
     twins = [rows for rows in _members(len(digests), digests) if len(rows) > 1]
-    differ = [r for r in twins if any((labels[i] != labels[r[0]]).any() for i in r)]
+    differ = [r for r in twins if not all(_equal(labels[i], labels[r[0]]) for i in r)]
     return DuplicateReport(
         groups=_named(twins, ids),
         straddling=_named([r for r in twins if len({place.get(i) for i in r} - {None}) > 1], ids),
         conflicting=_named(differ, ids),
     )
+
+
+def _equal(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
+    """Whether two labels are the same; in maps of numbers NaN (nobody is asked) equals NaN."""
+    return bool(np.array_equal(a, b, equal_nan=np.issubdtype(a.dtype, np.floating)))
 
 
 def _named(groups: Sequence[Sequence[int]], ids: Sequence[str]) -> tuple[tuple[str, ...], ...]:

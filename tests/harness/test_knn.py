@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.preprocessing import normalize
 
@@ -91,6 +92,12 @@ def test_neighbours_of_labels_vote_on_each_and_of_numbers_are_averaged():
         assert found.val_score == metric(select_by).value(
             targets[:80].numpy(), found.predictions.numpy()
         )
+        if kind == "labels":  # read off the votes themselves
+            ranked = run_knn(inputs, KnnSettings(select_by="micro_map"))
+            expected = average_precision_score(
+                targets[:80].numpy(), found.probabilities.numpy(), average="micro"
+            )
+            assert ranked.val_score == pytest.approx(expected, abs=1e-10)
 
 
 @pytest.mark.parametrize("settings", [OLMOEARTH_KNN, TORCHGEO_BENCH_KNN])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import r2_score, root_mean_squared_error
 from torch import nn
 
 from harness.metrics import metric
@@ -41,12 +42,41 @@ def make_inputs(signal: float = 3.0) -> MapInputs:
     return MapInputs(views, maps.numpy(), SPLITS, CLASSES)
 
 
-def plain_logits(inputs: MapInputs, settings: MapSettings, rate: float, seed: int) -> torch.Tensor:
-    """Test logits ``[n, classes, H, W]`` of one head: torch's own layers, autograd, AdamW."""
+def make_numbers() -> MapInputs:
+    """The classes of `make_inputs` as temperatures, NaN where nobody is asked."""
+    classes = make_inputs()
+    asked = classes.maps != -1
+    noise = np.random.default_rng(0).normal(0, 0.5, asked.shape)
+    values = np.where(asked, 290 + 8 * classes.maps + noise, np.nan).astype(np.float32)
+    return MapInputs(classes.views, values, SPLITS, 0, "value_maps")
+
+
+def cross_entropy(logits: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    return nn.functional.cross_entropy(logits, maps, ignore_index=-1)
+
+
+def squared_error(outputs: torch.Tensor, scaled: torch.Tensor) -> torch.Tensor:
+    asked = ~scaled.isnan()
+    return nn.functional.mse_loss(outputs[:, 0][asked], scaled[asked])
+
+
+def plain_logits(
+    inputs: MapInputs,
+    settings: MapSettings,
+    rate: float,
+    seed: int,
+    targets: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Test outputs ``[n, outputs, H, W]`` of one head: torch's own layers, autograd, AdamW.
+
+    ``targets`` are numbers, in deviations; without them, classes.
+    """
+    maps = torch.from_numpy(inputs.maps) if targets is None else targets
+    loss = cross_entropy if targets is None else squared_error
     features = torch.from_numpy(inputs.views[VIEW].astype(np.float32))
     flat = features[SPLITS["train"]].reshape(-1, DIM)
     scaled = (features - flat.mean(0)) / flat.std(0, correction=0)
-    outputs = CLASSES * (PATCH**2 if settings.head == "linear" else 1)
+    outputs = max(1, inputs.classes) * (PATCH**2 if settings.head == "linear" else 1)
     layer = nn.Linear(DIM, outputs)
     weight, bias = initial_linear(DIM, outputs, seed)
     with torch.no_grad():
@@ -62,11 +92,10 @@ def plain_logits(inputs: MapInputs, settings: MapSettings, rate: float, seed: in
     optimiser = torch.optim.AdamW(layer.parameters(), weight_decay=settings.weight_decay)
     training = Training(settings.epochs, settings.batch_size)
     batches = minibatches(12, training, seed)
-    maps = torch.from_numpy(inputs.maps)
     for batch, factor in zip(batches, learning_rate_factors(len(batches), 0.1), strict=True):
         optimiser.param_groups[0]["lr"] = rate * factor
         optimiser.zero_grad()
-        nn.functional.cross_entropy(logits(scaled[batch]), maps[batch], ignore_index=-1).backward()
+        loss(logits(scaled[batch]), maps[batch]).backward()
         optimiser.step()
     return logits(scaled[SPLITS["test"]]).detach()
 
@@ -87,6 +116,44 @@ def test_every_learning_rate_equals_plain_torch(head) -> None:
         torch.testing.assert_close(
             found[:, index].flatten(), expected.flatten(), rtol=1e-3, atol=1e-3
         )
+
+
+@pytest.mark.parametrize("head", ["linear", "bilinear"])
+def test_numbers_are_learned_in_deviations_as_plain_torch_does(head) -> None:
+    inputs = make_numbers()
+    train = inputs.maps[SPLITS["train"]].astype(np.float64)
+    mean, deviation = np.nanmean(train), np.nanstd(train)
+    scaled = torch.from_numpy(((inputs.maps - mean) / deviation).astype(np.float32))
+    settings = MapSettings(head, epochs=5, batch_size=5, rates=(1e-3, 3e-2), select_by="pixel_rmse")
+    heads = train_heads(inputs, VIEW, settings, 3, torch.device("cpu"))
+    test = torch.from_numpy(inputs.views[VIEW][SPLITS["test"]].astype(np.float32))
+    for index, rate in enumerate(settings.rates):
+        expected = plain_logits(inputs, settings, rate, 3, scaled)[:, 0] * deviation + mean
+        torch.testing.assert_close(
+            heads.predictions(test)[index], expected.float(), rtol=0, atol=0.01
+        )
+
+
+@pytest.mark.parametrize("name", ["pixel_rmse", "pixel_r2"])
+def test_numbers_are_chosen_by_the_whole_validation_split_and_come_back_in_their_unit(
+    name, monkeypatch
+) -> None:
+    """Read image by image, scored as scikit-learn scores all pixels at once."""
+    monkeypatch.setattr("harness.probes.segmentation._LOGITS_AT_ONCE", 1)
+    inputs = make_numbers()
+    swapped = {**SPLITS, "test": SPLITS["val"]}
+    inputs = MapInputs(inputs.views, inputs.maps, swapped, 0, "value_maps")
+    settings = MapSettings(epochs=60, batch_size=4, select_by=name)
+    found = run_segmentation(inputs, settings, seed=0)
+    truth = inputs.maps[SPLITS["val"]]
+    asked = ~np.isnan(truth)
+    pair = truth[asked].astype(np.float64), found.predictions.numpy()[asked].astype(np.float64)
+    expected = {"pixel_rmse": root_mean_squared_error, "pixel_r2": r2_score}[name](*pair)
+    assert found.val_score == pytest.approx(expected, abs=1e-6)
+    values = [trial.val_score for trial in found.trials]
+    assert found.val_score == (min(values) if name == "pixel_rmse" else max(values))
+    assert (found.chosen["normalisation"], found.chosen["pooling"]) == VIEW
+    assert r2_score(*pair) > 0.75
 
 
 def test_the_view_with_the_signal_wins_and_pixels_are_told_apart_within_a_patch() -> None:
@@ -114,6 +181,11 @@ def test_patches_are_read_from_disk_and_images_need_not_be_whole_patches(tmp_pat
     # An image of 11 pixels that was enlarged to three patches of four.
     smaller = MapInputs(views, inputs.maps[:, :11, :11], SPLITS, CLASSES)
     assert run_segmentation(smaller, settings, seed=0).predictions.shape == (8, 11, 11)
+    numbers = MapInputs(views, make_numbers().maps[:, :11, :11], SPLITS, 0, "value_maps")
+    settings = MapSettings(epochs=3, batch_size=4, select_by="pixel_mae")
+    found = run_segmentation(numbers, settings, seed=0).predictions
+    assert found.shape == (8, 11, 11)
+    assert bool(torch.isfinite(found).all())
 
 
 def test_a_split_without_a_pixel_that_counts_is_refused() -> None:
@@ -122,3 +194,6 @@ def test_a_split_without_a_pixel_that_counts_is_refused() -> None:
     maps[SPLITS["val"]] = -1
     with pytest.raises(UserError, match="The val split has no pixel with a class"):
         MapInputs(inputs.views, maps, SPLITS, CLASSES)
+    numbers = np.where(maps == -1, np.nan, maps).astype(np.float32)
+    with pytest.raises(UserError, match="The val split has no pixel with a number"):
+        MapInputs(inputs.views, numbers, SPLITS, 0, "value_maps")

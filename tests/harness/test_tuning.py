@@ -15,7 +15,7 @@ import optuna
 import pytest
 import torch
 
-from harness.metrics import metric, metrics_of
+from harness.metrics import metric
 from harness.probes import tuning
 from harness.probes.base import EmbeddedSplit, Labels, ProbeInputs
 from harness.probes.linear import Heads, Training, Trial
@@ -218,8 +218,9 @@ def test_tuning_leaves_optunas_verbosity_alone_and_warns_of_nothing(tmp_path):
         optuna.logging.set_verbosity(optuna.logging.INFO)
 
 
-@pytest.mark.parametrize("kind", ["labels", "values"])
-def test_labels_and_numbers_are_tuned_by_their_own_metric(kind, tmp_path):
+@pytest.mark.parametrize("select_by", ["micro_f1", "macro_map", "rmse"])
+def test_labels_and_numbers_are_tuned_by_their_own_metric(select_by, tmp_path):
+    kind = metric(select_by).kind
     classes = make_inputs(1.0)
     hot = torch.nn.functional.one_hot
     if kind == "labels":
@@ -227,13 +228,13 @@ def test_labels_and_numbers_are_tuned_by_their_own_metric(kind, tmp_path):
     else:
         made = [100.0 + 10 * y.double() for y in vars(classes.labels).values()]
     inputs = ProbeInputs(classes.views, Labels(*made), 4 if kind == "labels" else 1, kind)
-    select_by = metrics_of(kind)[0]
     settings = LinearSettings(trials=12, round_size=4, select_by=select_by, training=SHORT)
     result = tune_linear(inputs, settings, 7, tmp_path / "study.log")
     assert (result.chosen["normalisation"], result.chosen["pooling"]) == ("dataset", "mean")
     values = [trial.val_score for trial in result.trials]
     assert result.val_score == (max(values) if metric(select_by).higher_is_better else min(values))
-    got = metric(select_by).value(made[2].numpy(), result.predictions.numpy())
+    said = result.probabilities if metric(select_by).from_probabilities else result.predictions
+    got = metric(select_by).value(made[2].numpy(), said.numpy())
     nothing = metric(select_by).value(made[2].numpy(), constant_answer(made[2], kind))
     assert got > 0.7 if kind == "labels" else got < 0.8 * nothing
     assert as_bytes(tune_linear(inputs, settings, 7, tmp_path / "again.log")) == as_bytes(result)

@@ -24,6 +24,7 @@ from reports.look import NARROW, VEGA_LITE, WIDE, Frame, to_png, to_svg
 from reports.ranking import rank
 from reports.rendering import Job, Studio, draw
 from reports.table import SuiteResults, TaskInfo
+from reports.tables import task_columns
 
 Make = Callable[..., SuiteResults]
 SIZES = ("nano", "tiny", "small", "base", "large")
@@ -134,6 +135,25 @@ def test_dot_plot_shows_every_variant_and_marks_incomplete_ones(make_results: Ma
     assert ">v1.1 nano</text>" in svg
     assert len(re.findall('aria-label="olmoearth-v1-nano: [0-9.]+ on eurosat-knn', svg)) == 1
     assert "olmoearth-v1-nano: 0.5 on eurosat-linear" not in svg
+
+
+def test_errors_stand_on_an_axis_of_their_unit_which_other_units_do_not_share(
+    make_results: Make, make_task: Callable[..., TaskInfo]
+) -> None:
+    tasks = [
+        make_task(name, metric="rmse", unit=unit, higher_is_better=False)
+        for name, unit in (("yield", "t/ha"), ("height", "m"), ("cover", "m"))
+    ]
+    results = make_results({"olmoearth-v1-nano": 0.6, "olmoearth-v1.1-nano": 0.7}, tasks)
+    (ranking,) = rank(results)
+    spec = task_scores_chart(results, ranking)
+    assert spec is not None
+    svg = to_svg(spec)
+    assert len(re.findall(">t/ha</text>", svg)) == 1
+    assert len(re.findall(">m</text>", svg)) == 2
+    ranges = axis_ranges(ranking)
+    assert ranges["height"] == ranges["cover"] != ranges["yield"]
+    assert task_columns(tasks)[0] == "yield (rmse in t/ha)"
 
 
 def test_marks_and_rows_know_their_variants() -> None:

@@ -12,7 +12,7 @@ from models.errors import UserError
 from suites.datasets.base import Batch
 from suites.datasets.cut import Cut
 from suites.datasets.simulated import Simulated
-from suites.datasets.splits import few_labels, joined, split_of_groups
+from suites.datasets.splits import duplicates_among, few_labels, joined, split_of_groups
 
 
 class Series:
@@ -48,6 +48,14 @@ def test_the_middle_of_images_and_maps_and_evenly_spread_steps() -> None:
         Cut(Series(), side, steps).fingerprint for side in (4, 8, None) for steps in (2, None)
     }
     assert len(prints) == 6
+
+
+def test_twins_whose_maps_are_asked_about_alike_do_not_contradict_each_other() -> None:
+    maps = np.full((3, 2, 2), np.nan)
+    maps[:, 0] = 1.0
+    maps[2, 0, 0] = 2.0
+    assert duplicates_among("aab", "xyz", maps, {}).conflicting == ()
+    assert duplicates_among("aaa", "xyz", maps, {}).conflicting == (("x", "y", "z"),)
 
 
 def test_more_than_there_is_cannot_be_cut() -> None:

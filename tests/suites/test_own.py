@@ -15,6 +15,8 @@ import yaml
 from models.errors import UserError
 from models.sensors import SENTINEL2_L2A
 from suites.datasets import catalogue
+from suites.datasets.cut import Cut
+from suites.datasets.label_findings import label_findings
 from suites.datasets.own import Own
 from tests.miniatures import write_geotiff
 
@@ -106,6 +108,67 @@ def test_masks_with_a_value_that_is_not_asked_about(folder: Path) -> None:
         _ = task(folder, **settings, ignore=255).labels
 
 
+def write_numbers(folder: Path, masks: np.ndarray) -> None:
+    (folder / "masks").mkdir(exist_ok=True)
+    for number, mask in enumerate(masks):
+        place = folder / "masks" / f"field_{number:02d}"
+        if number % 2:
+            np.save(place.with_suffix(".npy"), mask)
+        else:
+            tifffile.imwrite(place.with_suffix(".tif"), mask)
+
+
+NUMBERS = {"kind": "value_maps", "masks": "masks", "unit": "t/ha"}
+
+
+def test_masks_of_numbers_are_kept_with_nan_where_nobody_is_asked(folder: Path) -> None:
+    masks = np.random.default_rng(0).normal(8, 2, (COUNT, 16, 16)).astype(np.float32)
+    masks[:, 0], masks[:, 1] = np.nan, -3.4e38  # no float32: the file holds the nearest
+    write_numbers(folder, masks)
+    data = task(folder, **NUMBERS, ignore=-3.4e38)
+    expected = masks.copy()
+    expected[:, 1] = np.nan
+    np.testing.assert_array_equal(data.labels, expected)
+    assert data.labels.dtype == np.float32
+    assert (data.card.kind, data.card.unit, data.card.classes) == ("value_maps", "t/ha", ())
+    larger = task(folder, **NUMBERS, ignore=-3.4e38, side=20).labels
+    assert np.isnan(larger[:, :4]).all()
+    assert np.isnan(larger[:, :, :2]).all()
+    np.testing.assert_array_equal(larger[:, 2:18, 2:18], expected)
+    cut = Cut(task(folder, **NUMBERS, ignore=-3.4e38), 8, None)
+    np.testing.assert_array_equal(cut.labels, expected[:, 4:12, 4:12])
+    # Heights in whole centimetres are numbers too.
+    write_numbers(folder, np.full((COUNT, 16, 16), 700, dtype=np.uint16))
+    assert (task(folder, **NUMBERS, ignore=-1).labels == 700).all()
+    masks[3, 5, 6] = np.inf
+    write_numbers(folder, masks)
+    with pytest.raises(UserError, match=r"field_03.npy holds inf in row 5, column 6; .* ignore"):
+        _ = task(folder, **NUMBERS).labels
+
+
+def test_what_is_odd_in_masks_of_numbers_is_found(folder: Path) -> None:
+    masks = np.random.default_rng(0).normal(8, 2, (COUNT, 16, 16)).astype(np.float32)
+    masks[:, :4] = np.nan
+    masks[2], masks[5], masks[7, 9, 9] = np.nan, 0, -9999
+    write_numbers(folder, masks)
+    parts = ["test", "val", *["train"] * 20, "val", "test"]
+    fold = {"split": {"by": "column", "column": "fold"}}
+    found = list(label_findings(task(folder, table(fold=parts), **NUMBERS, **fold)))
+    sentences = [f"{f.level}: {f.sentence}" for f in found]
+    rows = masks[2:22].astype(np.float64)
+    assert sentences[:3] == [
+        "warning: Maps without any number, where nobody is asked: 1.",
+        "warning: Maps that hold one single number everywhere (a code for no data?): 1.",
+        "warning: Numbers more than 8 deviations from the mean (mixed units, or a code for no "
+        "data?): 1, in maps: 1.",
+    ]
+    assert f"mean {np.nanmean(rows):.4g}, deviation {np.nanstd(rows):.4g}; 27.1%" in sentences[3]
+    masks[0], masks[-1] = np.nan, np.nan
+    write_numbers(folder, masks)
+    (found,) = label_findings(task(folder, table(fold=parts), **NUMBERS, **fold))
+    assert (found.level, found.sentence) == ("error", "No pixel of the test split holds a number.")
+
+
 def test_splits_by_column_by_location_and_by_what_belongs_together(folder: Path) -> None:
     parts = ["train", "valid", "test"] * 8
     data = task(folder, table(fold=parts), split={"by": "column", "column": "fold"})
@@ -174,6 +237,10 @@ def renamed(column: str, row: int, value: object) -> pl.DataFrame:
         (table(), {"labels": "other.csv"}, "other.csv is missing"),
         (table(), {"labels": "task.yaml"}, "task.yaml is no table"),
         (table(), {"kind": "maps"}, 'Maps need "masks"'),
+        (table(), {"kind": "value_maps"}, 'Maps of numbers need "masks"'),
+        (table(), {**NUMBERS, "classes": ["a", "b"]}, 'Numbers have no "classes"'),
+        (table(), {"kind": "maps", "masks": "m", "classes": ["a", "b"], "ignore": 0.5}, "a whole"),
+        (table(), {"ignore": 3}, "for kind: maps or value_maps, not classes"),
         (table(), {"label": ["label"]}, '"label" of kind classes must be one column'),
         (table(), {"fractions": [0.5, 0.5, 0.5]}, "1 in all"),
         (table(), {"sidee": 8}, 'task.yaml:.*unknown key "sidee": did you mean "side"'),
