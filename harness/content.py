@@ -69,10 +69,15 @@ PRETRAINING_CODE = (
 )
 PROBE_CODE = (
     "harness.cell",
+    "harness.finetuning",
     "harness.metrics.catalogue",
     "harness.metrics.metric",
     "harness.metrics.scoring",
+    "harness.probes.answers",
+    "harness.probes.attention",
     "harness.probes.base",
+    "harness.probes.finetune",
+    "harness.probes.finetune_tuning",
     "harness.probes.knn",
     "harness.probes.linear",
     "harness.probes.objective",

@@ -18,10 +18,11 @@ from harness.inclusion import Written, included, written_out
 from harness.metrics import metrics_of
 from harness.model_input import InputPolicy
 from harness.suite_file import (
+    PROBES_OF_MAPS,
+    PROBES_OF_SAMPLES,
     AnyProbe,
     DataOptions,
     Protocol,
-    SegmentationProbe,
     SuiteFile,
     VariantEntry,
 )
@@ -155,11 +156,11 @@ def _refuse_probe(written: Written) -> None:
             f"The simulated set cannot stand in for {entry.dataset}, which asks for "
             f"{KIND_WORDS[kind]}; remove data: fallback."
         )
-    if isinstance(entry.probe, SegmentationProbe) != (kind == "maps"):
-        allowed = "segmentation" if kind == "maps" else "knn, linear"
+    allowed = PROBES_OF_MAPS if kind == "maps" else PROBES_OF_SAMPLES
+    if entry.probe.kind not in allowed:
         raise error(
             f'Probe "{entry.probe.kind}" cannot answer what {entry.dataset} asks for '
-            f"({KIND_WORDS[kind]}); allowed: {allowed}."
+            f"({KIND_WORDS[kind]}); allowed: {', '.join(allowed)}."
         )
 
 

@@ -97,7 +97,42 @@ class SegmentationProbe(_Strict):
     batch_size: int = Field(default=16, ge=2)
 
 
-AnyProbe = KnnProbe | LinearProbe | SegmentationProbe
+class AttentionProbe(_Strict):
+    """A learned query attends over a sample's patch embeddings; then BatchNorm, one linear layer.
+
+    Learning rates (the published eight), normalisation and pooling over time and band groups are
+    selected on the validation split.
+    """
+
+    kind: Literal["attention"]
+    epochs: int = Field(default=50, ge=1)
+    batch_size: int = Field(default=32, ge=2)
+
+
+class FinetuneProbe(_Strict):
+    """The encoder itself is trained, below BatchNorm and one linear layer.
+
+    Its weights are left alone for the first ``frozen`` share of the epochs. Learning rate,
+    normalisation and pooling are tuned by Optuna on the validation split; a trial ends after
+    ``patience`` epochs without a better score there, or when it falls behind the others.
+    """
+
+    kind: Literal["finetune"]
+    trials: int = Field(default=8, ge=1, le=256)
+    epochs: int = Field(default=50, ge=1)
+    frozen: float = Field(default=0.2, ge=0, lt=1)
+    patience: int = Field(default=10, ge=1)
+    batch_size: int = Field(default=32, ge=2)
+
+    @property
+    def frozen_epochs(self) -> int:
+        """In whole epochs, of which at least one is left for the encoder."""
+        return min(round(self.frozen * self.epochs), self.epochs - 1)
+
+
+AnyProbe = KnnProbe | LinearProbe | SegmentationProbe | AttentionProbe | FinetuneProbe
+PROBES_OF_SAMPLES = ("knn", "linear", "attention", "finetune")
+PROBES_OF_MAPS = ("segmentation", "finetune")
 Probe = Annotated[AnyProbe, Field(discriminator="kind")]
 
 

@@ -56,17 +56,22 @@ class MapInputs:
     classes: int
 
     def __post_init__(self) -> None:
-        for name, rows in self.splits.items():
-            if not any((self.maps[row] != IGNORED).any() for row in rows):
-                raise UserError(
-                    f"The {name} split has no pixel with a class: all are marked as not to be "
-                    "asked; check the masks (tokenrank data check)."
-                )
+        require_pixels(self.maps, self.splits)
 
     @property
     def side(self) -> tuple[int, int]:
         """Rows and columns of a map, pixels."""
         return int(self.maps.shape[1]), int(self.maps.shape[2])
+
+
+def require_pixels(maps: npt.NDArray[Any], splits: Mapping[str, Rows]) -> None:
+    """`UserError` for a split without a pixel that counts."""
+    for name, rows in splits.items():
+        if not any((maps[row] != IGNORED).any() for row in rows):
+            raise UserError(
+                f"The {name} split has no pixel with a class: all are marked as not to be "
+                "asked; check the masks (tokenrank data check)."
+            )
 
 
 @dataclass(frozen=True)
@@ -253,7 +258,7 @@ def train_heads(
         gradients = torch.autograd.grad(logits, parameters, error)
         with torch.no_grad():
             for p, gradient, (mean, square) in zip(parameters, gradients, moments, strict=True):
-                _adamw(p, gradient, mean, square, factor * rates, settings.weight_decay, number)
+                adamw(p, gradient, mean, square, factor * rates, settings.weight_decay, number)
     return heads
 
 
@@ -269,7 +274,7 @@ def _error(logits: Tensor, maps: Tensor) -> Tensor:
     return logits.softmax(dim=2).sub_(truth[:, None]).mul_(share[:, None, None])
 
 
-def _adamw(
+def adamw(
     p: Tensor,
     gradient: Tensor,
     mean: Tensor,
