@@ -119,7 +119,9 @@ def _fine_tuned(
     started = time.perf_counter()
     splits = splits_of(cell, dataset)
     inputs = finetune_inputs(cell, dataset, RowImages(pixels, rules), splits)
-    drawn = sketch(untouched(inputs, splits["test"][:SKETCH_ROWS], device))
+    test = splits["test"]
+    shown = np.arange(len(test)) if dataset.card.kind == "maps" else _spread(len(test))
+    drawn = sketch(untouched(inputs, test[shown[:SKETCH_ROWS]], device))
     found = tune_finetune(
         inputs,
         finetune_settings(probe, cell.task.metric),
@@ -261,7 +263,7 @@ def token_inputs(
     poolings: tuple[str, ...],
 ) -> TokenInputs:
     """Every view's patches, left where they lie on disk, and each sample's target."""
-    labels = torch.from_numpy(dataset.labels)
+    labels = torch.from_numpy(np.array(dataset.labels))
     return TokenInputs(
         views={
             (normalisation, pooling): embedding.poolings[pooling]
@@ -370,10 +372,14 @@ def sketch(views: Iterable[npt.NDArray[Any]]) -> list[float]:
     for embedded in views:
         flat = embedded.reshape(-1, embedded.shape[-1])
         projection = np.random.default_rng(0).standard_normal((flat.shape[1], SKETCH_NUMBERS))
-        rows = np.linspace(0, len(flat) - 1, min(SKETCH_ROWS, len(flat))).astype(np.int64)
-        embeddings = flat[rows].astype(np.float64)
+        embeddings = flat[_spread(len(flat))].astype(np.float64)
         values += (embeddings @ projection / flat.shape[1] ** 0.5).ravel().tolist()
     return [float(f"{value:.8g}") for value in values]
+
+
+def _spread(count: int) -> npt.NDArray[np.int64]:
+    """Which of so many rows a sketch is of."""
+    return np.linspace(0, count - 1, min(SKETCH_ROWS, count)).astype(np.int64)
 
 
 def _score(cell: Cell, dataset: Dataset, found: ProbeResult, embeddings: list[float]) -> CellResult:

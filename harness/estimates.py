@@ -141,7 +141,8 @@ def _forward_passes(cell: Cell, dataset: Dataset) -> int:
     train, val, test = (len(splits[name]) for name in ("train", "val", "test"))
     train = round(train * (cell.task.label_fraction or 1))
     per_image = probe.frozen_epochs + 3 * (probe.epochs - probe.frozen_epochs)
-    return probe.trials * (train * per_image + val * probe.epochs) + test
+    views = min(probe.trials, len(cell.normalisations) * len(cell.poolings))  # each is scaled first
+    return views * train + probe.trials * (train * per_image + val * probe.epochs) + test
 
 
 def _embedding_bytes(job: EmbeddingJob) -> int:

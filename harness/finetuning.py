@@ -7,6 +7,7 @@ those that are embedded. It must not know how anything is trained.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -51,11 +52,11 @@ def finetune_inputs(
     images: RowImages,
     splits: Mapping[str, Rows],
 ) -> FinetuneInputs:
-    """All that the probe may know. Raises `UserError` as `build_encoder` does."""
+    """All that the probe may know; an encoder that cannot be had is found when it is made."""
     card, given = dataset.card, cell.given
     is_map = card.kind == "maps"
     return FinetuneInputs(
-        encoder=build_encoder(cell.variant, cell.weights, given.channels),
+        encoder=partial(build_encoder, cell.variant, cell.weights, given.channels),
         read=images,
         targets=dataset.labels,
         splits=splits,

@@ -460,7 +460,7 @@ def _attention_words(probe: AttentionProbe) -> str:
 
 def _finetune_words(probe: FinetuneProbe) -> str:
     return (
-        "fine-tuning of the whole encoder below BatchNorm and one linear layer (AdamW, cosine "
+        "fine-tuning of the whole encoder below one linear layer (AdamW, cosine "
         f"schedule, up to {probe.epochs} epochs, the encoder frozen for the first "
         f"{probe.frozen:.0%}, stopped after {probe.patience} without a better validation score, "
         f"batches of {probe.batch_size}), {probe.trials} TPE trials over the learning rate, pruned "

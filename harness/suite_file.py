@@ -110,7 +110,7 @@ class AttentionProbe(_Strict):
 
 
 class FinetuneProbe(_Strict):
-    """The encoder itself is trained, below BatchNorm and one linear layer.
+    """The encoder itself is trained, below one linear layer.
 
     Its weights are left alone for the first ``frozen`` share of the epochs. Learning rate,
     normalisation and pooling are tuned by Optuna on the validation split; a trial ends after

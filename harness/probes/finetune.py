@@ -1,4 +1,4 @@
-"""Full fine-tuning: the encoder itself is trained, below batch normalisation and a linear layer.
+"""Full fine-tuning: the encoder itself is trained, below one linear layer.
 
 One trial from the encoder's given weights to its best epoch on validation. The head alone learns
 for the first share of the epochs, so that its random start does not shake what pretraining left;
@@ -8,7 +8,9 @@ variants, data sets, files or suites: images reach it by the row, ready for the 
 Protocol: AdamW at one learning rate, linear warm-up over a tenth of the steps, then cosine, as in
 the linear probe; the encoder warms up once more when it is let go. It stays in evaluation mode
 (no dropout, no drop path, batch statistics as they are). Maps have a linear layer from each patch
-to a class for each of its pixels.
+to a class for each of its pixels. Features reach the linear layer with mean 0 and deviation 1 by
+what the training split's were before any training: running statistics of a batch normalisation
+trail an encoder that moves, the more so where labels are few and steps therefore too.
 """
 
 from __future__ import annotations
@@ -44,12 +46,12 @@ Read = Callable[[str, Rows], tuple[Images, Tensor]]
 class FinetuneInputs:
     """All that the probe may know.
 
-    ``encoder``: with the weights to start from; it is copied, never changed. ``targets``: of all
+    ``encoder``: makes a new one each time, with the weights to start from. ``targets``: of all
     samples, as the data set has them. ``grid``: rows and columns of patches, of maps only.
     ``width``: of an embedding. Raises `UserError` for an empty split, or one training sample.
     """
 
-    encoder: nn.Module
+    encoder: Callable[[], nn.Module]
     read: Read
     targets: npt.NDArray[Any]
     splits: Mapping[str, Rows]
@@ -110,7 +112,15 @@ class Kept:
 
     epoch: int
     score: float
-    model: TunedModel
+    state: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Mean and deviation ``[width]`` of the training split's features before any training."""
+
+    mean: Tensor
+    deviation: Tensor
 
 
 class DivergedError(Exception):
@@ -118,14 +128,17 @@ class DivergedError(Exception):
 
 
 class TunedModel(nn.Module):
-    """Encoder, pooling, batch normalisation, linear layer; of maps for each patch by itself."""
+    """Encoder, pooling, fixed scale, linear layer; of maps for each patch by itself."""
 
     def __init__(self, inputs: FinetuneInputs, trial: Trial, seed: int) -> None:
         super().__init__()
-        self.encoder = copy.deepcopy(inputs.encoder)
+        self.encoder = inputs.encoder()
         self.learned = [p for p in self.encoder.parameters() if p.requires_grad]
         self.pooling, self.grid, self.patch_size = trial.pooling, inputs.grid, inputs.patch_size
-        self.norm = nn.BatchNorm1d(inputs.width)
+        self.mean: Tensor
+        self.deviation: Tensor
+        self.register_buffer("mean", torch.zeros(inputs.width))
+        self.register_buffer("deviation", torch.ones(inputs.width))
         self.head = nn.Linear(inputs.width, inputs.answers.outputs(inputs.patch_size))
         weight, bias = initial_linear(inputs.width, self.head.out_features, seed)
         with torch.no_grad():
@@ -140,7 +153,8 @@ class TunedModel(nn.Module):
         with torch.set_grad_enabled(learning):  # inference has faster paths
             with _precision(timestamps.device):
                 tokens = self.encoder(images, timestamps, self.patch_size)
-            pooled = pool({n: x.float() for n, x in tokens.items()}, self.pooling, self.grid)
+            tokens = {name: _not_halved(x) for name, x in tokens.items()}
+            pooled = pool(tokens, self.pooling, self.grid)
             # Some encoders normalise what they have pooled, instead of the tokens before.
             after = getattr(self.encoder, "after_pooling", None) or nn.Identity()
             found: Tensor = after(pooled)
@@ -148,9 +162,14 @@ class TunedModel(nn.Module):
 
     def forward(self, images: Images, timestamps: Tensor) -> Tensor:
         """Outputs ``[b, outputs]``, of maps ``[b, h, w, outputs]``."""
-        x = self.embedded(images, timestamps)
-        outputs: Tensor = self.head(self.norm(x.reshape(-1, x.shape[-1])))
-        return outputs.view(*x.shape[:-1], -1)
+        x = (self.embedded(images, timestamps) - self.mean) / self.deviation
+        outputs: Tensor = self.head(x)
+        return outputs
+
+    def take(self, scale: Scale) -> None:
+        """Scale features by this from now on."""
+        self.mean.copy_(scale.mean)
+        self.deviation.copy_(scale.deviation)
 
     def let_learn(self, encoder: bool) -> None:
         """Whether the encoder learns too. What its author had fixed stays fixed."""
@@ -167,15 +186,17 @@ def train(
     device: torch.device,
     after_epoch: Callable[[int, float], None] = lambda _epoch, _score: None,
     last: int | None = None,
+    scale: Scale | None = None,
 ) -> Kept:
     """Train from the given weights; what is kept is the best epoch on validation (ties: the first).
 
     ``after_epoch(epoch, score)`` may end the trial by raising. With ``last`` no epoch follows that
-    one: as if interrupted, for the schedule is that of all epochs. The seed decides the head's
-    start and the order of the batches. Raises `DivergedError`, and `UserError` where nothing of the
+    one: as if interrupted, for the schedule is that of all epochs. ``scale``: `scale_of` this
+    trial's view, where it is known. The seed decides the head's start and the order of the batches. Raises `DivergedError`, and `UserError` where nothing of the
     encoder can be trained.
     """
     model = TunedModel(inputs, trial, seed).to(device)
+    model.take(scale or scale_of(inputs, settings, trial, device))
     training = Training(settings.epochs, settings.batch_size)
     rows = inputs.splits["train"]
     batches = minibatches(len(rows), training, seed)
@@ -193,7 +214,7 @@ def train(
             _step(model, optimiser, inputs, trial.normalisation, at, device)
         score = _validated(model, inputs, settings, trial.normalisation, device)
         if kept is None or sign * score > sign * kept.score:
-            kept = Kept(epoch, score, copy.deepcopy(model))
+            kept = Kept(epoch, score, copy.deepcopy(model.state_dict()))
         after_epoch(epoch, score)
         if epoch - max(kept.epoch, settings.frozen_epochs) >= settings.patience:
             break
@@ -203,10 +224,8 @@ def train(
 
 def _optimiser(model: TunedModel, weight_decay: float) -> torch.optim.Optimizer:
     """AdamW on the head, and on the encoder: two groups, in this order."""
-    head = [*model.norm.parameters(), *model.head.parameters()]
-    return torch.optim.AdamW(
-        [{"params": head}, {"params": model.learned}], lr=0.0, weight_decay=weight_decay
-    )
+    groups = [{"params": [*model.head.parameters()]}, {"params": model.learned}]
+    return torch.optim.AdamW(groups, lr=0.0, weight_decay=weight_decay)
 
 
 def _rates(rate: float, steps: int, frozen: int) -> list[tuple[float, float]]:
@@ -232,9 +251,7 @@ def _step(
     device: torch.device,
 ) -> None:
     rows = np.sort(rows)  # in the order of the disk
-    model.norm.train()
     outputs = model(*_read(inputs, normalisation, rows, device))
-    model.norm.eval()
     if not bool(torch.isfinite(outputs).all()):
         raise DivergedError
     optimiser.zero_grad()
@@ -254,7 +271,7 @@ def _validated(
     normalisation: str,
     device: torch.device,
 ) -> float:
-    found, _ = predicted(model, inputs, settings, normalisation, "val", device)
+    found, _ = _predicted(model, inputs, settings, normalisation, "val", device)
     truth = np.asarray(inputs.targets[inputs.splits["val"]])
     score = metric(settings.select_by).value(truth, found.numpy())
     if not np.isfinite(score):
@@ -262,7 +279,20 @@ def _validated(
     return score
 
 
-def predicted(
+def tested(
+    inputs: FinetuneInputs,
+    settings: FinetuneSettings,
+    trial: Trial,
+    kept: Kept,
+    device: torch.device,
+) -> tuple[Tensor, Tensor | None]:
+    """Predictions and probabilities for the test split, by a trial's kept weights."""
+    model = TunedModel(inputs, trial, 0).to(device)
+    model.load_state_dict(kept.state)
+    return _predicted(model, inputs, settings, trial.normalisation, "test", device)
+
+
+def _predicted(
     model: TunedModel,
     inputs: FinetuneInputs,
     settings: FinetuneSettings,
@@ -270,7 +300,7 @@ def predicted(
     split: str,
     device: torch.device,
 ) -> tuple[Tensor, Tensor | None]:
-    """Predictions as metrics want them, and probabilities if any, on the CPU; or `DivergedError`."""
+    """Predictions as metrics want them, and probabilities if any; may raise `DivergedError`."""
     found = []
     for rows in _blocks(inputs.splits[split], settings.batch_size):
         with torch.no_grad():
@@ -283,15 +313,35 @@ def predicted(
 
 
 @torch.no_grad()
+def scale_of(
+    inputs: FinetuneInputs, settings: FinetuneSettings, trial: Trial, device: torch.device
+) -> Scale:
+    """Moments over the training split (of maps over all patches), by the encoder as it is given."""
+    model = TunedModel(inputs, trial, 0).to(device)
+    shift: Tensor | None = None  # keeps the digits where features lie far from 0
+    total, count = torch.zeros(2, inputs.width, dtype=torch.float64, device=device), 0
+    for rows in _blocks(inputs.splits["train"], settings.batch_size):
+        x = model.embedded(*_read(inputs, trial.normalisation, rows, device))
+        flat = x.reshape(-1, inputs.width).double()
+        shift = flat[0] if shift is None else shift
+        total += torch.stack([(flat - shift).sum(0), (flat - shift).square().sum(0)])
+        count += len(flat)
+    assert shift is not None
+    mean, square = total / count
+    deviation = (square - mean.square()).clamp(min=0).sqrt()
+    return Scale(mean + shift, torch.where(deviation > 0, deviation, torch.inf))
+
+
+@torch.no_grad()
 def untouched(
     inputs: FinetuneInputs, rows: Rows, device: torch.device
 ) -> list[npt.NDArray[np.float32]]:
     """Embeddings of some samples before any training, for every normalisation and pooling."""
+    model = TunedModel(inputs, Trial(0.0, "", ""), 0).to(device)
     found = []
     for normalisation in inputs.normalisations:
-        for pooling in inputs.poolings:
-            model = TunedModel(inputs, Trial(0.0, normalisation, pooling), 0).to(device)
-            read = _read(inputs, normalisation, rows, device)
+        read = _read(inputs, normalisation, rows, device)
+        for model.pooling in inputs.poolings:
             found.append(model.embedded(*read).cpu().numpy())
     return found
 
@@ -306,6 +356,10 @@ def _read(
 def _blocks(rows: Rows, size: int) -> Iterator[Rows]:
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
+
+
+def _not_halved(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def _precision(device: torch.device) -> Any:

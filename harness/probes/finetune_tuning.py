@@ -29,9 +29,11 @@ from harness.probes.finetune import (
     FinetuneInputs,
     FinetuneSettings,
     Kept,
+    Scale,
     Trial,
     in_bfloat16,
-    predicted,
+    scale_of,
+    tested,
     train,
 )
 from harness.probes.study import Direction, study_at, writing
@@ -66,9 +68,7 @@ def tune_finetune(
         best = search.run(study)
     kept, asked = search.kept_of(best), _asked(search.ended[best])
     try:
-        predictions, likely = predicted(
-            kept.model, inputs, settings, asked.normalisation, "test", device
-        )
+        predictions, likely = tested(inputs, settings, asked, kept, device)
     except DivergedError:
         raise UserError(
             f"The fine-tuned encoder (learning rate {asked.learning_rate:.3g}) gives NaN or "
@@ -103,6 +103,7 @@ class _Search:
         }
         self.ended: list[FrozenTrial] = []
         self.kept: tuple[int, Kept] | None = None
+        self.scales: dict[tuple[str, str], Scale] = {}
 
     def run(self, study: optuna.Study) -> int:
         """Train every trial that the journal does not hold; the number of the best of all."""
@@ -160,8 +161,7 @@ class _Search:
 
         state = TrialState.COMPLETE
         try:
-            kept = train(self.inputs, self.settings, asked, self.seed, self.device, after_epoch)
-            self._keep(number, kept)
+            self._keep(number, self._trained(asked, after_epoch))
         except optuna.TrialPruned:
             state = TrialState.PRUNED
         except DivergedError:
@@ -187,7 +187,20 @@ class _Search:
             return self.kept[1]
         best = self.ended[number]
         last = _best_epoch(best, self.higher)
-        return train(self.inputs, self.settings, _asked(best), self.seed, self.device, last=last)
+        return self._trained(_asked(best), last=last)
+
+    def _trained(
+        self,
+        asked: Trial,
+        after_epoch: Callable[[int, float], None] = lambda _epoch, _score: None,
+        last: int | None = None,
+    ) -> Kept:
+        """One training; the features' scale is found once for each view."""
+        inputs, settings, view = self.inputs, self.settings, (asked.normalisation, asked.pooling)
+        if view not in self.scales:
+            self.scales[view] = scale_of(inputs, settings, asked, self.device)
+        scale = self.scales[view]
+        return train(inputs, settings, asked, self.seed, self.device, after_epoch, last, scale)
 
     def records(self) -> tuple[TrialRecord, ...]:
         """Every trial, those that were cut short or failed too: ``state`` says which."""

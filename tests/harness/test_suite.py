@@ -79,7 +79,7 @@ def test_overrides_replace_what_the_file_says() -> None:
 def test_the_json_schema_refuses_what_the_loader_refuses() -> None:
     schema = json_schema()
     assert schema["additionalProperties"] is False
-    assert {"knn", "linear", "segmentation"} == set(
+    assert {"knn", "linear", "segmentation", "attention", "finetune"} == set(
         schema["$defs"]["TaskEntry"]["properties"]["probe"]["discriminator"]["mapping"]
     )
 
