@@ -192,8 +192,8 @@ def train(
 
     ``after_epoch(epoch, score)`` may end the trial by raising. With ``last`` no epoch follows that
     one: as if interrupted, for the schedule is that of all epochs. ``scale``: `scale_of` this
-    trial's view, where it is known. The seed decides the head's start and the order of the batches. Raises `DivergedError`, and `UserError` where nothing of the
-    encoder can be trained.
+    trial's view, where it is known. The seed decides the head's start and the order of the
+    batches. Raises `DivergedError`, and `UserError` where nothing of the encoder can be trained.
     """
     model = TunedModel(inputs, trial, seed).to(device)
     model.take(scale or scale_of(inputs, settings, trial, device))

@@ -131,9 +131,8 @@ class _Search:
 
     def _study(self, number: int) -> optuna.Study:
         """What trial ``number`` is asked of: a study of the trials before it, in memory."""
-        pruner = MedianPruner(
-            n_startup_trials=_UNPRUNED, n_warmup_steps=self.settings.frozen_epochs
-        )
+        first = self.settings.frozen_epochs + 1  # in which the encoder learns
+        pruner = MedianPruner(n_startup_trials=_UNPRUNED, n_warmup_steps=first)
         study = optuna.create_study(direction=self.direction, pruner=pruner)
         study.add_trials(self.ended[:number])
         study.sampler = sampler_of("tpe", self.settings.trials, self.seed, number)
