@@ -82,6 +82,7 @@ PROBE_CODE = (
     "harness.probes.linear",
     "harness.probes.objective",
     "harness.probes.segmentation",
+    "harness.probes.side_by_side",
     "harness.probes.linear_program",
     "harness.probes.study",
     "harness.probes.tuning",

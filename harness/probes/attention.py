@@ -2,9 +2,9 @@
 
 One query attends over all patch embeddings of a sample (a single head, softmax of the scaled dot
 product; keys and values are the embeddings themselves), and batch normalisation and a linear
-layer follow as in the linear probe. Patches are read from disk batch by batch, and all learning
-rates of a view are trained at once on the same batches. It must not know images, encoders, suites
-or tracking.
+layer follow as in the linear probe. Patches are read from disk batch by batch, all learning rates
+of a view are trained at once on the same batches, and views side by side, a core each. It must
+not know images, encoders, suites or tracking.
 
 With one query a key matrix would only turn the query, and a value matrix the linear layer: neither
 is there (compare the attentive probes of J. Lee et al., Set Transformer, 2019, and of A. Bardes et
@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from harness.probes.base import Labels, ProbeResult, TrialRecord, View
 from harness.probes.linear import Training, initial_linear, learning_rate_factors, minibatches
 from harness.probes.objective import Objective, objective_of
 from harness.probes.segmentation import Standardise, adamw
+from harness.probes.side_by_side import StoppedError, side_by_side
 from harness.probes.tuning import PUBLISHED_RATES, PUBLISHED_WEIGHT_DECAY
 from models.errors import UserError
 from suites.datasets.base import TargetKind
@@ -100,9 +102,15 @@ def run_attention(
     truth = inputs.labels.val.numpy()
     trials: list[TrialRecord] = []
     places: list[tuple[View, Heads, int]] = []
-    for place, view in enumerate(inputs.views):
-        heads = train_heads(inputs, view, settings, seed, torch.device(device))
-        outputs = heads.outputs(inputs, view, "val")
+    device, stopped = torch.device(device), Event()
+
+    def trained(view: View) -> tuple[Heads, Tensor]:
+        heads = train_heads(inputs, view, settings, seed, device, stopped)
+        return heads, heads.outputs(inputs, view, "val")
+
+    views = list(inputs.views)
+    for place, (heads, outputs) in enumerate(side_by_side(trained, views, device, stopped)):
+        view = views[place]
         for index, rate in enumerate(settings.rates):
             params: dict[str, str | float] = {
                 "learning_rate": rate,
@@ -116,11 +124,14 @@ def run_attention(
             trials.append(TrialRecord(len(trials), params, value))
             places.append((view, heads, index))
         if progress is not None:
-            progress(place + 1, len(inputs.views))
+            progress(place + 1, len(views))
     sign = 1 if chosen.higher_is_better else -1
     best = max(range(len(trials)), key=lambda i: sign * trials[i].val_score)
     view, heads, index = places[best]
-    likely = objective.likely(heads.outputs(inputs, view, "test", index)[0])
+    [outputs] = side_by_side(
+        lambda split: heads.outputs(inputs, view, split, index)[0], ["test"], device, stopped
+    )
+    likely = objective.likely(outputs)
     return ProbeResult(
         objective.decode(likely),
         None if inputs.kind == "values" else likely,
@@ -199,8 +210,12 @@ def train_heads(
     settings: AttentionSettings,
     seed: int,
     device: torch.device,
+    stopped: Event | None = None,
 ) -> Heads:
-    """All learning rates on one view, on the same batches in the same order."""
+    """All learning rates on one view, on the same batches in the same order.
+
+    Raises `StoppedError` once ``stopped`` is set.
+    """
     heads, objective = Heads(inputs, view, settings, seed, device), inputs.objective
     rows = inputs.splits["train"]
     targets = objective.encode(inputs.labels.train).T.to(device)
@@ -209,6 +224,8 @@ def train_heads(
     batches = minibatches(len(rows), settings.training, seed)
     factors = learning_rate_factors(len(batches), settings.training.warmup)
     for number, (batch, factor) in enumerate(zip(batches, factors, strict=True), start=1):
+        if stopped is not None and stopped.is_set():
+            raise StoppedError
         at = batch[np.argsort(rows[batch.numpy()])]  # in the order of the disk
         outputs = heads(inputs.tokens(view, rows[at.numpy()]), training=True)
         error = objective.error(outputs.detach().transpose(1, 2), targets[:, at.to(device)])

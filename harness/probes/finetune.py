@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from harness.metrics import metric
 from harness.probes.answers import Answers, answers_of
 from harness.probes.linear import Training, initial_linear, learning_rate_factors, minibatches
 from harness.probes.segmentation import require_pixels
+from harness.probes.side_by_side import side_by_side
 from harness.probes.tuning import PUBLISHED_WEIGHT_DECAY
 from models.errors import UserError
 from suites.datasets.base import TargetKind
@@ -332,11 +334,18 @@ def scale_of(
     return Scale(mean + shift, torch.where(deviation > 0, deviation, torch.inf))
 
 
-@torch.no_grad()
 def untouched(
     inputs: FinetuneInputs, rows: Rows, device: torch.device
 ) -> list[npt.NDArray[np.float32]]:
     """Embeddings of some samples before any training, for every normalisation and pooling."""
+    [found] = side_by_side(lambda at: _untouched(inputs, at, device), [rows], device, Event())
+    return found
+
+
+@torch.no_grad()
+def _untouched(
+    inputs: FinetuneInputs, rows: Rows, device: torch.device
+) -> list[npt.NDArray[np.float32]]:
     model = TunedModel(inputs, Trial(0.0, "", ""), 0).to(device)
     found = []
     for normalisation in inputs.normalisations:

@@ -1,9 +1,10 @@
 """Tuning of fine-tuning on the validation split: what is asked, what is cut short, what wins.
 
-One trial at a time, because each is a whole training; a trial that falls behind the median of the
-finished ones is pruned (Optuna's MedianPruner). What is asked and what is pruned depends only on
-the seed and on the trials before, and ended trials go to a journal file: a killed study trains the
-trial in flight anew and ends where an undisturbed one ends. With ``tuning.py`` and ``study.py``
+Trials come in rounds, and those of a round are trained side by side, a core each; one that falls
+behind the median of the earlier rounds' trials is pruned (Optuna's MedianPruner). What is asked and
+what is pruned depends only on the seed and on the rounds before, and ended trials go to a journal
+file: a killed study trains those in flight anew and ends where an undisturbed one ends, on any
+number of cores. With ``tuning.py`` and ``study.py``
 this is Optuna's only home. It must not know encoders' insides, test targets or tracking.
 """
 
@@ -11,9 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from threading import Event, Lock
+from typing import Any, TypeVar
 
 import numpy as np
 import optuna
@@ -21,6 +24,7 @@ import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.pruners import MedianPruner
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from torch import Tensor
 
 from harness.metrics import metric
 from harness.probes.base import ProbeResult, TrialRecord
@@ -28,7 +32,10 @@ from harness.probes.finetune import (
     DivergedError,
     FinetuneInputs,
     FinetuneSettings,
+    Images,
     Kept,
+    Read,
+    Rows,
     Scale,
     Trial,
     in_bfloat16,
@@ -36,15 +43,18 @@ from harness.probes.finetune import (
     tested,
     train,
 )
+from harness.probes.side_by_side import StoppedError, side_by_side
 from harness.probes.study import Direction, study_at, writing
 from harness.probes.tuning import sampler_of
 from models.errors import UserError
 
 RATE_RANGE = (1e-5, 1e-2)
 """From what barely moves a pretrained encoder to what a small untrained one still bears."""
+_ROUND = 4  # trials that are asked together: more use more cores, fewer learn from one another
 _UNPRUNED = 2  # trials that must have ended well before any is cut short
 
 Progress = Callable[[int, int], None]
+Result = TypeVar("Result")
 
 
 def tune_finetune(
@@ -62,20 +72,19 @@ def tune_finetune(
     Ties go to the lowest trial number. ``progress(done, total)`` counts epochs. A trial whose
     outputs stop being finite has failed; `UserError` when all have, or for a file of another study.
     """
-    device = torch.device(device)
-    search = _Search(inputs, settings, seed, study_path, progress, device)
+    search = _Search(inputs, settings, seed, study_path, progress, torch.device(device))
     with study_at(study_path, _study_name(inputs, settings, seed), search.direction) as study:
         best = search.run(study)
     kept, asked = search.kept_of(best), _asked(search.ended[best])
     try:
-        predictions, likely = tested(inputs, settings, asked, kept, device)
+        predictions, likely = search.alone(tested, asked, kept)
     except DivergedError:
         raise UserError(
             f"The fine-tuned encoder (learning rate {asked.learning_rate:.3g}) gives NaN or "
             "infinity for test samples; check their pixels (tokenrank data check)."
         ) from None
     chosen: dict[str, str | int | float] = {**asdict(asked), "epoch": kept.epoch}
-    if in_bfloat16(device):
+    if in_bfloat16(search.device):
         chosen["precision"] = "bfloat16"
     return ProbeResult(predictions, likely, chosen, kept.score, search.records())
 
@@ -92,7 +101,9 @@ class _Search:
         progress: Progress | None,
         device: torch.device,
     ) -> None:
-        self.inputs, self.settings, self.seed, self.device = inputs, settings, seed, device
+        self.stopped, self.lock = Event(), Lock()
+        self.inputs = replace(inputs, read=self._stoppable(inputs.read))
+        self.settings, self.seed, self.device = settings, seed, device
         self.path, self.progress = path, progress
         self.higher = metric(settings.select_by).higher_is_better
         self.direction: Direction = "maximize" if self.higher else "minimize"
@@ -102,21 +113,39 @@ class _Search:
             "pooling": CategoricalDistribution(inputs.poolings),
         }
         self.ended: list[FrozenTrial] = []
+        self.epochs: dict[int, int] = {}  # done by each trial
         self.kept: tuple[int, Kept] | None = None
         self.scales: dict[tuple[str, str], Scale] = {}
+
+    def _stoppable(self, read: Read) -> Read:
+        def reading(normalisation: str, rows: Rows) -> tuple[Images, Tensor]:
+            if self.stopped.is_set():
+                raise StoppedError
+            return read(normalisation, rows)
+
+        return reading
 
     def run(self, study: optuna.Study) -> int:
         """Train every trial that the journal does not hold; the number of the best of all."""
         known = study.get_trials(deepcopy=False)
-        for number in range(self.settings.trials):
-            if number < len(known):
-                self._require_asked(number, known[number])
-                self.ended.append(known[number])
-                continue
-            ended = self._train(number)
-            with writing(self.path):
-                study.add_trial(ended)
-            self.ended.append(ended)
+        for start in range(0, self.settings.trials, _ROUND):
+            asked = self._ask(range(start, min(start + _ROUND, self.settings.trials)))
+            mine = known[start : start + len(asked)]
+            if any(a.params != b.params for a, b in zip(asked, mine, strict=False)):
+                raise UserError(
+                    f"The unfinished study in {self.path} was begun by another version of "
+                    "Optuna, which asks differently; delete that file and run again."
+                )
+            self.ended += mine
+            self._show(dict.fromkeys(range(len(self.ended)), self.settings.epochs))
+            left = asked[len(mine) :]
+            for trial in left:
+                self._scale(_asked(trial))
+            for ended, kept in side_by_side(self._train, left, self.device, self.stopped):
+                with writing(self.path):
+                    study.add_trial(ended)
+                self._keep(len(self.ended), kept)
+                self.ended.append(ended)
         complete = [n for n, t in enumerate(self.ended) if t.state is TrialState.COMPLETE]
         if not complete:
             rates = sorted(float(t.params["learning_rate"]) for t in self.ended)
@@ -129,55 +158,52 @@ class _Search:
             complete, key=lambda n: sign * _value(self.ended[n])
         )  # max keeps the first of equals
 
-    def _study(self, number: int) -> optuna.Study:
-        """What trial ``number`` is asked of: a study of the trials before it, in memory."""
+    def _ask(self, numbers: range) -> list[optuna.Trial]:
+        """The trials of one round, of a study in memory that holds the rounds before."""
         first = self.settings.frozen_epochs + 1  # in which the encoder learns
         pruner = MedianPruner(n_startup_trials=_UNPRUNED, n_warmup_steps=first)
         study = optuna.create_study(direction=self.direction, pruner=pruner)
-        study.add_trials(self.ended[:number])
-        study.sampler = sampler_of("tpe", self.settings.trials, self.seed, number)
-        return study
+        study.add_trials(self.ended[: numbers.start])
+        asked = []
+        for number in numbers:
+            study.sampler = sampler_of("tpe", self.settings.trials, self.seed, number)
+            asked.append(study.ask(self.space))
+        return asked
 
-    def _require_asked(self, number: int, known: FrozenTrial) -> None:
-        if self._study(number).ask(self.space).params != known.params:
-            raise UserError(
-                f"The unfinished study in {self.path} was begun by another version of Optuna, "
-                "which asks differently; delete that file and run again."
-            )
-
-    def _train(self, number: int) -> FrozenTrial:
+    def _train(self, running: optuna.Trial) -> tuple[FrozenTrial, Kept | None]:
         """One trial from start to end, whatever its end; only this process's death leaves none."""
-        running = self._study(number).ask(self.space)
-        asked = Trial(**running.params)
-        scores: list[float] = []
+        epochs, scores = self.settings.epochs, list[float]()
+        kept = None
 
         def after_epoch(epoch: int, score: float) -> None:
             scores.append(score)
             running.report(score, epoch)
-            self._show(number, epoch)
-            if epoch < self.settings.epochs and running.should_prune():
+            self._show({running.number: epoch})
+            if epoch < epochs and running.should_prune():
                 raise optuna.TrialPruned
 
         state = TrialState.COMPLETE
         try:
-            self._keep(number, self._trained(asked, after_epoch))
+            kept = self._trained(_asked(running), after_epoch)
         except optuna.TrialPruned:
             state = TrialState.PRUNED
         except DivergedError:
             state = TrialState.FAIL
-        self._show(number + 1, 0)
+        self._show({running.number: epochs})
         best = max if self.higher else min
-        return create_trial(
+        ended = create_trial(
             state=state,
             params=running.params,
             distributions=self.space,
             value=None if state is TrialState.FAIL else best(scores),
             intermediate_values=dict(enumerate(scores, start=1)),
         )
+        return ended, kept
 
-    def _keep(self, number: int, kept: Kept) -> None:
+    def _keep(self, number: int, kept: Kept | None) -> None:
         sign = 1 if self.higher else -1
-        if self.kept is None or sign * kept.score > sign * self.kept[1].score:
+        better = kept and (self.kept is None or sign * kept.score > sign * self.kept[1].score)
+        if kept is not None and better:
             self.kept = number, kept
 
     def kept_of(self, number: int) -> Kept:
@@ -186,7 +212,14 @@ class _Search:
             return self.kept[1]
         best = self.ended[number]
         last = _best_epoch(best, self.higher)
-        return self._trained(_asked(best), last=last)
+        self._scale(_asked(best))
+        [kept] = side_by_side(
+            lambda asked: self._trained(asked, last=last),
+            [_asked(best)],
+            self.device,
+            self.stopped,
+        )
+        return kept
 
     def _trained(
         self,
@@ -194,12 +227,25 @@ class _Search:
         after_epoch: Callable[[int, float], None] = lambda _epoch, _score: None,
         last: int | None = None,
     ) -> Kept:
-        """One training; the features' scale is found once for each view."""
-        inputs, settings, view = self.inputs, self.settings, (asked.normalisation, asked.pooling)
+        scale = self.scales[asked.normalisation, asked.pooling]
+        return train(
+            self.inputs, self.settings, asked, self.seed, self.device, after_epoch, last, scale
+        )
+
+    def _scale(self, asked: Trial) -> None:
+        """The features' scale, found once for each view."""
+        view = asked.normalisation, asked.pooling
         if view not in self.scales:
-            self.scales[view] = scale_of(inputs, settings, asked, self.device)
-        scale = self.scales[view]
-        return train(inputs, settings, asked, self.seed, self.device, after_epoch, last, scale)
+            self.scales[view] = self.alone(scale_of, asked)
+
+    def alone(self, function: Callable[..., Result], *given: Any) -> Result:
+        """On one core, as trainings are, of these inputs and settings."""
+
+        def called(_: None) -> Result:
+            return function(self.inputs, self.settings, *given, self.device)
+
+        [found] = side_by_side(called, [None], self.device, self.stopped)
+        return found
 
     def records(self) -> tuple[TrialRecord, ...]:
         """Every trial, those that were cut short or failed too: ``state`` says which."""
@@ -214,10 +260,12 @@ class _Search:
             found.append(TrialRecord(number, params, worst if failed else _value(trial)))
         return tuple(found)
 
-    def _show(self, number: int, epoch: int) -> None:
-        if self.progress is not None:
-            epochs = self.settings.epochs
-            self.progress(number * epochs + epoch, self.settings.trials * epochs)
+    def _show(self, epochs: Mapping[int, int]) -> None:
+        with self.lock:
+            self.epochs.update(epochs)
+            if self.progress is not None:
+                total = self.settings.trials * self.settings.epochs
+                self.progress(sum(self.epochs.values()), total)
 
 
 _STATES = {
@@ -227,7 +275,7 @@ _STATES = {
 }
 
 
-def _asked(trial: FrozenTrial) -> Trial:
+def _asked(trial: FrozenTrial | optuna.Trial) -> Trial:
     return Trial(**trial.params)
 
 

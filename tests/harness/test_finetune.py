@@ -238,12 +238,13 @@ def test_what_is_there_to_learn_is_learned_and_the_seed_decides(
 
 
 def test_a_killed_study_ends_where_an_undisturbed_one_ends(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # one trial after another
     inputs = replace(make_inputs(), poolings=("mean", "max"))
     whole = tune_finetune(inputs, SHORT, 5, tmp_path / "whole")
     journal = (tmp_path / "whole").read_bytes().splitlines(keepends=True)
 
     def killed(done: int, _total: int) -> None:
-        if done == 2 * SHORT.epochs + 2:
+        if done >= 2 * SHORT.epochs + 2:
             raise KeyboardInterrupt
 
     path = tmp_path / "killed"
@@ -265,6 +266,19 @@ def test_a_killed_study_ends_where_an_undisturbed_one_ends(tmp_path: Path, monke
     assert len(trained) == 1
     with pytest.raises(UserError, match="was made with other settings"):
         tune_finetune(inputs, replace(SHORT, patience=3), 5, path)
+
+
+def test_the_number_of_cores_changes_no_byte(tmp_path: Path) -> None:
+    inputs, threads = make_inputs(), torch.get_num_threads()
+    found = []
+    try:
+        for cores in (1, 2):
+            torch.set_num_threads(cores)
+            found.append(as_bytes(tune_finetune(inputs, SHORT, 0, tmp_path / str(cores))))
+            assert torch.get_num_threads() == cores
+    finally:
+        torch.set_num_threads(threads)
+    assert found[0] == found[1]
 
 
 def test_a_rate_that_diverges_is_a_failed_trial(tmp_path: Path, monkeypatch) -> None:
@@ -289,7 +303,8 @@ def test_when_every_rate_diverges_it_is_said_in_a_sentence(tmp_path: Path, monke
 def test_a_trial_that_falls_behind_is_pruned_and_kept_in_the_record(
     tmp_path: Path, monkeypatch
 ) -> None:
-    levels = [0.6, 0.8, 0.3, 0.9]
+    levels = [0.6, 0.8, 0.3, 0.7, 0.2, 0.9]  # a round of four, and two of the next
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # in this order
 
     def scripted(_inputs, settings, _trial, _seed, _device, after_epoch, *_rest) -> Any:
         level = levels.pop(0)
@@ -300,10 +315,10 @@ def test_a_trial_that_falls_behind_is_pruned_and_kept_in_the_record(
         )
 
     monkeypatch.setattr(finetune_tuning, "train", scripted)
-    found = tune_finetune(make_inputs(), SHORT, 0, tmp_path / "study")
+    found = tune_finetune(make_inputs(), replace(SHORT, trials=6), 0, tmp_path / "study")
     states = [trial.params["state"] for trial in found.trials]
-    assert states == ["complete", "complete", "pruned", "complete"]
-    assert [trial.val_score for trial in found.trials] == [0.6, 0.8, 0.3, 0.9]
+    assert states == ["complete"] * 4 + ["pruned", "complete"]
+    assert [trial.val_score for trial in found.trials] == [0.6, 0.8, 0.3, 0.7, 0.2, 0.9]
     assert found.val_score == 0.9
 
 
