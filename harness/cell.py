@@ -21,17 +21,28 @@ from torch import Tensor
 from harness.content import EMBEDDING_CODE, code_version, content_key
 from harness.embed import batch_size, embed_into
 from harness.encoders import build_encoder
+from harness.finetuning import RowImages, finetune_inputs, finetune_settings
 from harness.inputs import InputRule, make_rules, rules_from_json, rules_to_json
 from harness.metrics import metric, sample_values, score
+from harness.model_input import ModelInput
 from harness.pixels import Pixels, open_pixels
 from harness.plan import Cell, EmbeddingJob, split_identity
+from harness.probes.attention import AttentionSettings, TokenInputs, run_attention
 from harness.probes.base import EmbeddedSplit, Labels, ProbeInputs, ProbeResult
+from harness.probes.finetune import untouched
+from harness.probes.finetune_tuning import tune_finetune
 from harness.probes.knn import KnnSettings, run_knn
 from harness.probes.linear import Training
 from harness.probes.segmentation import MapInputs, MapSettings, run_segmentation
 from harness.probes.tuning import LinearSettings, tune_linear
 from harness.store import CellResult, Embedding, Store, scratch_matrix
-from harness.suite_file import KnnProbe, LinearProbe, SegmentationProbe
+from harness.suite_file import (
+    AttentionProbe,
+    FinetuneProbe,
+    KnnProbe,
+    LinearProbe,
+    SegmentationProbe,
+)
 from models.families import design_of
 from suites.datasets.base import MAP_KINDS, SPLITS, Dataset
 from suites.datasets.splits import few_labels
@@ -58,16 +69,22 @@ def compute(
 ) -> tuple[CellResult, Seconds]:
     """Compute a cell. ``notify(what, done, total)`` is told how far it is."""
     seconds = Seconds()
+    task = cell.task
+    if isinstance(task.probe, FinetuneProbe):
+        return _fine_tuned(cell, task.probe, dataset, store, device, notify, seconds), seconds
     embeddings = {
         job.normalisation: embedding_of(job, dataset, store, device, notify, seconds)
         for job in cell.embeddings
     }
     started = time.perf_counter()
-    task = cell.task
     if isinstance(task.probe, SegmentationProbe):
         maps = map_inputs(embeddings, dataset, splits_of(cell, dataset), cell.poolings)
         found = _segment(cell, task.probe, maps, device, notify)
         drawn = sketch([x[maps.splits["test"][:SKETCH_ROWS]] for x in maps.views.values()])
+    elif isinstance(task.probe, AttentionProbe):
+        tokens = token_inputs(embeddings, dataset, splits_of(cell, dataset), cell.poolings)
+        found = _attend(cell, task.probe, tokens, device, notify)
+        drawn = sketch([x[tokens.splits["test"][:SKETCH_ROWS]] for x in tokens.views.values()])
     else:
         splits = splits_of(cell, dataset)
         inputs = probe_inputs(embeddings, dataset, splits, cell.poolings, store.root)
@@ -76,6 +93,46 @@ def compute(
     result = _score(cell, dataset, found, drawn)
     seconds.probe = time.perf_counter() - started
     return result, seconds
+
+
+def _fine_tuned(
+    cell: Cell,
+    probe: FinetuneProbe,
+    dataset: Dataset,
+    store: Store,
+    device: torch.device,
+    notify: Notify,
+    seconds: Seconds,
+) -> CellResult:
+    """Without stored embeddings: the encoder that would give them is trained.
+
+    The sketch is of the encoder as it was before, which is what another run can be held to; after
+    hundreds of steps rounding alone has moved every weight.
+    """
+    started = time.perf_counter()
+    pixels = open_pixels(dataset, store, lambda done, all_: notify("decoding images", done, all_))
+    rules = {
+        name: _rules(name, cell.given, cell.task.split_seed, dataset, pixels, store)
+        for name in cell.normalisations
+    }
+    seconds.pixels = time.perf_counter() - started
+    started = time.perf_counter()
+    splits = splits_of(cell, dataset)
+    inputs = finetune_inputs(cell, dataset, RowImages(pixels, rules), splits)
+    test = splits["test"]
+    shown = np.arange(len(test)) if dataset.card.kind in MAP_KINDS else _spread(len(test))
+    drawn = sketch(untouched(inputs, test[shown[:SKETCH_ROWS]], device))
+    found = tune_finetune(
+        inputs,
+        finetune_settings(probe, cell.task.metric),
+        cell.seed,
+        store.study_path(cell.key),
+        lambda done, total: notify("fine-tuning", done, total),
+        device=device,
+    )
+    result = _score(cell, dataset, found, drawn)
+    seconds.probe = time.perf_counter() - started
+    return result
 
 
 def embedding_of(
@@ -92,7 +149,7 @@ def embedding_of(
         return stored
     started = time.perf_counter()
     pixels = open_pixels(dataset, store, lambda done, all_: notify("decoding images", done, all_))
-    rules = _rules(job, dataset, pixels, store)
+    rules = _rules(job.normalisation, job.given, job.split_seed, dataset, pixels, store)
     encoder = build_encoder(job.variant, job.weights, job.given.channels)
     design = design_of(job.variant)
     tokens = design.layout(job.given.shapes, job.patch_size).tokens
@@ -121,23 +178,28 @@ def embedding_of(
 
 
 def _rules(
-    job: EmbeddingJob, dataset: Dataset, pixels: Pixels, store: Store
+    normalisation: str,
+    given: ModelInput,
+    split_seed: int,
+    dataset: Dataset,
+    pixels: Pixels,
+    store: Store,
 ) -> dict[str, InputRule]:
-    if job.normalisation == "pretraining":
-        return make_rules(dataset.card, job.given, "pretraining", pixels, NO_ROWS)
-    split = split_identity(dataset, job.split_seed)
+    if normalisation == "pretraining":
+        return make_rules(dataset.card, given, "pretraining", pixels, NO_ROWS)
+    split = split_identity(dataset, split_seed)
     key = content_key(
         {
             "data": dataset.fingerprint,
             "split": split,
-            "given": job.given.identity,
+            "given": given.identity,
             "code": code_version(EMBEDDING_CODE),
         }
     )
     known = store.cached("statistics", key)
     if known is None:
-        train = dataset.splits(job.split_seed)["train"]
-        known = rules_to_json(make_rules(dataset.card, job.given, "dataset", pixels, train))
+        train = dataset.splits(split_seed)["train"]
+        known = rules_to_json(make_rules(dataset.card, given, "dataset", pixels, train))
         store.cache("statistics", key, known)
     return rules_from_json(known)
 
@@ -195,6 +257,27 @@ def map_inputs(
     )
 
 
+def token_inputs(
+    embeddings: Mapping[str, Embedding],
+    dataset: Dataset,
+    splits: Mapping[str, npt.NDArray[np.int64]],
+    poolings: tuple[str, ...],
+) -> TokenInputs:
+    """Every view's patches, left where they lie on disk, and each sample's target."""
+    labels = torch.from_numpy(np.array(dataset.labels))
+    return TokenInputs(
+        views={
+            (normalisation, pooling): embedding.poolings[pooling]
+            for normalisation, embedding in embeddings.items()
+            for pooling in poolings
+        },
+        labels=Labels(*(labels[torch.from_numpy(splits[s])] for s in SPLITS)),
+        splits=splits,
+        outputs=max(1, len(dataset.card.classes)),
+        kind=dataset.card.kind,
+    )
+
+
 def _rows(matrix: npt.NDArray[Any], rows: npt.NDArray[np.int64], scratch: Path) -> Tensor:
     """A split's rows, gathered into a nameless file that is mapped: memory does not grow with N."""
     if not len(rows):
@@ -219,6 +302,25 @@ def _segment(
         select_by=cell.task.metric,
     )
     return run_segmentation(
+        inputs,
+        settings,
+        cell.seed,
+        device,
+        lambda done, total: notify("training the probe", done, total),
+    )
+
+
+def _attend(
+    cell: Cell,
+    probe: AttentionProbe,
+    inputs: TokenInputs,
+    device: torch.device,
+    notify: Notify,
+) -> ProbeResult:
+    settings = AttentionSettings(
+        Training(epochs=probe.epochs, batch_size=probe.batch_size), select_by=cell.task.metric
+    )
+    return run_attention(
         inputs,
         settings,
         cell.seed,
@@ -271,8 +373,7 @@ def sketch(views: Iterable[npt.NDArray[Any]]) -> list[float]:
     for embedded in views:
         flat = embedded.reshape(-1, embedded.shape[-1])
         projection = np.random.default_rng(0).standard_normal((flat.shape[1], SKETCH_NUMBERS))
-        rows = np.linspace(0, len(flat) - 1, min(SKETCH_ROWS, len(flat))).astype(np.int64)
-        embeddings = flat[rows].astype(np.float64)
+        embeddings = flat[_spread(len(flat))].astype(np.float64)
         values += (embeddings @ projection / flat.shape[1] ** 0.5).ravel().tolist()
     return [float(f"{value:.8g}") for value in values]
 
@@ -284,6 +385,11 @@ def _said(name: str, found: ProbeResult) -> npt.NDArray[Any]:
     if found.probabilities is None:
         raise ValueError(f"{name} needs probabilities, which this probe does not give")
     return found.probabilities.cpu().numpy()
+
+
+def _spread(count: int) -> npt.NDArray[np.int64]:
+    """Which of so many rows a sketch is of."""
+    return np.linspace(0, count - 1, min(SKETCH_ROWS, count)).astype(np.int64)
 
 
 def _score(cell: Cell, dataset: Dataset, found: ProbeResult, embeddings: list[float]) -> CellResult:

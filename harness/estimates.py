@@ -16,9 +16,16 @@ from harness.costs import cost_of
 from harness.model_input import ModelInput
 from harness.plan import Cell, EmbeddingJob, Plan
 from harness.store import Store
-from harness.suite_file import KnnProbe, LinearProbe, SegmentationProbe
+from harness.suite_file import (
+    AttentionProbe,
+    FinetuneProbe,
+    KnnProbe,
+    LinearProbe,
+    SegmentationProbe,
+)
 from models.families import design_of
 from models.registry import Variant
+from suites.datasets.base import Dataset
 
 EncoderSeconds = Callable[[Variant, ModelInput, int], float]
 ESTIMATES = "estimates"
@@ -59,7 +66,9 @@ class TaskEstimate:
     ``cells`` in all, ``to_do`` without a result; ``passes``: encodings of the whole data set that
     are not in the store; ``samples`` that those encode, ``macs`` that they take; ``bytes``: what
     decoded images and embeddings will add to the store. ``memory``: bytes that the widest moment of
-    a pass holds, beside weights and libraries. Seconds are of what is to do.
+    a pass holds, beside weights and libraries. Seconds are of what is to do. Fine-tuning makes no
+    passes; its samples and MACs are the most that it may take, without a trial that ends early, and
+    a training step counts as three forward passes.
     """
 
     task: str
@@ -92,7 +101,9 @@ def estimate(plan: Plan, store: Store, machine: Machine) -> list[TaskEstimate]:
         count, card = len(dataset.ids), dataset.card
         images = store.pixels_folder(dataset.fingerprint)
         pixels = 0
-        if jobs and str(images) not in seen and not (images / "complete.json").exists():
+        tuned = [cell for cell in to_do if isinstance(cell.task.probe, FinetuneProbe)]
+        forward = {cell.key: _forward_passes(cell, dataset) for cell in tuned}
+        if (jobs or tuned) and str(images) not in seen and not (images / "complete.json").exists():
             bands = sum(len(names) for names in card.bands.values())
             pixels = 2 * count * card.height * card.width * card.steps * bands
             seen.add(str(images))
@@ -103,12 +114,14 @@ def estimate(plan: Plan, store: Store, machine: Machine) -> list[TaskEstimate]:
                 cells=len(mine),
                 to_do=len(to_do),
                 passes=len(jobs),
-                samples=count * len(jobs),
-                macs=sum(count * rates.macs(job) for job in jobs),
+                samples=count * len(jobs) + sum(forward.values()),
+                macs=sum(count * rates.macs(job) for job in jobs)
+                + sum(forward[cell.key] * rates.macs(cell) for cell in tuned),
                 bytes=pixels + sum(count * _embedding_bytes(job) for job in jobs),
                 memory=max((_activation_bytes(job, machine) for job in jobs), default=0),
                 encoder_seconds=sum(count * rates.seconds(job) for job in jobs),
-                probe_seconds=sum(_probe_seconds(cell, plan, machine.probes) for cell in to_do),
+                probe_seconds=sum(_probe_seconds(cell, plan, machine.probes) for cell in to_do)
+                + sum(forward[cell.key] * rates.seconds(cell) for cell in tuned),
             )
         )
     return found
@@ -121,17 +134,33 @@ class _Rates:
         self._encoder, self._store = encoder, store
         self._measured: dict[tuple[str, float], float] = {}
 
-    def macs(self, job: EmbeddingJob) -> int:
-        return cost_of(job.variant, job.given.shapes, job.patch_size, self._store).macs
+    def macs(self, of: EmbeddingJob | Cell) -> int:
+        return cost_of(of.variant, of.given.shapes, _patch_size(of), self._store).macs
 
-    def seconds(self, job: EmbeddingJob) -> float:
+    def seconds(self, of: EmbeddingJob | Cell) -> float:
         # Wider layers are multiplied faster: a rate holds for one width only.
-        key = (job.variant.family, float(job.variant.dim))
-        macs = max(1, self.macs(job))
+        key = (of.variant.family, float(of.variant.dim))
+        macs = max(1, self.macs(of))
         if key not in self._measured:
-            taken = self._encoder(job.variant, job.given, job.patch_size)
+            taken = self._encoder(of.variant, of.given, _patch_size(of))
             self._measured[key] = taken / macs
         return self._measured[key] * macs
+
+
+def _patch_size(of: EmbeddingJob | Cell) -> int:
+    return of.task.patch_size if isinstance(of, Cell) else of.patch_size
+
+
+def _forward_passes(cell: Cell, dataset: Dataset) -> int:
+    """Samples that fine-tuning encodes at most; the gradient costs twice the forward pass."""
+    probe = cell.task.probe
+    assert isinstance(probe, FinetuneProbe)
+    splits = dataset.splits(cell.task.split_seed)
+    train, val, test = (len(splits[name]) for name in ("train", "val", "test"))
+    train = round(train * (cell.task.label_fraction or 1))
+    per_image = probe.frozen_epochs + 3 * (probe.epochs - probe.frozen_epochs)
+    views = min(probe.trials, len(cell.normalisations) * len(cell.poolings))  # each is scaled first
+    return views * train + probe.trials * (train * per_image + val * probe.epochs) + test
 
 
 def _embedding_bytes(job: EmbeddingJob) -> int:
@@ -161,6 +190,13 @@ def _probe_seconds(cell: Cell, plan: Plan, speed: ProbeSpeed) -> float:
     if isinstance(probe, LinearProbe):
         steps = probe.epochs * max(1, train // probe.batch_size)
         return speed.step * (probe.trials + 1) * steps * width * outputs
+    if isinstance(probe, FinetuneProbe):
+        return 0.0  # all of it is the encoder's
+    if isinstance(probe, AttentionProbe):
+        # A query's scores and the sum that they weigh cost as much as an output each.
+        grid = cell.embeddings[0].grid or (1, 1)
+        each = 2 * grid[0] * grid[1] + outputs
+        return speed.step / 32 * views * 8 * probe.epochs * train * width * each
     assert isinstance(probe, SegmentationProbe)
     logits = train * dataset.card.height * dataset.card.width * outputs
     # The product with the embedding is a part of it; softmax and gradient do not know the width.

@@ -22,10 +22,16 @@ from harness.content import (
 from harness.entrants import Entrant, Row
 from harness.model_input import ModelInput, normalisations, poolings, resolve
 from harness.suite import Suite, Task
-from harness.suite_file import KnnProbe, LinearProbe, SegmentationProbe
+from harness.suite_file import (
+    AttentionProbe,
+    FinetuneProbe,
+    KnnProbe,
+    LinearProbe,
+    SegmentationProbe,
+)
 from harness.weights import Weights, require_equal_terms, resolve_weights
 from models.errors import UserError
-from models.families import code_of, design_of
+from models.families import code_of, design_of, is_trainable
 from models.registry import Variant
 from models.study_cards import main_recipe
 from models.tokens import patch_grid
@@ -59,7 +65,8 @@ class EmbeddingJob:
 class Cell:
     """One variant on one task with one seed. Equal key, equal result.
 
-    ``given`` is what the encoder sees of the data, ``poolings`` are those worth telling apart.
+    ``given`` is what the encoder sees of the data, ``normalisations`` and ``poolings`` are those
+    worth telling apart. ``embeddings``: none where the encoder itself is trained.
     """
 
     key: str
@@ -69,6 +76,7 @@ class Cell:
     seed: int
     dataset: str
     given: ModelInput
+    normalisations: tuple[str, ...]
     poolings: tuple[str, ...]
     embeddings: tuple[EmbeddingJob, ...]
     inputs: Mapping[str, Any]
@@ -237,12 +245,15 @@ def given_input(entrant: Entrant, task: Task, dataset: Dataset) -> ModelInput | 
         needs = entrant.card.needs(design.needs) if entrant.card else design.needs
         given = resolve(variant.name, design, dataset.card, task.policy, task.patch_size, needs)
         grid = patch_grid(given.shapes[0], task.patch_size)
-        layout = design.layout(given.shapes, task.patch_size)
-        if kind in MAP_KINDS and not layout.is_on_grid(*grid):
+        attends = isinstance(task.probe, AttentionProbe)
+        is_on_grid = design.layout(given.shapes, task.patch_size).is_on_grid(*grid)
+        if (kind in MAP_KINDS or attends) and not is_on_grid:
             return (
                 f"{variant.name} has no token for each of the {grid[0]} x {grid[1]} patches, which "
-                f"{KIND_WORDS[kind]} needs."
+                f"{'attention pooling' if attends else KIND_WORDS[kind]} needs."
             )
+        if isinstance(task.probe, FinetuneProbe) and not is_trainable(variant):
+            return f"{variant.name} has nothing that can be trained, which fine-tuning needs."
         return given
     except UserError as error:
         return str(error)
@@ -298,6 +309,7 @@ class _DataIdentity:
 
     images: Mapping[str, Any]
     split: str
+    is_map: bool
 
     @classmethod
     def of(cls, dataset: Dataset, task: Task) -> _DataIdentity:
@@ -308,7 +320,8 @@ class _DataIdentity:
             # Of the data set's facts what scales its pixels; all else is in its fingerprint.
             "units_per_dn": dataset.card.units_per_dn,
         }
-        return cls(images, split_identity(dataset, task.split_seed))
+        is_map = dataset.card.kind in MAP_KINDS
+        return cls(images, split_identity(dataset, task.split_seed), is_map)
 
 
 def _cell(
@@ -319,16 +332,21 @@ def _cell(
     data: _DataIdentity,
     given: ModelInput,
 ) -> Cell:
+    is_tuned = isinstance(task.probe, FinetuneProbe)
+    views = normalisations(given, task.normalisations)
     embeddings = tuple(
         _embedding(variant, weights, task, data, given, normalisation)
-        for normalisation in normalisations(given, task.normalisations)
+        for normalisation in views
+        if not is_tuned
     )
     layout = design_of(variant).layout(given.shapes, task.patch_size)
     grid = _grid(task, given)
+    if is_tuned and data.is_map:
+        grid = patch_grid(given.shapes[0], task.patch_size)
     pooled = poolings(layout.tokens // (grid[0] * grid[1] if grid else 1), task.poolings)
     inputs: dict[str, Any] = {
         "embeddings": [job.key for job in embeddings],
-        "normalisations": [job.normalisation for job in embeddings],
+        "normalisations": list(views),
         "poolings": list(pooled),
         "data": data.images,
         "given": given.identity,
@@ -344,8 +362,15 @@ def _cell(
     if not isinstance(task.probe, KnnProbe) or task.label_fraction is not None:
         # kNN draws nothing: with the same weights, every seed is the same cell.
         inputs["seed"] = seed
-    if isinstance(task.probe, LinearProbe):
+    if isinstance(task.probe, LinearProbe | FinetuneProbe):
         inputs["tuning"] = package_versions(["optuna"])
+    if is_tuned:
+        inputs["encoder"] = {
+            "architecture": variant.architecture,
+            "weights": weights.identity,
+            "patch_size": task.patch_size,
+            "code": code_version((*EMBEDDING_CODE, *code_of(variant))),
+        }
     return Cell(
         key=content_key(inputs),
         variant=variant,
@@ -354,6 +379,7 @@ def _cell(
         seed=seed,
         dataset=dataset_id(task),
         given=given,
+        normalisations=views,
         poolings=pooled,
         embeddings=embeddings,
         inputs=inputs,
@@ -398,7 +424,7 @@ def _embedding(
 
 def _grid(task: Task, given: ModelInput) -> tuple[int, int] | None:
     """Rows and columns of patches, where the probe asks for each of them."""
-    if not isinstance(task.probe, SegmentationProbe):
+    if not isinstance(task.probe, SegmentationProbe | AttentionProbe):
         return None
     return patch_grid(given.shapes[0], task.patch_size)
 

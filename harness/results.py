@@ -22,7 +22,14 @@ from harness.provenance import Manifest
 from harness.store import CellResult, Store
 from harness.study_facts import cards_of, study_facts
 from harness.suite import Task
-from harness.suite_file import AnyProbe, KnnProbe, LinearProbe, SegmentationProbe
+from harness.suite_file import (
+    AnyProbe,
+    AttentionProbe,
+    FinetuneProbe,
+    KnnProbe,
+    LinearProbe,
+    SegmentationProbe,
+)
 from models.families import design_of
 from models.own.variant import OWN
 from models.sensors import modality
@@ -407,6 +414,8 @@ def probe_name(probe: AnyProbe) -> str:
         return f"{probe.kind}-{probe.head}-{probe.epochs}-epochs"
     if isinstance(probe, LinearProbe):
         return f"linear-{probe.sampler}-{probe.epochs}-epochs"
+    if isinstance(probe, AttentionProbe | FinetuneProbe):
+        return f"{probe.kind}-{probe.epochs}-epochs"
     votes = f"exp-{probe.temperature:g}" if probe.weights == "exp" else "uniform"
     return f"knn-{probe.k}-{probe.metric}-{votes}"
 
@@ -423,6 +432,10 @@ def protocol_sentence(task: Task) -> str:
         return f"{_knn_words(task.probe)}; {views}; scored once on test."
     if isinstance(task.probe, SegmentationProbe):
         return f"{_map_words(task.probe)}; {views}; scored once on test."
+    if isinstance(task.probe, AttentionProbe):
+        return f"{_attention_words(task.probe)}; {views}; scored once on test."
+    if isinstance(task.probe, FinetuneProbe):
+        return f"{_finetune_words(task.probe)}; {views}; scored once on test."
     return f"{_linear_words(task.probe)}; {views}; scored once on test."
 
 
@@ -443,6 +456,24 @@ def _map_words(probe: SegmentationProbe) -> str:
     return (
         f"{name} probe (one linear layer from each patch to {to}, AdamW, cosine schedule, "
         f"{probe.epochs} epochs, batches of {probe.batch_size} images), the published rates"
+    )
+
+
+def _attention_words(probe: AttentionProbe) -> str:
+    return (
+        "attention pooling (a learned query over the patches, BatchNorm and one linear layer, "
+        f"AdamW, cosine schedule, {probe.epochs} epochs, batches of {probe.batch_size}), the "
+        "published rates"
+    )
+
+
+def _finetune_words(probe: FinetuneProbe) -> str:
+    return (
+        "fine-tuning of the whole encoder below one linear layer (AdamW, cosine "
+        f"schedule, up to {probe.epochs} epochs, the encoder frozen for the first "
+        f"{probe.frozen:.0%}, stopped after {probe.patience} without a better validation score, "
+        f"batches of {probe.batch_size}), {probe.trials} TPE trials over the learning rate, pruned "
+        "by the median"
     )
 
 

@@ -7,7 +7,7 @@ It must know nothing of how cells are computed, stored or tracked.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from harness.inclusion import Written, included, written_out
 from harness.metrics import metrics_of
 from harness.model_input import InputPolicy
 from harness.suite_file import (
+    PROBES_OF,
     AnyProbe,
     DataOptions,
     Protocol,
@@ -28,12 +29,8 @@ from models import config_file
 from models.errors import UserError, did_you_mean
 from models.registry import load_registry
 from suites.datasets import catalogue
-from suites.datasets.base import KIND_WORDS, TargetKind
+from suites.datasets.base import KIND_WORDS
 
-_PIXEL_PROBES: Mapping[TargetKind, tuple[str, ...]] = {
-    "maps": ("segmentation",),
-    "value_maps": ("pixel_regression",),
-}
 SUITES_FOLDER = Path(__file__).parent.parent / "suites"
 
 
@@ -160,7 +157,7 @@ def _refuse_probe(written: Written) -> None:
             f"The simulated set cannot stand in for {entry.dataset}, which asks for "
             f"{KIND_WORDS[kind]}; remove data: fallback."
         )
-    allowed = _PIXEL_PROBES.get(kind, ("knn", "linear"))
+    allowed = PROBES_OF[kind]
     if entry.probe.kind not in allowed:
         raise error(
             f'Probe "{entry.probe.kind}" cannot answer what {entry.dataset} asks for '

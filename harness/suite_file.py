@@ -6,6 +6,7 @@ tracked.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from models.errors import did_you_mean
 from models.registry import Option
 from models.study_cards import RECIPE, checked_recipe
 from suites.datasets import catalogue
+from suites.datasets.base import TargetKind
 
 Tier = Literal["official", "study", "random"]
 Normalisation = Literal["pretraining", "dataset"]
@@ -98,7 +100,50 @@ class SegmentationProbe(_Strict):
     batch_size: int = Field(default=16, ge=2)
 
 
-AnyProbe = KnnProbe | LinearProbe | SegmentationProbe
+class AttentionProbe(_Strict):
+    """A learned query attends over a sample's patch embeddings; then BatchNorm, one linear layer.
+
+    Learning rates (the published eight), normalisation and pooling over time and band groups are
+    selected on the validation split.
+    """
+
+    kind: Literal["attention"]
+    epochs: int = Field(default=50, ge=1)
+    batch_size: int = Field(default=32, ge=2)
+
+
+class FinetuneProbe(_Strict):
+    """The encoder itself is trained, below one linear layer.
+
+    Its weights are left alone for the first ``frozen`` share of the epochs. Learning rate,
+    normalisation and pooling are tuned by Optuna on the validation split; a trial ends after
+    ``patience`` epochs without a better score there, or when it falls behind the others.
+    """
+
+    kind: Literal["finetune"]
+    trials: int = Field(default=8, ge=1, le=256)
+    epochs: int = Field(default=50, ge=1)
+    frozen: float = Field(default=0.2, ge=0, lt=1)
+    patience: int = Field(default=10, ge=1)
+    batch_size: int = Field(default=32, ge=2)
+
+    @property
+    def frozen_epochs(self) -> int:
+        """In whole epochs, of which at least one is left for the encoder."""
+        return min(round(self.frozen * self.epochs), self.epochs - 1)
+
+
+AnyProbe = KnnProbe | LinearProbe | SegmentationProbe | AttentionProbe | FinetuneProbe
+_OF_SAMPLES = ("knn", "linear", "attention", "finetune")
+PROBES_OF: Mapping[TargetKind, tuple[str, ...]] = {
+    "classes": _OF_SAMPLES,
+    "labels": _OF_SAMPLES,
+    "values": _OF_SAMPLES,
+    "maps": ("segmentation", "finetune"),
+    "value_maps": ("pixel_regression", "finetune"),
+}
+"""Which probes can answer what a data set asks for."""
+
 Probe = Annotated[AnyProbe, Field(discriminator="kind")]
 
 

@@ -55,6 +55,12 @@ def design_of(variant: Variant) -> Design:
     return cast(Design, module.design(variant))
 
 
+def is_trainable(variant: Variant) -> bool:
+    """Whether its encoder has anything to learn; a family without says so in its design."""
+    module = importlib.import_module(f"models.{variant.encoder}.design")
+    return bool(getattr(module, "TRAINABLE", True))
+
+
 def encoder_code(variant: Variant) -> EncoderCode:
     """The module that builds the variant's encoder."""
     return cast(EncoderCode, importlib.import_module(f"models.{variant.encoder}.encoder"))

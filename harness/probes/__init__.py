@@ -1,1 +1,1 @@
-"""Probes: what is trained on frozen embeddings to score them. One module per probe."""
+"""Probes: what is trained on an encoder to score it, frozen or not. One module per probe."""

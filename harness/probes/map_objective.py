@@ -6,7 +6,7 @@ pixel regression are one. It must not know embeddings, heads or scores.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.errors import UserError
 from suites.datasets.base import IGNORED, TargetKind, is_asked
 
 Rows = npt.NDArray[np.int64]
@@ -62,6 +63,17 @@ def map_objective(
             decode=partial(_unscaled, mean, deviation),
         )
     raise ValueError(f"no objective for pixels of kind {kind}")
+
+
+def require_pixels(maps: npt.NDArray[Any], splits: Mapping[str, Rows], kind: TargetKind) -> None:
+    """`UserError` for a split without a pixel that counts."""
+    for name, rows in splits.items():
+        if not any(is_asked(maps[row]).any() for row in rows):
+            what = "class" if kind == "maps" else "number"
+            raise UserError(
+                f"The {name} split has no pixel with a {what}: all are marked as not to be "
+                "asked; check the masks (tokenrank data check)."
+            )
 
 
 def pixel_moments(maps: npt.NDArray[Any], rows: Rows) -> tuple[float, float]:

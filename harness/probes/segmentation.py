@@ -30,10 +30,9 @@ from harness.metrics import MeanMetric, mean_metric
 from harness.probes.base import ProbeResult, TrialRecord, View
 from harness.probes.linear import Training as LinearTraining
 from harness.probes.linear import initial_linear, learning_rate_factors, minibatches
-from harness.probes.map_objective import MapObjective, Rows, map_objective
+from harness.probes.map_objective import MapObjective, Rows, map_objective, require_pixels
 from harness.probes.tuning import PUBLISHED_RATES, PUBLISHED_WEIGHT_DECAY
-from models.errors import UserError
-from suites.datasets.base import TargetKind, is_asked
+from suites.datasets.base import TargetKind
 
 Head = Literal["linear", "bilinear"]
 Floats = npt.NDArray[np.float64]
@@ -60,13 +59,7 @@ class MapInputs:
     kind: TargetKind = "maps"
 
     def __post_init__(self) -> None:
-        for name, rows in self.splits.items():
-            if not any(is_asked(self.maps[row]).any() for row in rows):
-                what = "class" if self.kind == "maps" else "number"
-                raise UserError(
-                    f"The {name} split has no pixel with a {what}: all are marked as not to be "
-                    "asked; check the masks (tokenrank data check)."
-                )
+        require_pixels(self.maps, self.splits, self.kind)
 
     @cached_property
     def objective(self) -> MapObjective:
@@ -264,11 +257,11 @@ def train_heads(
         gradients = torch.autograd.grad(logits, parameters, error)
         with torch.no_grad():
             for p, gradient, (mean, square) in zip(parameters, gradients, moments, strict=True):
-                _adamw(p, gradient, mean, square, factor * rates, settings.weight_decay, number)
+                adamw(p, gradient, mean, square, factor * rates, settings.weight_decay, number)
     return heads
 
 
-def _adamw(
+def adamw(
     p: Tensor,
     gradient: Tensor,
     mean: Tensor,

@@ -1,7 +1,8 @@
 """The file that a tuning study lives in: opened, guarded, repaired after a kill.
 
 An Optuna journal, one record per line, so that Optuna's own tools can read it. With
-``tuning.py`` this is Optuna's only home. Must not know what is tuned or how.
+``tuning.py`` and ``finetune_tuning.py`` this is Optuna's only home. Must not know what is tuned
+or how.
 """
 
 from __future__ import annotations

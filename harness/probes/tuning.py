@@ -3,8 +3,9 @@
 Trials are asked for in rounds, and a round is trained as one batched program. What a
 round asks depends only on the seed and on the finished rounds before it, and finished
 trials go to a journal file: a killed study asks the same questions again, keeps the
-answers it has and ends where an undisturbed one ends. With ``study.py`` this is Optuna's
-only home. Must not know embeddings' origin, test labels or tracking.
+answers it has and ends where an undisturbed one ends. With ``study.py`` and
+``finetune_tuning.py`` this is Optuna's only home. Must not know embeddings' origin, test labels
+or tracking.
 """
 
 from __future__ import annotations
@@ -166,20 +167,21 @@ def _ask(
     study.add_trials([_frozen(record, space) for record in history])
     asked = []
     for number in numbers:
-        study.sampler = _sampler(settings, seed, number)
+        study.sampler = sampler_of(settings.sampler, settings.trials, seed, number)
         asked.append(dict(study.ask(space).params))
     return asked
 
 
-def _sampler(settings: LinearSettings, seed: int, number: int) -> BaseSampler:
+def sampler_of(kind: str, trials: int, seed: int, number: int) -> BaseSampler:
+    """The sampler that asks trial ``number`` of so many; half of them are drawn at random."""
     digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()
     own_seed = int.from_bytes(digest[:4], "big")
-    if settings.sampler == "random":
+    if kind == "random":
         return RandomSampler(seed=own_seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return TPESampler(
-            n_startup_trials=max(1, settings.trials // 2),
+            n_startup_trials=max(1, trials // 2),
             multivariate=True,
             constant_liar=True,
             seed=own_seed,

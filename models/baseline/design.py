@@ -17,6 +17,7 @@ from models.tokens import InputShape, patch_grid
 
 ANY_STEPS = 10_000
 FILTER_SIDE = 3  # pixels
+TRAINABLE = False
 
 
 def bands_of(shape: InputShape) -> tuple[str, ...]:

@@ -69,7 +69,10 @@ def sky(rng: Rng) -> Sky:
 
 def quantised(seen: F32) -> npt.NDArray[np.uint16]:
     """Whole digital numbers of a product."""
-    return np.clip(np.floor(seen + np.float32(0.5)), 1, 28_000).astype(np.uint16)
+    counts: npt.NDArray[np.uint16] = np.clip(np.floor(seen + np.float32(0.5)), 1, 28_000).astype(
+        np.uint16
+    )
+    return counts
 
 
 def _character(rng: Rng) -> tuple[float, float]:

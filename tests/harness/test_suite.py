@@ -81,7 +81,8 @@ def test_overrides_replace_what_the_file_says() -> None:
 def test_the_json_schema_refuses_what_the_loader_refuses() -> None:
     schema = json_schema()
     assert schema["additionalProperties"] is False
-    assert {"knn", "linear", "pixel_regression", "segmentation"} == set(
+    probes = {"knn", "linear", "segmentation", "pixel_regression", "attention", "finetune"}
+    assert probes == set(
         schema["$defs"]["TaskEntry"]["properties"]["probe"]["discriminator"]["mapping"]
     )
 

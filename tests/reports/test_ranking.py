@@ -119,6 +119,29 @@ def test_score_interval_matches_the_binomial(make_results: Make) -> None:
     assert found.high == pytest.approx(high / n, abs=1.01 / n)
 
 
+def test_how_much_seeds_differ_is_in_the_interval(make_results: Make) -> None:
+    """One seed gets every sample right, the other none: only the draw of the seeds varies."""
+    one = make_results({"olmoearth-v1-nano": 0.7})
+    both = [(0, 1.0), (1, 0.0)]
+    results = dataclasses.replace(
+        one,
+        run=dataclasses.replace(one.run, seeds=(0, 1)),
+        scores=pl.concat(
+            [one.scores.with_columns(seed=pl.lit(k, pl.Int64), score=v) for k, v in both]
+        ),
+        samples=pl.concat(
+            [one.samples.with_columns(seed=pl.lit(k, pl.Int64), value=v) for k, v in both]
+        ),
+    )
+    task = bootstrap(results, resamples=8000)["eurosat-knn"]
+    assert task.draws is not None
+    assert sorted(set(task.draws[:, 0].tolist())) == [0.0, 0.5, 1.0]
+    assert task.draws[:, 0].var() == pytest.approx(1 / 8, rel=0.05)  # of the mean of two coins
+    (found,) = task.intervals
+    assert found is not None
+    assert (found.low, found.high) == (0.0, 1.0)
+
+
 def test_the_same_test_samples_under_another_seed_are_no_new_evidence(make_results: Make) -> None:
     """Two seeds with equal values: what the spread is on the same and on other samples.
 
