@@ -28,13 +28,15 @@ class MapObjective:
 
     ``outputs``: numbers that a head gives for a pixel: one per class, or one. ``encode``: maps
     ``[b, H, W]`` to what is learned: int64 classes, -1 where nobody is asked; float32 numbers in
-    deviations, NaN there. ``error``: gradient of each head's mean loss over the asked pixels, by
-    its outputs ``[n, K, outputs, L]``, given the encoded pixels ``[n, L]``; it may reuse the
-    outputs' memory. ``decode``: outputs ``[..., outputs, L]`` to classes or numbers ``[..., L]``.
+    deviations, NaN there. ``asked``: where somebody is, of what is encoded. ``error``: gradient of
+    each head's mean loss over the asked pixels, by its outputs ``[n, K, outputs, L]``, given the
+    encoded pixels ``[n, L]``; it may reuse the outputs' memory. ``decode``: outputs
+    ``[..., outputs, L]`` to classes or numbers ``[..., L]``.
     """
 
     outputs: int
     encode: Callable[[npt.NDArray[Any]], Tensor]
+    asked: Callable[[Tensor], Tensor]
     error: Callable[[Tensor, Tensor], Tensor]
     decode: Callable[[Tensor], Tensor]
 
@@ -51,6 +53,7 @@ def map_objective(
         return MapObjective(
             classes,
             encode=lambda maps: torch.from_numpy(np.asarray(maps, dtype=np.int64)),
+            asked=_asked_classes,
             error=_cross_entropy_error,
             decode=lambda logits: logits.argmax(dim=-2).to(torch.int16),
         )
@@ -59,6 +62,7 @@ def map_objective(
         return MapObjective(
             1,
             encode=partial(_scaled, mean, deviation),
+            asked=_asked_numbers,
             error=_squared_error,
             decode=partial(_unscaled, mean, deviation),
         )
@@ -108,8 +112,16 @@ def _unscaled(mean: float, deviation: float, outputs: Tensor) -> Tensor:
     return (outputs.squeeze(-2).cpu().double() * deviation + mean).float()
 
 
+def _asked_classes(maps: Tensor) -> Tensor:
+    return maps != IGNORED
+
+
+def _asked_numbers(values: Tensor) -> Tensor:
+    return ~values.isnan()
+
+
 def _cross_entropy_error(logits: Tensor, maps: Tensor) -> Tensor:
-    asked = maps != IGNORED
+    asked = _asked_classes(maps)
     classes = torch.arange(logits.shape[2], device=maps.device)[:, None]
     truth = (maps[:, None] == classes).to(logits.dtype)
     share = asked / asked.sum().clamp(min=1)
@@ -117,7 +129,7 @@ def _cross_entropy_error(logits: Tensor, maps: Tensor) -> Tensor:
 
 
 def _squared_error(outputs: Tensor, values: Tensor) -> Tensor:
-    asked = ~values.isnan()
+    asked = _asked_numbers(values)
     truth = values.nan_to_num(nan=0.0)
     share = 2 * asked / asked.sum().clamp(min=1)
     return outputs.sub(truth[:, None, None]).mul_(share[:, None, None])

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Event
 from typing import Any, Literal
 
 import numpy as np
@@ -31,6 +32,7 @@ from harness.probes.base import ProbeResult, TrialRecord, View
 from harness.probes.linear import Training as LinearTraining
 from harness.probes.linear import initial_linear, learning_rate_factors, minibatches
 from harness.probes.map_objective import MapObjective, Rows, map_objective, require_pixels
+from harness.probes.side_by_side import StoppedError, side_by_side
 from harness.probes.tuning import PUBLISHED_RATES, PUBLISHED_WEIGHT_DECAY
 from suites.datasets.base import TargetKind
 
@@ -39,6 +41,7 @@ Floats = npt.NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
 _AT_ONCE = 64  # images whose moments are computed together
+_OUTPUTS_AT_ONCE = 4_000_000  # of a training step on a CPU: larger ones are slower
 _LOGITS_AT_ONCE = 16_000_000  # which bounds the memory of predictions
 
 
@@ -125,9 +128,14 @@ def run_segmentation(
     chosen = mean_metric(settings.select_by)
     trials: list[TrialRecord] = []
     heads: list[tuple[View, Heads, int]] = []
-    for place, view in enumerate(inputs.views):
-        trained = train_heads(inputs, view, settings, seed, device)
-        values = _validated(inputs, view, trained, settings)
+    views, stopped = list(inputs.views), Event()
+
+    def trained_on(view: View) -> tuple[Heads, list[float]]:
+        trained = train_heads(inputs, view, settings, seed, device, stopped)
+        return trained, _validated(inputs, view, trained, settings)
+
+    found_heads = side_by_side(trained_on, views, device, stopped)
+    for place, (view, (trained, values)) in enumerate(zip(views, found_heads, strict=True)):
         for index, (rate, value) in enumerate(zip(settings.rates, values, strict=True)):
             params: dict[str, str | float] = {
                 "learning_rate": rate,
@@ -177,6 +185,11 @@ class Heads:
         self.weight = start[:-1].clone().requires_grad_()
         self.bias = start[-1:].clone().requires_grad_()
         self.device = device
+
+    @property
+    def parameters(self) -> tuple[Tensor, Tensor]:
+        """Weights and biases, which are trained."""
+        return self.weight, self.bias
 
     def blocks(
         self, inputs: MapInputs, view: View, split: str
@@ -237,28 +250,60 @@ class Heads:
 
 
 def train_heads(
-    inputs: MapInputs, view: View, settings: MapSettings, seed: int, device: torch.device
+    inputs: MapInputs,
+    view: View,
+    settings: MapSettings,
+    seed: int,
+    device: torch.device,
+    stopped: Event | None = None,
 ) -> Heads:
-    """All learning rates on one view, on the same batches in the same order."""
+    """All learning rates on one view, on the same batches in the same order.
+
+    Raises `StoppedError` once ``stopped`` is set.
+    """
     heads = Heads(inputs, view, settings, seed, device)
     rows = inputs.splits["train"]
     training = LinearTraining(settings.epochs, max(2, settings.batch_size))
     batches = minibatches(len(rows), training, seed)
     rates = torch.tensor(list(settings.rates), device=device).view(1, -1, 1)
-    parameters = (heads.weight, heads.bias)
-    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
+    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in heads.parameters]
     factors = learning_rate_factors(len(batches), training.warmup)
     for number, (batch, factor) in enumerate(zip(batches, factors, strict=True), start=1):
+        if stopped is not None and stopped.is_set():
+            raise StoppedError
         at = np.sort(rows[batch.numpy()])  # in the order of the disk
         features = torch.from_numpy(np.asarray(inputs.views[view][at], dtype=np.float32))
         maps = inputs.objective.encode(inputs.maps[at]).to(device)
-        logits = heads.logits(features)
-        error = inputs.objective.error(logits.detach(), heads.arranged(maps))
-        gradients = torch.autograd.grad(logits, parameters, error)
+        gradients = _gradients(heads, inputs.objective, features, maps)
         with torch.no_grad():
-            for p, gradient, (mean, square) in zip(parameters, gradients, moments, strict=True):
+            for p, gradient, (mean, square) in zip(
+                heads.parameters, gradients, moments, strict=True
+            ):
                 adamw(p, gradient, mean, square, factor * rates, settings.weight_decay, number)
     return heads
+
+
+def _gradients(
+    heads: Heads, objective: MapObjective, features: Tensor, maps: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Of a batch's mean loss, by weights and biases.
+
+    A few images at a time: outputs are far larger than the embeddings that they come from.
+    """
+    each = maps[0].numel() * heads.bias.shape[1] * objective.outputs
+    size = max(1, (_OUTPUTS_AT_ONCE if heads.device.type == "cpu" else _LOGITS_AT_ONCE) // each)
+    asked = objective.asked(maps).sum().clamp(min=1)
+    total = (torch.zeros_like(heads.weight), torch.zeros_like(heads.bias))
+    for start in range(0, len(maps), size):
+        some = maps[start : start + size]
+        outputs = heads.logits(features[start : start + size])
+        error = objective.error(outputs.detach(), heads.arranged(some))
+        share = objective.asked(some).sum() / asked  # the error is of these images' mean
+        for sum_, found in zip(
+            total, torch.autograd.grad(outputs, heads.parameters, error), strict=True
+        ):
+            sum_.add_(found * share)
+    return total
 
 
 def adamw(

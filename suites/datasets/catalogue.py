@@ -27,7 +27,7 @@ from suites.datasets import (
     sen1floods,
 )
 from suites.datasets.bark_beetle import BarkBeetle
-from suites.datasets.base import Dataset, Origin, TargetKind
+from suites.datasets.base import KIND_WORDS, Dataset, Origin, TargetKind
 from suites.datasets.breizhcrops import BreizhCrops
 from suites.datasets.crop_series import CropSeries
 from suites.datasets.cropharvest import CropHarvest
@@ -107,7 +107,7 @@ def _geobench(spec: Spec) -> Entry:
 
 def _posed(name: str, posed: Posed) -> Entry:
     pixels = f"{posed.side} x {posed.side}" if posed.side > 1 else "pixels"
-    asked = f"{len(posed.classes)} {KINDS[posed.kind]}" if posed.classes else "a number"
+    asked = f"{len(posed.classes)} {KINDS[posed.kind]}" if posed.classes else KIND_WORDS[posed.kind]
     dates = f", T = {len(posed.dates)}" if len(posed.dates) > 1 else ""
     return Entry(
         name,

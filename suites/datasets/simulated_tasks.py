@@ -97,6 +97,11 @@ def _tree_share(index: int, seed: int) -> Sample:
     return Sample(seen.pixels[:, :, None], 100 * float(trees.mean(dtype=np.float64)))
 
 
+def _tree_map(index: int, seed: int) -> Sample:
+    seen, shares = _tile(index, seed)
+    return Sample(seen.pixels[:, :, None], 100 * shares[list(COVERS).index("trees")])
+
+
 def _felling(index: int, seed: int) -> Sample:
     rng = np.random.Generator(np.random.PCG64([seed, index, 2]))
     scene = felling(rng)
@@ -132,6 +137,9 @@ TASKS: Mapping[str, Posed] = {
     ),
     "simulated-trees": Posed(
         "tree cover", "values", (), _JULY, SIDE, 10, _tree_share, _OF_TILES, "percent"
+    ),
+    "simulated-tree-map": Posed(
+        "tree cover of pixels", "value_maps", (), _JULY, SIDE, 10, _tree_map, _OF_TILES, "percent"
     ),
     "simulated-felling": Posed(
         "felled trees, two dates",

@@ -47,6 +47,8 @@ def test_labels_numbers_and_maps_tell_of_the_same_ground() -> None:
     shares = np.stack([(cover.labels == c).mean(axis=(1, 2)) for c in range(len(COVERS))], axis=1)
     place = list(COVERS).index("trees")
     assert np.corrcoef(shares[:, place], trees.labels)[0, 1] > 0.97
+    tree_map = SimulatedTask("simulated-tree-map", 100).labels
+    np.testing.assert_allclose(tree_map.mean(axis=(1, 2), dtype=float), trees.labels, rtol=1e-5)
     assert (labels.labels[shares > 0.3] == 1).all()  # a cover of 30% is one of more than 10%
     assert 0.1 < labels.labels.mean() < 0.7
     for other in (labels, trees):
