@@ -46,7 +46,7 @@ def inputs_of_width(dim: int) -> ProbeInputs:
                 centres[y] + spread * torch.randn(len(y), dim, generator=generator) for y in labels
             ]
             views[normalisation, pooling] = EmbeddedSplit(*rows)
-    return ProbeInputs(views, Labels(*labels), CLASSES)
+    return ProbeInputs(views, Labels(*labels[:2]), CLASSES)
 
 
 def spread_trials(count: int) -> list[Trial]:

@@ -115,7 +115,7 @@ def probe_speed(width: int = 128, outputs: int = 10) -> ProbeSpeed:
     knn_votes(rows, labels, rows[:512], outputs, OLMOEARTH_KNN)
     vote = (time.perf_counter() - started) / (512 * 1024 * width)
     split = EmbeddedSplit(rows[:640], rows[640:800], rows[800:])
-    parts = Labels(labels[:640], labels[640:800], labels[800:])
+    parts = Labels(labels[:640], labels[640:800])
     inputs = ProbeInputs({("dataset", "mean"): split}, parts, outputs)
     trials = [Trial(1e-3 * (1 + i), 0.01, "dataset", "mean") for i in range(32)]
     started = time.perf_counter()

@@ -28,11 +28,12 @@ from harness.model_input import ModelInput
 from harness.pixels import Pixels, open_pixels
 from harness.plan import Cell, EmbeddingJob, split_identity
 from harness.probes.attention import AttentionSettings, TokenInputs, run_attention
-from harness.probes.base import EmbeddedSplit, Labels, ProbeInputs, ProbeResult
+from harness.probes.base import EmbeddedSplit, Labels, ProbeInputs, ProbeResult, Withheld
 from harness.probes.finetune import untouched
 from harness.probes.finetune_tuning import tune_finetune
 from harness.probes.knn import KnnSettings, run_knn
 from harness.probes.linear import Training
+from harness.probes.map_objective import require_pixels
 from harness.probes.segmentation import MapInputs, MapSettings, run_segmentation
 from harness.probes.tuning import LinearSettings, tune_linear
 from harness.store import CellResult, Embedding, Store, scratch_matrix
@@ -70,6 +71,9 @@ def compute(
     """Compute a cell. ``notify(what, done, total)`` is told how far it is."""
     seconds = Seconds()
     task = cell.task
+    if dataset.card.kind in MAP_KINDS:  # of the other splits, probes see for themselves
+        test = {"test": splits_of(cell, dataset)["test"]}
+        require_pixels(dataset.labels, test, dataset.card.kind)
     if isinstance(task.probe, FinetuneProbe):
         return _fine_tuned(cell, task.probe, dataset, store, device, notify, seconds), seconds
     embeddings = {
@@ -231,7 +235,7 @@ def probe_inputs(
             for normalisation, embedding in embeddings.items()
             for pooling in poolings
         },
-        labels=Labels(*(labels[torch.from_numpy(splits[s])] for s in SPLITS)),
+        labels=Labels(*(labels[torch.from_numpy(splits[s])] for s in ("train", "val"))),
         outputs=max(1, len(dataset.card.classes)),
         kind=dataset.card.kind,
     )
@@ -250,7 +254,7 @@ def map_inputs(
             for normalisation, embedding in embeddings.items()
             for pooling in poolings
         },
-        maps=dataset.labels,
+        maps=Withheld(dataset.labels, splits),
         splits=splits,
         classes=len(dataset.card.classes),
         kind=dataset.card.kind,
@@ -271,7 +275,7 @@ def token_inputs(
             for normalisation, embedding in embeddings.items()
             for pooling in poolings
         },
-        labels=Labels(*(labels[torch.from_numpy(splits[s])] for s in SPLITS)),
+        labels=Labels(*(labels[torch.from_numpy(splits[s])] for s in ("train", "val"))),
         splits=splits,
         outputs=max(1, len(dataset.card.classes)),
         kind=dataset.card.kind,

@@ -18,6 +18,7 @@ from harness.encoders import build_encoder
 from harness.inputs import InputRule, apply_rule
 from harness.pixels import Pixels
 from harness.plan import Cell
+from harness.probes.base import Withheld
 from harness.probes.finetune import FinetuneInputs, FinetuneSettings, Images
 from harness.suite_file import FinetuneProbe
 from models.families import design_of
@@ -58,7 +59,7 @@ def finetune_inputs(
     return FinetuneInputs(
         encoder=partial(build_encoder, cell.variant, cell.weights, given.channels),
         read=images,
-        targets=dataset.labels,
+        targets=Withheld(dataset.labels, splits),
         splits=splits,
         kind=card.kind,
         outputs=max(1, len(card.classes)),

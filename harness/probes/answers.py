@@ -6,7 +6,7 @@ encoders, images or tuning.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from harness.probes.base import Targets
 from harness.probes.map_objective import MapObjective, map_objective
 from harness.probes.objective import Objective, objective_of
 from suites.datasets.base import MAP_KINDS, TargetKind
@@ -39,7 +40,7 @@ class Answers(Protocol):
 
 def answers_of(
     kind: TargetKind,
-    targets: npt.NDArray[Any],
+    targets: Targets,
     train: Rows,
     outputs: int,
     grid: tuple[int, int] | None,
@@ -49,14 +50,14 @@ def answers_of(
         if grid is None:
             raise ValueError("maps are answered patch by patch: a grid is needed")
         return MapAnswers(targets, map_objective(kind, targets, train, outputs), grid)
-    scale = torch.from_numpy(np.asarray(targets[train] if kind == "values" else targets[:1]))
+    scale = torch.from_numpy(np.asarray(targets[train if kind == "values" else train[:1]]))
     return SampleAnswers(targets, objective_of(kind, scale, outputs), kind)
 
 
 class SampleAnswers:
     """One class, several labels or a number of each sample: outputs ``[b, outputs]``."""
 
-    def __init__(self, targets: npt.NDArray[Any], objective: Objective, kind: TargetKind) -> None:
+    def __init__(self, targets: Targets, objective: Objective, kind: TargetKind) -> None:
         self.targets, self.objective, self.kind = targets, objective, kind
 
     def outputs(self, patch_size: int) -> int:
@@ -78,9 +79,7 @@ class SampleAnswers:
 class MapAnswers:
     """A class or a number for each pixel: ``[b, h, w, outputs x p x p]``, patch by patch."""
 
-    def __init__(
-        self, maps: npt.NDArray[Any], objective: MapObjective, grid: tuple[int, int]
-    ) -> None:
+    def __init__(self, maps: Targets, objective: MapObjective, grid: tuple[int, int]) -> None:
         self.maps, self.objective, self.grid = maps, objective, grid
         self.side = int(maps.shape[1]), int(maps.shape[2])
 

@@ -11,7 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -41,14 +44,46 @@ class EmbeddedSplit:
 
 @dataclass(frozen=True)
 class Labels:
-    """What is to be predicted for each row of the three splits.
+    """What is to be predicted for each row of train and val; no probe is given that of test.
 
     int64 ``[n]`` of classes, uint8 ``[n, C]`` of labels, float64 ``[n]`` of numbers.
     """
 
     train: Tensor
     val: Tensor
-    test: Tensor
+
+
+class Withheld:
+    """Targets ``[N, ...]`` of all samples, of which those outside train and val are not given out.
+
+    So the test split is scored once, by who calls a probe, and no probe can look at it.
+    """
+
+    def __init__(
+        self, targets: npt.NDArray[Any], splits: Mapping[str, npt.NDArray[np.int64]]
+    ) -> None:
+        self._targets = targets
+        self._open = np.zeros(len(targets), dtype=np.bool_)
+        for name in ("train", "val"):
+            self._open[splits[name]] = True
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of all targets."""
+        return self._targets.shape
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def __getitem__(self, rows: Any) -> npt.NDArray[Any]:
+        """Targets of some rows. `ValueError` where one is not of train or val."""
+        if not self._open[rows].all():
+            raise ValueError("a probe asked for targets outside its train and val splits")
+        found: npt.NDArray[Any] = np.asarray(self._targets[rows])
+        return found
+
+
+Targets = npt.NDArray[Any] | Withheld
 
 
 @dataclass(frozen=True)
@@ -103,18 +138,19 @@ class ProbeInputs:
 
     def _check_shapes(self, view: View, split: EmbeddedSplit) -> None:
         for name in _SPLITS:
-            rows, labels = getattr(split, name), getattr(self.labels, name)
-            if rows.dtype != torch.float32 or rows.shape != (len(labels), self.dim):
+            rows, labels = getattr(split, name), getattr(self.labels, name, None)
+            count = len(rows if labels is None else labels)
+            if rows.dtype != torch.float32 or rows.shape != (count, self.dim):
                 raise ValueError(
                     f"{name} embeddings of view {view} are {rows.dtype} {tuple(rows.shape)}, "
-                    f"expected float32 {(len(labels), self.dim)}"
+                    f"expected float32 {(count, self.dim)}"
                 )
 
-    def _named_rows(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+    def _named_rows(self) -> Iterator[tuple[str, Tensor, Tensor | None]]:
         for (normalisation, pooling), split in self.views.items():
             for name in _SPLITS:
                 title = f"the {name} embeddings ({normalisation} normalisation, {pooling} pooling)"
-                yield title, getattr(split, name), getattr(self.labels, name)
+                yield title, getattr(split, name), getattr(self.labels, name, None)
 
 
 @dataclass(frozen=True)
@@ -143,16 +179,14 @@ class ProbeResult:
     trials: tuple[TrialRecord, ...] = field(default=())
 
 
-def _check_rows(name: str, rows: Tensor, labels: Tensor, kind: TargetKind, outputs: int) -> None:
+def _check_rows(
+    name: str, rows: Tensor, labels: Tensor | None, kind: TargetKind, outputs: int
+) -> None:
     """Refuse what would otherwise become a wrong number without a word."""
     if not len(rows):
         raise UserError(f"There are no samples behind {name}; each split needs at least one.")
-    if kind == "classes" and (int(labels.min()) < 0 or int(labels.max()) >= outputs):
-        raise ValueError(f"labels of {name} are outside 0..{outputs - 1}")
-    if kind == "labels" and (labels.shape[1] != outputs or int(labels.max()) > 1):
-        raise ValueError(f"labels of {name} are not {outputs} columns of 0 and 1")
-    if kind == "values" and not bool(torch.isfinite(labels).all()):
-        raise ValueError(f"values of {name} are not finite")
+    if labels is not None:
+        _check_labels(name, labels, kind, outputs)
     for start in range(0, len(rows), _CHECK_ROWS):
         bad = ~torch.isfinite(rows[start : start + _CHECK_ROWS]).all(dim=1)
         if bool(bad.any()):
@@ -161,3 +195,12 @@ def _check_rows(name: str, rows: Tensor, labels: Tensor, kind: TargetKind, outpu
                 f"Row {row} of {name} holds NaN or infinity; a probe needs finite embeddings: "
                 "check that sample's pixels and the variant's weights."
             )
+
+
+def _check_labels(name: str, labels: Tensor, kind: TargetKind, outputs: int) -> None:
+    if kind == "classes" and (int(labels.min()) < 0 or int(labels.max()) >= outputs):
+        raise ValueError(f"labels of {name} are outside 0..{outputs - 1}")
+    if kind == "labels" and (labels.shape[1] != outputs or int(labels.max()) > 1):
+        raise ValueError(f"labels of {name} are not {outputs} columns of 0 and 1")
+    if kind == "values" and not bool(torch.isfinite(labels).all()):
+        raise ValueError(f"values of {name} are not finite")

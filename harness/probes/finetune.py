@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from harness.embed import pool
 from harness.metrics import metric
 from harness.probes.answers import Answers, answers_of
+from harness.probes.base import Targets
 from harness.probes.linear import Training, initial_linear, learning_rate_factors, minibatches
 from harness.probes.map_objective import require_pixels
 from harness.probes.side_by_side import side_by_side
@@ -55,7 +56,7 @@ class FinetuneInputs:
 
     encoder: Callable[[], nn.Module]
     read: Read
-    targets: npt.NDArray[Any]
+    targets: Targets
     splits: Mapping[str, Rows]
     kind: TargetKind
     outputs: int
@@ -73,7 +74,8 @@ class FinetuneInputs:
                     "each, and two to train on."
                 )
         if self.kind in MAP_KINDS:
-            require_pixels(self.targets, self.splits, self.kind)
+            known = {name: self.splits[name] for name in ("train", "val")}
+            require_pixels(self.targets, known, self.kind)
 
     @cached_property
     def answers(self) -> Answers:

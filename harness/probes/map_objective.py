@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from harness.probes.base import Targets
 from models.errors import UserError
 from suites.datasets.base import IGNORED, TargetKind, is_asked
 
@@ -41,9 +42,7 @@ class MapObjective:
     decode: Callable[[Tensor], Tensor]
 
 
-def map_objective(
-    kind: TargetKind, maps: npt.NDArray[Any], train: Rows, classes: int
-) -> MapObjective:
+def map_objective(kind: TargetKind, maps: Targets, train: Rows, classes: int) -> MapObjective:
     """The objective of a kind of maps ``[N, H, W]``.
 
     ``train``: the training rows, by whose asked pixels numbers are brought to mean 0 and
@@ -69,7 +68,7 @@ def map_objective(
     raise ValueError(f"no objective for pixels of kind {kind}")
 
 
-def require_pixels(maps: npt.NDArray[Any], splits: Mapping[str, Rows], kind: TargetKind) -> None:
+def require_pixels(maps: Targets, splits: Mapping[str, Rows], kind: TargetKind) -> None:
     """`UserError` for a split without a pixel that counts."""
     for name, rows in splits.items():
         if not any(is_asked(maps[row]).any() for row in rows):
@@ -80,7 +79,7 @@ def require_pixels(maps: npt.NDArray[Any], splits: Mapping[str, Rows], kind: Tar
             )
 
 
-def pixel_moments(maps: npt.NDArray[Any], rows: Rows) -> tuple[float, float]:
+def pixel_moments(maps: Targets, rows: Rows) -> tuple[float, float]:
     """Mean and deviation of the asked pixels of some maps, image by image, in double precision.
 
     The deviation is 1 where all are equal: there is nothing to scale by, and the mean is the

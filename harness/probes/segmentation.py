@@ -28,7 +28,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from harness.metrics import MeanMetric, mean_metric
-from harness.probes.base import ProbeResult, TrialRecord, View
+from harness.probes.base import ProbeResult, Targets, TrialRecord, View
 from harness.probes.linear import Training as LinearTraining
 from harness.probes.linear import initial_linear, learning_rate_factors, minibatches
 from harness.probes.map_objective import MapObjective, Rows, map_objective, require_pixels
@@ -56,13 +56,14 @@ class MapInputs:
     """
 
     views: Mapping[View, npt.NDArray[Any]]
-    maps: npt.NDArray[Any]
+    maps: Targets
     splits: Mapping[str, Rows]
     classes: int
     kind: TargetKind = "maps"
 
     def __post_init__(self) -> None:
-        require_pixels(self.maps, self.splits, self.kind)
+        known = {name: self.splits[name] for name in ("train", "val")}
+        require_pixels(self.maps, known, self.kind)
 
     @cached_property
     def objective(self) -> MapObjective:
@@ -191,16 +192,14 @@ class Heads:
         """Weights and biases, which are trained."""
         return self.weight, self.bias
 
-    def blocks(
-        self, inputs: MapInputs, view: View, split: str
-    ) -> Iterator[tuple[Tensor, npt.NDArray[Any]]]:
-        """Embeddings and maps of a split, few enough images at a time for all heads' logits."""
+    def blocks(self, inputs: MapInputs, view: View, split: str) -> Iterator[tuple[Tensor, Rows]]:
+        """Embeddings of a split and their rows, few enough at a time for all heads' logits."""
         each = self.bias.shape[1] * self.objective.outputs * self.side[0] * self.side[1]
         size, rows = max(1, _LOGITS_AT_ONCE // each), inputs.splits[split]
         for start in range(0, len(rows), size):
             at = rows[start : start + size]
             features = np.asarray(inputs.views[view][at], dtype=np.float32)
-            yield torch.from_numpy(features), np.asarray(inputs.maps[at])
+            yield torch.from_numpy(features), at
 
     def logits(self, features: Tensor, head: int | None = None) -> Tensor:
         """``[b, h, w, dim]`` to ``[n, K, outputs, L]``: L pixels of n patches, or of n images.
@@ -337,7 +336,8 @@ def _validated(inputs: MapInputs, view: View, heads: Heads, settings: MapSetting
     """
     chosen = mean_metric(settings.select_by)
     sums: list[Floats] = [np.zeros(0)] * len(settings.rates)
-    for features, maps in heads.blocks(inputs, view, "val"):
+    for features, rows in heads.blocks(inputs, view, "val"):
+        maps = np.asarray(inputs.maps[rows])
         for index, found in enumerate(heads.predictions(features).numpy()):
             mine = chosen.statistics(maps, found).sum(axis=0)
             sums[index] = _together(chosen, sums[index], mine)

@@ -37,7 +37,7 @@ def make_inputs(
     if kind == "values":
         y = 40 + 7 * y.double() + torch.randn(len(y), generator=g)
     outputs = 1 if kind == "values" else classes
-    return ProbeInputs(views, Labels(y[:n], y[n : n + 30], y[n + 30 :]), outputs, kind)
+    return ProbeInputs(views, Labels(y[:n], y[n : n + 30]), outputs, kind)
 
 
 LOSSES = {
@@ -140,7 +140,7 @@ def test_every_epoch_sees_every_row_once_and_no_batch_is_a_single_row(n):
 def test_constant_embeddings_stay_finite_and_score_the_majority():
     labels = torch.tensor([0] * 20 + [1] * 40 + [2] * 20)
     split = EmbeddedSplit(*(torch.full((80, 8), 3.7) for _ in range(3)))
-    inputs = ProbeInputs({("pretraining", "mean"): split}, Labels(labels, labels, labels), 3)
+    inputs = ProbeInputs({("pretraining", "mean"): split}, Labels(labels, labels), 3)
     heads = train_heads(inputs, [Trial(0.5, 0.01, "pretraining", "mean")], Training(epochs=5), 0)
     predictions = heads.logits(0, split.test).argmax(dim=1)
     assert (predictions == labels).float().mean() <= 0.5

@@ -11,6 +11,7 @@ from sklearn.metrics import r2_score, root_mean_squared_error
 from torch import nn
 
 from harness.metrics import metric
+from harness.probes.base import Withheld
 from harness.probes.linear import (
     Training,
     initial_linear,
@@ -197,3 +198,16 @@ def test_a_split_without_a_pixel_that_counts_is_refused() -> None:
     numbers = np.where(maps == -1, np.nan, maps).astype(np.float32)
     with pytest.raises(UserError, match="The val split has no pixel with a number"):
         MapInputs(inputs.views, numbers, SPLITS, 0, "value_maps")
+
+
+def test_a_probe_that_asks_for_targets_of_the_test_split_is_refused() -> None:
+    inputs = make_inputs()
+    withheld = Withheld(np.asarray(inputs.maps), SPLITS)
+    np.testing.assert_array_equal(withheld[SPLITS["val"]], inputs.maps[SPLITS["val"]])
+    for rows in (SPLITS["test"], int(SPLITS["test"][0]), slice(None)):
+        with pytest.raises(ValueError, match="outside its train and val splits"):
+            withheld[rows]
+    closed = MapInputs(inputs.views, withheld, SPLITS, CLASSES)
+    settings = MapSettings(epochs=2, batch_size=4)
+    both = [run_segmentation(each, settings, seed=0) for each in (inputs, closed)]
+    assert torch.equal(both[0].predictions, both[1].predictions)
