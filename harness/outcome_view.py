@@ -20,7 +20,7 @@ from reports.baseline_tables import baseline_sentences, untrained_sentences
 from reports.ranking import BASELINE, IncompleteVariant, RankedVariant, RankingTable, Score, rank
 from reports.resampling import Interval, bootstrap
 from reports.table import SuiteResults, TaskInfo
-from reports.words import NO_VALUE, quantity
+from reports.words import NO_VALUE, count, quantity
 
 _BASELINES = "BASELINES (nothing trained)"
 _NAME_WIDTH = 22  # what five scores leave of 80 columns
@@ -123,7 +123,7 @@ def _score(score: Score | None) -> str:
 def _cost(row: dict[str, object]) -> list[str]:
     tokens, macs = row["tokens"], row["macs"]
     return [
-        NO_VALUE if tokens is None else f"{tokens:g}",
+        NO_VALUE if tokens is None else count(float(str(tokens))),
         NO_VALUE if macs is None else quantity(float(str(macs))),
     ]
 
