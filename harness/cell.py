@@ -162,9 +162,9 @@ def embedding_of(
     seconds.pixels += time.perf_counter() - started
     started = time.perf_counter()
     poolings = ("mean", "max")
-    with store.embedding_writer(job.key, len(pixels), width, poolings, job.grid) as arrays:
-        embed_into(
-            arrays,
+    with store.embedding_writer(job.key, len(pixels), width, poolings, job.grid) as draft:
+        draft.facts["rounding"] = embed_into(
+            draft.arrays,
             encoder,
             pixels,
             rules,

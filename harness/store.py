@@ -23,7 +23,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,6 +68,14 @@ class CellResult:
     trials: Sequence[Mapping[str, Any]]
     sketch: Sequence[float]
     predictions: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An embedding that is being written: its arrays, and what is to be recorded with them."""
+
+    arrays: Mapping[str, Array]
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -153,7 +161,7 @@ class Store:
     @contextmanager
     def embedding_writer(
         self, key: str, rows: int, dim: int, poolings: tuple[str, ...], grid: Grid | None = None
-    ) -> Iterator[Mapping[str, Array]]:
+    ) -> Iterator[Draft]:
         """Arrays mapped onto the file that becomes the embedding.
 
         Float32 ``[rows, dim]``; with a ``grid`` (rows and columns of patches) float16
@@ -167,11 +175,12 @@ class Store:
             kind: Literal["F16", "F32"] = "F16" if grid else "F32"
             _allocate_safetensors(temporary, dict.fromkeys(poolings, shape), kind)
             arrays = _map_safetensors(temporary, mode="r+")
-            yield arrays
+            draft = Draft(arrays)
+            yield draft
             for array in arrays.values():
                 array.flush()
         meta = {"sha256": file_sha256(path), "rows": rows, "dim": dim, "poolings": list(poolings)}
-        write_json(path.with_suffix(".json"), meta)
+        write_json(path.with_suffix(".json"), meta | draft.facts)
 
     def _embedding_path(self, key: str) -> Path:
         return self.root / "embeddings" / key[:2] / f"{key}.safetensors"

@@ -61,10 +61,10 @@ def test_a_damaged_cell_counts_as_not_computed(tmp_path: Path, suffix: str) -> N
 def test_embeddings_are_valid_safetensors(tmp_path: Path) -> None:
     store = Store(tmp_path)
     rows = np.arange(12, dtype=np.float32).reshape(4, 3)
-    with store.embedding_writer(KEY, 4, 3, ("mean", "max")) as arrays:
-        arrays["mean"][:2] = rows[:2]
-        arrays["mean"][2:] = rows[2:]
-        arrays["max"][:] = -rows
+    with store.embedding_writer(KEY, 4, 3, ("mean", "max")) as draft:
+        draft.arrays["mean"][:2] = rows[:2]
+        draft.arrays["mean"][2:] = rows[2:]
+        draft.arrays["max"][:] = -rows
     (path,) = tmp_path.rglob("*.safetensors")
     read_by_the_library = load_file(path)
     np.testing.assert_array_equal(read_by_the_library["mean"], rows)
@@ -78,8 +78,8 @@ def test_an_interrupted_embedding_leaves_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
 
     def interrupted() -> None:
-        with store.embedding_writer(KEY, 4, 3, ("mean",)) as arrays:
-            arrays["mean"][0] = 1
+        with store.embedding_writer(KEY, 4, 3, ("mean",)) as draft:
+            draft.arrays["mean"][0] = 1
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -90,8 +90,8 @@ def test_an_interrupted_embedding_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_flipped_bit_in_an_embedding_is_noticed(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with store.embedding_writer(KEY, 2, 2, ("mean",)) as arrays:
-        arrays["mean"][:] = 1
+    with store.embedding_writer(KEY, 2, 2, ("mean",)) as draft:
+        draft.arrays["mean"][:] = 1
     (path,) = tmp_path.rglob("*.safetensors")
     raw = bytearray(path.read_bytes())
     raw[-1] ^= 1
