@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from models import config_file
 from models.errors import UserError, did_you_mean
 from suites.datasets import (
     bark_beetle,
@@ -39,6 +40,8 @@ from suites.datasets.mados import Mados
 from suites.datasets.own import Own
 from suites.datasets.own_file import read_own
 from suites.datasets.pastis import Pastis
+from suites.datasets.rslearn import Rslearn
+from suites.datasets.rslearn_file import read_task
 from suites.datasets.sen1floods import Sen1Floods
 from suites.datasets.simulated import Simulated
 from suites.datasets.simulated_tasks import TASKS, Posed, SimulatedTask
@@ -241,7 +244,10 @@ def is_own(name: str) -> bool:
 
 def kind_of(name: str) -> TargetKind:
     """What a data set asks for; of a task of one's own, as its file says."""
-    return read_own(Path(name))[0].kind if is_own(name) else entry_of(name).kind
+    if not is_own(name):
+        return entry_of(name).kind
+    file = Path(name)
+    return read_task(file)[0].kind if _is_in_rslearn(file) else read_own(file)[0].kind
 
 
 def available(data_dir: Path | None) -> list[Availability]:
@@ -293,7 +299,8 @@ def resolve(
     With ``fallback="simulated"``, a set that the data directory does not lead to (none is
     set, or it holds other sets) is replaced by the simulated one, whose card says so in
     every line a reader meets. A directory that is missing or empty is a mistake instead.
-    A ``name`` that ends in ``.yaml`` is a task of the user's own (`suites.datasets.own`).
+    A ``name`` that ends in ``.yaml`` is a task of the user's own (`suites.datasets.own`), or, where
+    the file says so, in an rslearn data set (`suites.datasets.rslearn`).
     ``options`` are the data set's own and never reach the fallback, which takes
     ``fallback_options``.
     ``cache_dir`` keeps pixel digests so that a second look costs about a second.
@@ -331,7 +338,14 @@ def _own(file: Path, options: Options, cache_dir: Path | None) -> Dataset:
         raise UserError(f"{file}: a task of one's own takes no data options; they are in its file.")
     if cache_dir is None:
         raise ValueError("a task of one's own needs a cache folder for its decoded chips")
+    if _is_in_rslearn(file):
+        return Rslearn(file, cache_dir=cache_dir)
     return Own(file, cache_dir=cache_dir)
+
+
+def _is_in_rslearn(file: Path) -> bool:
+    """Whether a task of one's own is asked of an rslearn data set, and not of a folder of chips."""
+    return "rslearn" in config_file.read(file).data
 
 
 def _require_folder(data_dir: Path) -> None:

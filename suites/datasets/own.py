@@ -21,6 +21,7 @@ from suites.datasets.digests import Progress, fingerprint, pixel_digest
 from suites.datasets.own_file import ByColumn, ByLocation, read_own
 from suites.datasets.own_labels import labelled
 from suites.datasets.own_masks import mask_of, number_mask_of
+from suites.datasets.sides import brought
 from suites.datasets.splits import joined, split_rule, stratified_split, three_of_groups
 
 READER = "own-1"
@@ -105,7 +106,7 @@ class Own:
                 if of_numbers
                 else mask_of(folder, chip, size, len(self._table.classes), task.ignore)
             )
-            maps[place] = _brought(mask[..., None], self._shape, nobody)[..., 0]
+            maps[place] = brought(mask[..., None], self._shape, nobody)[..., 0]
         return maps
 
     @cached_property
@@ -149,7 +150,7 @@ class Own:
         return Batch(
             {
                 name: np.stack(
-                    [_brought(c.images[name], self._shape).astype(np.float32) for c in chips]
+                    [brought(c.images[name], self._shape).astype(np.float32) for c in chips]
                 )
                 for name in self._chips.bands
             },
@@ -180,21 +181,3 @@ def _one_size(sizes: npt.NDArray[np.int64], document: Document) -> tuple[int, in
             "them to N x N pixels.",
         )
     return found[0]
-
-
-def _brought(
-    image: npt.NDArray[Any], shape: tuple[int, ...], fill: float | None = None
-) -> npt.NDArray[Any]:
-    """The middle of an image ``[H, W, ...]``; where it is too small, mirrored, or filled."""
-    for axis, wanted in enumerate(shape):
-        spare = image.shape[axis] - wanted
-        if spare > 0:
-            image = np.take(image, np.arange(spare // 2, spare // 2 + wanted), axis=axis)
-        elif spare < 0:
-            pad = [(0, 0)] * image.ndim
-            pad[axis] = (-spare // 2, -spare - -spare // 2)
-            if fill is None:
-                image = np.pad(image, pad, mode="symmetric")
-            else:
-                image = np.pad(image, pad, constant_values=fill)
-    return image

@@ -1,0 +1,209 @@
+"""The labels of `rslearn` windows: a vector layer's property, a window's option, a raster's pixels.
+
+What is wrong with one is said with its window. It must know nothing of images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.errors import UserError, did_you_mean
+from suites.datasets.base import IGNORED
+from suites.datasets.rslearn_config import BandSet, Config, Layer, check_formats, read_json
+from suites.datasets.rslearn_file import RslearnTask
+from suites.datasets.rslearn_rasters import FILE, read_band_set
+from suites.datasets.rslearn_windows import Window, completed, inside
+
+GEOJSON = "data.geojson"
+
+
+@dataclass(frozen=True)
+class MaskBand:
+    """The band of a raster layer that holds the class, or the number, of each pixel."""
+
+    layer: str
+    band_set: BandSet
+    number: int
+    classes: tuple[str, ...] | None
+
+
+def mask_band(config: Config, task: RslearnTask) -> MaskBand:
+    """Which band the file means. `UserError` for a layer or a band that is not there."""
+    assert task.label.layer is not None
+    layer = config.layer(task.label.layer, "raster")
+    check_formats(config, layer)
+    band = task.label.band
+    if band is None and len(layer.bands) != 1:
+        raise UserError(
+            f'{config.path}: layer "{layer.name}" has the bands {", ".join(layer.bands)}; add '
+            '"band" to label:.'
+        )
+    band = band or layer.bands[0]
+    for each in layer.band_sets:
+        if band in each.bands:
+            number = each.bands.index(band)
+            return MaskBand(
+                layer.name, each, number, each.classes[number] if each.classes else None
+            )
+    hint = did_you_mean(band, layer.bands)
+    raise UserError(f'{config.path}: layer "{layer.name}" has no band "{band}": {hint}.')
+
+
+def mask_of(window: Window, band: MaskBand, root: Path) -> tuple[Path, npt.NDArray[Any]]:
+    """A window's mask ``[H, W]``, as stored, and its file."""
+    folder = window.item_group(band.layer, 0) / band.band_set.folder
+    path = inside(folder / FILE, root)
+    return path, read_band_set(path, window, band.band_set, 1)[:, :, 0, band.number]
+
+
+def class_mask(
+    path: Path, mask: npt.NDArray[Any], classes: int, ignore: float | None
+) -> npt.NDArray[np.int16]:
+    """Classes of pixels, -1 where nobody is asked. `UserError` for a class that there is not."""
+    values = mask.astype(np.int64)
+    asked = np.full(mask.shape, True) if ignore is None else values != ignore
+    outside = sorted(set(values[asked & ((values < 0) | (values >= classes))].tolist()))
+    if outside:
+        raise UserError(
+            f"{path} holds {', '.join(map(str, outside[:5]))}, but the task has classes 0 to "
+            f"{classes - 1}; correct it, or give ignore: N for a value that is not asked about."
+        )
+    return np.where(asked, values, IGNORED).astype(np.int16)
+
+
+def number_mask(
+    path: Path, mask: npt.NDArray[Any], ignore: float | None
+) -> npt.NDArray[np.float32]:
+    """Numbers of pixels, NaN where nobody is asked. `UserError` for infinite ones."""
+    with np.errstate(over="ignore"):
+        values = mask.astype(np.float32)
+    if ignore is not None:
+        values[mask == np.asarray(ignore).astype(mask.dtype)] = np.nan
+    if np.isinf(values).any():
+        raise UserError(f"{path} holds infinite values; give ignore: N for what is no number.")
+    return values
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the windows say, by number of the window; None of one without a label.
+
+    ``several``: ids of windows whose features differ, of which the first was taken.
+    """
+
+    values: tuple[tuple[Any, ...] | None, ...]
+    several: tuple[str, ...]
+
+
+def said_of(windows: Sequence[Window], config: Config, task: RslearnTask) -> Said:
+    """The values of the property, or the option, of each window: of ``labels`` all, else the first.
+
+    Raises `UserError` for a layer that is not there, a broken file, and a property or option that
+    no window has.
+    """
+    label = task.label
+    layer = config.layer(label.layer, "vector") if label.layer else None
+    if layer is not None:
+        check_formats(config, layer)
+    found: list[tuple[Any, ...] | None] = []
+    several: list[str] = []
+    known: set[str] = set()
+    for window in windows:
+        records = _records(window, layer, config.path.parent)
+        known.update(*(records or ()))
+        values = _values(records, label.property or label.option or "", task.kind == "labels")
+        if task.kind != "labels" and values is not None:
+            if len(values) > 1:
+                several.append(window.id)
+            values = values[:1] or None
+        found.append(values)
+    name = label.property or label.option or ""
+    if known and name not in known:
+        place = f'layer "{layer.name}" has no property' if layer else "its windows have no option"
+        raise UserError(f'{config.path}: {place} "{name}": {did_you_mean(name, sorted(known))}.')
+    return Said(tuple(found), tuple(several))
+
+
+def _records(window: Window, layer: Layer | None, root: Path) -> list[dict[str, Any]] | None:
+    """The properties of each feature; None where the layer is not complete."""
+    if layer is None:
+        return [dict(window.options)]
+    groups = completed(window, layer.name)
+    if not groups:
+        return None
+    found = []
+    for number in groups:
+        path = inside(window.item_group(layer.name, number) / GEOJSON, root)
+        said = read_json(path)
+        try:
+            found += [dict(each.get("properties") or {}) for each in said["features"]]
+        except (KeyError, TypeError, AttributeError, ValueError):
+            raise UserError(f"{path} is no collection of features; copy it again.") from None
+    return found
+
+
+def _values(
+    records: list[dict[str, Any]] | None, name: str, of_labels: bool
+) -> tuple[Any, ...] | None:
+    """Different values of one property, in order. Of labels a list is several, none are none."""
+    if records is None:
+        return None
+    said: dict[Any, None] = {}
+    for record in records:
+        value = record.get(name)
+        for each in value if isinstance(value, list) else (value,):
+            if each is not None:
+                said[each if isinstance(each, (int, float)) else str(each)] = None
+    if of_labels:
+        return tuple(said)
+    return tuple(said) or None
+
+
+def encoded(
+    windows: Sequence[Window], said: Sequence[tuple[Any, ...]], task: RslearnTask, config: Config
+) -> tuple[tuple[str, ...], npt.NDArray[Any]]:
+    """Names of the classes (of numbers none), and the labels as `Dataset.labels` has them.
+
+    Raises `UserError` for a class outside the list, and for a number that is none.
+    """
+    if task.kind == "values":
+        return (), np.array(
+            [_number(w, v[0]) for w, v in zip(windows, said, strict=True)], dtype=np.float64
+        )
+    texts = [tuple(str(value) for value in values) for values in said]
+    layer = config.layers[task.label.layer] if task.label.layer else None
+    listed = tuple(task.classes or ()) or (layer.classes if layer else None)
+    classes = listed or tuple(sorted({text for each in texts for text in each}))
+    for window, each in zip(windows, texts, strict=True):
+        for text in each:
+            if text not in classes:
+                raise UserError(
+                    f'{window.folder}: its class "{text}" is not in the list: '
+                    f"{did_you_mean(text, classes)}."
+                )
+    if len(classes) < 2:
+        raise UserError(
+            f"All windows of {config.path.parent} have the class {classes[0]}; a task needs two."
+            if classes
+            else f"No window of {config.path.parent} has a label; a task needs two."
+        )
+    if task.kind == "labels":
+        flags = [[name in each for name in classes] for each in texts]
+        return classes, np.array(flags, dtype=np.uint8)
+    return classes, np.array([classes.index(each[0]) for each in texts], dtype=np.int64)
+
+
+def _number(window: Window, value: Any) -> float:
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        found = np.nan
+    if not np.isfinite(found):
+        raise UserError(f"{window.folder}: its label {value!r} is no number.")
+    return found
