@@ -6,9 +6,7 @@ It must know nothing of models.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.config_file import Document
 from models.errors import UserError
 from suites.datasets.base import IGNORED, MAP_KINDS, SPLITS, Batch, DatasetCard
 from suites.datasets.digests import DigestCache, Progress, digest_files, fingerprint, pixel_digest
@@ -29,25 +26,14 @@ from suites.datasets.rslearn_labels import (
     mask_band,
     mask_of,
     number_mask,
-    said_of,
 )
 from suites.datasets.rslearn_rasters import read_stored
+from suites.datasets.rslearn_samples import Sample, samples_of
 from suites.datasets.rslearn_splits import parts_of, split_words, together
-from suites.datasets.rslearn_steps import Series
-from suites.datasets.rslearn_windows import Window, completed, windows_of
 from suites.datasets.sides import brought
 from suites.datasets.splits import joined, stratified_split, three_of_groups
 
 READER = "rslearn-1"
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A usable window: its time steps by modality, and what its label layer says of it."""
-
-    window: Window
-    series: Mapping[str, Series]
-    said: tuple[Any, ...]
 
 
 class Rslearn:
@@ -64,9 +50,8 @@ class Rslearn:
         self._root = file.parent / self._task.rslearn
         self._config = read_config(self._root)
         self._sources = [source_of(name, self._config, self._task) for name in self._task.layers]
-        self._notes: list[str] = []
-        self._samples = self._of_one_length(self._usable(), document)
-        self._shape = self._one_size(document)
+        chosen = samples_of(self._root, self._config, self._task, self._sources, document)
+        self._samples, self._shape, self._notes = chosen.samples, chosen.shape, chosen.notes
         windows = [sample.window for sample in self._samples]
         self._parts = parts_of(windows, self._task)
         self._together = together(windows, self._task)
@@ -91,7 +76,7 @@ class Rslearn:
             steps=len(self._dates(self._samples[0])),
             units_per_dn=task.units_per_dn,
             split_rule=split_words(task),
-            notes=tuple(self._notes),
+            notes=self._notes,
             kind=task.kind,
             unit=task.unit,
         )
@@ -160,7 +145,8 @@ class Rslearn:
         )
         return fingerprint(
             [
-                *(READER, task.kind, str(self._shape), task.radar, *bands, *self._classes),
+                *(READER, task.kind, str(self._shape), task.radar, str(task.units_per_dn)),
+                *(*bands, *self._classes),
                 pixel_digest(self.labels),
                 *facts,
             ]
@@ -202,45 +188,6 @@ class Rslearn:
         """Those of the modality that the file names first."""
         return sample.series[self._sources[0].modality].dates
 
-    def _usable(self) -> list[Sample]:
-        """The windows that have a label, and all layers."""
-        windows = windows_of(self._root, self._task.groups)
-        found, incomplete, unlabelled = [], [], []
-        for window, said in zip(windows, self._said(windows), strict=True):
-            if said is None:
-                unlabelled.append(window.id)
-                continue
-            series = {
-                source.modality: each
-                for source in self._sources
-                if (each := source.series(window, self._config, self._task)) is not None
-            }
-            if len(series) < len(self._sources):
-                incomplete.append(window.id)
-            else:
-                found.append(Sample(window, series, said))
-        left_out = [
-            *_told(unlabelled, "have no label"),
-            *_told(incomplete, "do not have all their layers completed"),
-        ]
-        if not found:
-            raise UserError(
-                f"No window of {self._root} is usable: of {len(windows)}, {'; '.join(left_out)}."
-            )
-        self._notes += [f"Windows: {each}; they are left out." for each in left_out]
-        return found
-
-    def _said(self, windows: Sequence[Window]) -> Sequence[tuple[Any, ...] | None]:
-        if self._task.kind in MAP_KINDS:
-            layer = mask_band(self._config, self._task).layer
-            return [() if completed(window, layer) else None for window in windows]
-        said = said_of(windows, self._config, self._task)
-        self._notes += [
-            f"Windows: {each}; the first is taken, as rslearn does."
-            for each in _told(said.several, "have features of different labels")
-        ]
-        return said.values
-
     def _encoded(self) -> tuple[tuple[str, ...], npt.NDArray[Any]]:
         """Classes and labels; of maps the labels are read later."""
         task = self._task
@@ -256,87 +203,3 @@ class Rslearn:
                 "list them in the task's file (classes:, from 0)."
             )
         return tuple(classes), np.zeros(0)
-
-    def _of_one_length(self, samples: list[Sample], document: Document) -> tuple[Sample, ...]:
-        """The samples with as many time steps as the file says, or as all have."""
-        wanted = self._task.steps
-        lengths = [_lengths(sample) for sample in samples]
-        if wanted is None:
-            if len(lengths) != sum(n == lengths[0] for n in lengths) or len(set(lengths[0])) > 1:
-                told = "; ".join(
-                    f"{source.modality} {_range([each[i] for each in lengths])}"
-                    for i, source in enumerate(self._sources)
-                )
-                raise document.error(
-                    ("layers",),
-                    f"Its windows differ in time steps ({told}); every sample needs the same "
-                    "number: give steps: N (windows with fewer are left out), or list item groups.",
-                )
-            kept = samples
-        else:
-            kept = [s for s, n in zip(samples, lengths, strict=True) if min(n) >= wanted]
-            short = [s.window.id for s, n in zip(samples, lengths, strict=True) if min(n) < wanted]
-            if not kept:
-                raise document.error(
-                    ("steps",),
-                    f"No window has {wanted} time steps; the longest has {max(map(min, lengths))}.",
-                )
-            left_out = _told(short, f"have fewer than {wanted} time steps")
-            self._notes += [f"Windows: {each}; they are left out." for each in left_out]
-            if any(max(_lengths(sample)) > wanted for sample in kept):
-                self._notes.append(f"The first {wanted} time steps of each window are given.")
-            kept = [
-                replace(s, series={name: _first(each, wanted) for name, each in s.series.items()})
-                for s in kept
-            ]
-        self._note_dates(kept)
-        return tuple(kept)
-
-    def _note_dates(self, samples: Sequence[Sample]) -> None:
-        first = self._sources[0].modality
-        assumed = [s.window.id for s in samples if s.series[first].is_assumed]
-        self._notes += [
-            f"Windows: {each}; their time steps are spread evenly over the window's time range (1 "
-            "July 2020 where there is none)."
-            for each in _told(assumed, "do not say when each image was taken")
-        ]
-        if len(self._sources) > 1:
-            self._notes.append(f"The dates are those of {first}.")
-
-    def _one_size(self, document: Document) -> tuple[int, int]:
-        side = self._task.side
-        sizes = sorted({sample.window.size for sample in self._samples})
-        if side is not None:
-            self._notes.append(
-                f"Windows are cut around their middle, or mirrored, to {side} pixels a side."
-            )
-            return side, side
-        if len(sizes) > 1:
-            told = ", ".join(f"{h} x {w}" for h, w in sizes[:3])
-            raise document.error(
-                ("rslearn",),
-                f"Its windows differ in size ({told}{', ...' * (len(sizes) > 3)}); give side: N to "
-                "bring them to N x N pixels.",
-            )
-        return sizes[0]
-
-
-def _told(names: Sequence[str], what: str) -> list[str]:
-    """One clause that counts and names windows; none where there are none."""
-    if not names:
-        return []
-    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-    return [f"{len(names):,} {what} ({', '.join(names[:5])}{more})"]
-
-
-def _lengths(sample: Sample) -> tuple[int, ...]:
-    return tuple(len(each.chosen) for each in sample.series.values())
-
-
-def _range(numbers: Sequence[int]) -> str:
-    found = Counter(numbers)
-    return ", ".join(f"{n} in {found[n]:,} windows" for n in sorted(found)[:4])
-
-
-def _first(series: Series, steps: int) -> Series:
-    return replace(series, chosen=series.chosen[:steps], dates=series.dates[:steps])

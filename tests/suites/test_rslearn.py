@@ -187,7 +187,7 @@ def test_windows_that_are_not_complete_are_counted_and_named(root: Path) -> None
     data = task(root)
     assert len(data.ids) == COUNT - 3
     notes = " ".join(data.card.notes)
-    assert "2 do not have all their layers completed (north/w03, north/w04); they are" in notes
+    assert "2 lack a layer or its mark completed (north/w03, north/w04); they are" in notes
     assert "1 have no label (north/w05); they are left out" in notes
     for file in root.glob("windows/*/*/layers/label/completed"):
         file.unlink()
@@ -261,7 +261,7 @@ def test_dates_that_nobody_says_are_assumed_and_noted(root: Path) -> None:
     data = task(root)
     # Middles of three equal parts of May to July.
     assert data.read([1]).timestamps[0].tolist() == [[16, 4, 2020], [16, 5, 2020], [16, 6, 2020]]
-    assert "12 do not say when each image was taken" in " ".join(data.card.notes)
+    assert "12 do not say when their images were taken" in " ".join(data.card.notes)
     rewrite(window_folder(root, 0) / "metadata.json", lambda said: said.update(time_range=None))
     with pytest.raises(UserError, match="w00 has 3 time steps and no dates"):
         task(root)
@@ -401,9 +401,14 @@ def test_check_and_run_from_the_command_line(root: Path) -> None:
     assert "2 classes with 6 to 6 samples each; splits: 4 train, 4 val, 4 test" in checked.output
     suite = {
         "name": "own",
-        "variants": [],
-        "baselines": ["statistics"],
-        "tasks": [{"name": "mangroves", "dataset": "task.yaml", "probe": {"kind": "knn"}}],
+        "title": "Mangroves",
+        "description": "A task in an rslearn data set.",
+        "tier": "random",
+        "seeds": [0],
+        "protocol": {"patch_size": 8, "bootstrap": 100},
+        "variants": ["olmoearth-v1-nano"],
+        "baselines": ["baseline-statistics-mean_std"],
+        "tasks": [{"name": "mangroves", "dataset": "task.yaml", "probe": {"kind": "knn", "k": 3}}],
     }
     (root.parent / "own.yaml").write_text(yaml.safe_dump(suite))
     ran = runner.invoke(app, ["run", str(root.parent / "own.yaml"), "--store", str(store)])
