@@ -37,9 +37,18 @@ def packed(pixels: np.ndarray) -> bytes:
 
 
 def write_raster(
-    path: Path, image: np.ndarray, corner: tuple[int, int], pixel: float, tile: int | None = None
+    path: Path,
+    image: np.ndarray,
+    corner: tuple[int, int],
+    pixel: float,
+    *,
+    tile: int | None = None,
+    predictor: int | None = None,
 ) -> None:
-    """``[H, W, D]`` as GDAL writes it, with the place of its first pixel (in pixels)."""
+    """``[H, W, D]`` as GDAL writes it, with the place of its first pixel (in pixels).
+
+    ``predictor``: what the file says was done to the pixels; they are packed as given.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if tile is None:
         parts = [packed(image[row : row + 5]) for row in range(0, len(image), 5)]
@@ -59,12 +68,15 @@ def write_raster(
         planarconfig="contig" if image.shape[2] > 1 else None,
         photometric="minisblack",
         compression="zlib",
+        predictor=2 if predictor else None,
         metadata=None,
         extratags=[(33550, "d", 3, (pixel, pixel, 0.0), True), (33922, "d", 6, tie, True)],
         **({"rowsperstrip": 5} if tile is None else {"tile": (tile, tile)}),
     )
     with tifffile.TiffFile(path, mode="r+") as tiff:
         tiff.pages.first.tags[259].overwrite(5)
+        if predictor:
+            tiff.pages.first.tags[317].overwrite(predictor)
 
 
 def pixels(number: int, step: int, bands: str, side: int = SIDE) -> np.ndarray:

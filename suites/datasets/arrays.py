@@ -47,17 +47,18 @@ def read_tiff(path: Path) -> npt.NDArray[Any]:
 
 
 def _read_tiff(path: Path) -> npt.NDArray[Any]:
-    try:
-        return np.asarray(tifffile.imread(path))
-    except ValueError as error:  # what the library cannot unpack without a further package
-        if "imagecodecs" not in str(error):
-            raise
-        if needs_lzw(path):
-            return read_lzw(path)
-        raise UserError(
-            f"{path} is compressed in a way that needs the package imagecodecs: run pip install "
-            "imagecodecs, or store the images deflated."
-        ) from None
+    for read in (tifffile.imread, read_lzw):
+        try:
+            return np.asarray(read(path))
+        except ValueError as error:  # what the library cannot unpack without a further package
+            if "imagecodecs" not in str(error):
+                raise
+            if not needs_lzw(path):
+                break
+    raise UserError(
+        f"{path} is compressed in a way that needs the package imagecodecs: run pip install "
+        "imagecodecs, or store the images deflated."
+    )
 
 
 @contextmanager

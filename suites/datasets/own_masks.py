@@ -30,15 +30,7 @@ def mask_of(
     that there is not.
     """
     path, mask = _mask(folder, chip, size)
-    values = mask.astype(np.int64)
-    asked = np.full(mask.shape, True) if ignore is None else values != ignore
-    outside = sorted(set(values[asked & ((values < 0) | (values >= classes))].tolist()))
-    if outside:
-        raise UserError(
-            f"{path} holds {', '.join(map(str, outside[:5]))}, but the task has classes 0 to "
-            f"{classes - 1}; correct it, or give ignore: N for a value that is not asked about."
-        )
-    return np.where(asked, values, IGNORED).astype(np.int16)
+    return asked_classes(path, mask, classes, ignore)
 
 
 def number_mask_of(
@@ -50,6 +42,34 @@ def number_mask_of(
     size than the chip, or holds no numbers, or infinite ones.
     """
     path, mask = _mask(folder, chip, size)
+    return asked_numbers(path, mask, ignore)
+
+
+def asked_classes(
+    path: Path, mask: npt.NDArray[Any], classes: int, ignore: float | None
+) -> npt.NDArray[np.int16]:
+    """The classes of a mask ``[H, W]`` read from ``path``; -1 where nobody is asked.
+
+    Raises `UserError` for a class that there is not.
+    """
+    values = mask.astype(np.int64)
+    asked = np.full(mask.shape, True) if ignore is None else values != ignore
+    outside = sorted(set(values[asked & ((values < 0) | (values >= classes))].tolist()))
+    if outside:
+        raise UserError(
+            f"{path} holds {', '.join(map(str, outside[:5]))}, but the task has classes 0 to "
+            f"{classes - 1}; correct it, or give ignore: N for a value that is not asked about."
+        )
+    return np.where(asked, values, IGNORED).astype(np.int16)
+
+
+def asked_numbers(
+    path: Path, mask: npt.NDArray[Any], ignore: float | None
+) -> npt.NDArray[np.float32]:
+    """The numbers of a mask ``[H, W]`` read from ``path``; NaN where nobody is asked.
+
+    Raises `UserError` for values that are no numbers, or infinite.
+    """
     if mask.dtype.kind not in "iufb":
         raise UserError(f"{path} holds {mask.dtype} values, not numbers; save it as float32.")
     with np.errstate(over="ignore"):  # beyond what a type holds is infinite in it

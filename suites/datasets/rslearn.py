@@ -17,16 +17,11 @@ import numpy.typing as npt
 from models.errors import UserError
 from suites.datasets.base import IGNORED, MAP_KINDS, SPLITS, Batch, DatasetCard
 from suites.datasets.digests import DigestCache, Progress, digest_files, fingerprint, pixel_digest
+from suites.datasets.own_masks import asked_classes, asked_numbers
 from suites.datasets.rslearn_config import read_config
 from suites.datasets.rslearn_file import read_task
 from suites.datasets.rslearn_images import source_of
-from suites.datasets.rslearn_labels import (
-    class_mask,
-    encoded,
-    mask_band,
-    mask_of,
-    number_mask,
-)
+from suites.datasets.rslearn_labels import encoded, mask_band, mask_of
 from suites.datasets.rslearn_rasters import read_stored
 from suites.datasets.rslearn_samples import Sample, samples_of
 from suites.datasets.rslearn_splits import parts_of, split_words, together
@@ -66,7 +61,7 @@ class Rslearn:
             name=task.name,
             title=task.title or task.name,
             origin="real",
-            licence="the user's own data",
+            licence="not stated",
             home="",
             level=task.level,
             classes=self._classes,
@@ -100,9 +95,9 @@ class Rslearn:
         for place, sample in enumerate(self._samples):
             path, stored = mask_of(sample.window, band, self._root)
             mask: npt.NDArray[Any] = (
-                number_mask(path, stored, task.ignore)
+                asked_numbers(path, stored, task.ignore)
                 if of_numbers
-                else class_mask(path, stored, len(self._classes), task.ignore)
+                else asked_classes(path, stored, len(self._classes), task.ignore)
             )
             maps[place] = brought(mask, self._shape, nobody)
         return maps

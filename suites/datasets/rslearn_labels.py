@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import UserError, did_you_mean
-from suites.datasets.base import IGNORED
 from suites.datasets.rslearn_config import BandSet, Config, Layer, check_formats, read_json
 from suites.datasets.rslearn_file import RslearnTask
 from suites.datasets.rslearn_rasters import FILE, read_band_set
@@ -60,34 +59,6 @@ def mask_of(window: Window, band: MaskBand, root: Path) -> tuple[Path, npt.NDArr
     folder = window.item_group(band.layer, 0) / band.band_set.folder
     path = inside(folder / FILE, root)
     return path, read_band_set(path, window, band.band_set, 1)[:, :, 0, band.number]
-
-
-def class_mask(
-    path: Path, mask: npt.NDArray[Any], classes: int, ignore: float | None
-) -> npt.NDArray[np.int16]:
-    """Classes of pixels, -1 where nobody is asked. `UserError` for a class that there is not."""
-    values = mask.astype(np.int64)
-    asked = np.full(mask.shape, True) if ignore is None else values != ignore
-    outside = sorted(set(values[asked & ((values < 0) | (values >= classes))].tolist()))
-    if outside:
-        raise UserError(
-            f"{path} holds {', '.join(map(str, outside[:5]))}, but the task has classes 0 to "
-            f"{classes - 1}; correct it, or give ignore: N for a value that is not asked about."
-        )
-    return np.where(asked, values, IGNORED).astype(np.int16)
-
-
-def number_mask(
-    path: Path, mask: npt.NDArray[Any], ignore: float | None
-) -> npt.NDArray[np.float32]:
-    """Numbers of pixels, NaN where nobody is asked. `UserError` for infinite ones."""
-    with np.errstate(over="ignore"):
-        values = mask.astype(np.float32)
-    if ignore is not None:
-        values[mask == np.asarray(ignore).astype(mask.dtype)] = np.nan
-    if np.isinf(values).any():
-        raise UserError(f"{path} holds infinite values; give ignore: N for what is no number.")
-    return values
 
 
 @dataclass(frozen=True)

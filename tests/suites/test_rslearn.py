@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import tifffile
 import yaml
+from rich.console import Console
 from typer.testing import CliRunner
 
 from harness.cli import app
+from harness.commands.measure import RunOptions, measure
 from models.errors import UserError
 from suites.datasets import catalogue
 from suites.datasets.arrays import read_tiff
@@ -294,6 +296,12 @@ def test_lzw_in_tiles_and_damaged(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_tiff(file), image)
     mini.write_raster(file, np.zeros((40, 60, 1), np.float32), (0, 0), 10)  # long entries
     assert not read_tiff(file).any()
+    apart = np.diff(image, axis=1, prepend=np.zeros_like(image[:, :1]))
+    mini.write_raster(file, apart, (0, 0), 10, predictor=2)  # each pixel's step from its left one
+    np.testing.assert_array_equal(read_tiff(file), image)
+    mini.write_raster(file, image, (0, 0), 10, predictor=3)
+    with pytest.raises(UserError, match=r"tiles.tif is compressed in a way that needs the package"):
+        read_tiff(file)
     mini.write_raster(file, image, (0, 0), 10)
     with tifffile.TiffFile(file) as tiff:
         offset = tiff.pages.first.dataoffsets[1]
@@ -392,25 +400,36 @@ def test_files_that_do_not_fit_are_named_when_read(root: Path) -> None:
         task(root).read([0])
 
 
-def test_check_and_run_from_the_command_line(root: Path) -> None:
+def test_the_check_says_what_it_finds(root: Path) -> None:
     task(root)
-    runner = CliRunner()
-    file, store = root.parent / "task.yaml", root.parent / "store"
-    checked = runner.invoke(app, ["data", "check", str(file), "--store", str(store)])
-    assert "mangroves: 12 samples" in checked.output
-    assert "2 classes with 6 to 6 samples each; splits: 4 train, 4 val, 4 test" in checked.output
+    arguments = ["data", "check", str(root.parent / "task.yaml"), "--store", str(root.parent / "s")]
+    checked = CliRunner().invoke(app, arguments).output
+    assert "mangroves: 12 samples" in checked
+    assert "2 classes with 6 to 6 samples each; splits: 4 train, 4 val, 4 test" in checked
+    truncated(root)
+    checked = CliRunner().invoke(app, arguments)
+    assert checked.exit_code == 1
+    assert "geotiff.tif is not a readable TIFF" in checked.output
+
+
+def test_a_suite_that_names_the_file_runs(root: Path) -> None:
+    task(root)
+    pico = {"family": "olmoearth", "sizes": {"pico": {"dim": 32, "depth": 1, "heads": 4}}}
+    pico["versions"] = {"one": {"scheme": "single", "sizes": ["pico"]}}
+    (root.parent / "pico.yaml").write_text(yaml.safe_dump(pico))
     suite = {
         "name": "own",
         "title": "Mangroves",
-        "description": "A task in an rslearn data set.",
+        "registry": ["pico.yaml"],
         "tier": "random",
         "seeds": [0],
         "protocol": {"patch_size": 8, "bootstrap": 100},
-        "variants": ["olmoearth-v1-nano"],
+        "variants": ["olmoearth-one-pico"],
         "baselines": ["baseline-statistics-mean_std"],
         "tasks": [{"name": "mangroves", "dataset": "task.yaml", "probe": {"kind": "knn", "k": 3}}],
     }
-    (root.parent / "own.yaml").write_text(yaml.safe_dump(suite))
-    ran = runner.invoke(app, ["run", str(root.parent / "own.yaml"), "--store", str(store)])
-    assert ran.exit_code == 0, ran.output
-    assert "mangroves" in ran.output
+    file = root.parent / "own.yaml"
+    file.write_text(yaml.safe_dump(suite))
+    options = RunOptions(data_dir=None, store=root.parent / "store", weights_dir=None)
+    found = measure(Console(quiet=True), file, str(file), options).results
+    assert found.scores["cell"].n_unique() == 2
