@@ -17,6 +17,7 @@ import numpy.typing as npt
 from models.errors import UserError
 from suites.datasets.base import IGNORED, MAP_KINDS, SPLITS, Batch, DatasetCard
 from suites.datasets.digests import DigestCache, Progress, digest_files, fingerprint, pixel_digest
+from suites.datasets.findings import Finding
 from suites.datasets.own_masks import asked_classes, asked_numbers
 from suites.datasets.rslearn_config import read_config
 from suites.datasets.rslearn_file import read_task
@@ -37,7 +38,7 @@ class Rslearn:
     Windows without all their layers, or without a label, are left out, and the card says how many.
     Raises `UserError` for a mistake in the file, for what the data set does not hold, for windows
     of different sizes or numbers of time steps where the file does not settle them, and when no
-    window is left.
+    window is left. ``findings``: what was left out, and taken for granted.
     """
 
     def __init__(self, file: Path, *, cache_dir: Path | None = None) -> None:
@@ -46,7 +47,8 @@ class Rslearn:
         self._config = read_config(self._root)
         self._sources = [source_of(name, self._config, self._task) for name in self._task.layers]
         chosen = samples_of(self._root, self._config, self._task, self._sources, document)
-        self._samples, self._shape, self._notes = chosen.samples, chosen.shape, chosen.notes
+        self._samples, self._shape = chosen.samples, chosen.shape
+        self.findings: Sequence[Finding] = chosen.findings
         windows = [sample.window for sample in self._samples]
         self._parts = parts_of(windows, self._task)
         self._together = together(windows, self._task)
@@ -71,7 +73,7 @@ class Rslearn:
             steps=len(self._dates(self._samples[0])),
             units_per_dn=task.units_per_dn,
             split_rule=split_words(task),
-            notes=self._notes,
+            notes=tuple(finding.sentence for finding in self.findings),
             kind=task.kind,
             unit=task.unit,
         )
@@ -114,7 +116,9 @@ class Rslearn:
         ]
         flat = [path for each in files for path in each]
         found = iter(
-            digest_files(flat, lambda path: pixel_digest(read_stored(path)), self._cache, progress)
+            digest_files(
+                flat, lambda path: pixel_digest(read_stored(path).pixels), self._cache, progress
+            )
         )
         return [fingerprint([next(found) for _ in each]) for each in files]
 

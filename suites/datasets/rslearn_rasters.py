@@ -1,12 +1,14 @@
 """The rasters of an `rslearn` window: band sets of any resolution, brought to the window's pixels.
 
 A band set with fewer or more pixels gives each pixel of the window the value stored where its
-middle lies (nearest neighbour), as `rslearn` reads them. It must know nothing of labels.
+middle lies (nearest neighbour), as `rslearn` reads them; what lies beyond them at an edge, where
+`rslearn` has 0, gets the last one. It must know nothing of labels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,34 +35,55 @@ def read_band_set(path: Path, window: Window, band_set: BandSet, steps: int) -> 
     rows, columns = _stored_places(path, window, band_set)
     height, width = rows[1], columns[1]
     depth = len(band_set.bands) * steps
-    if stored.shape[:2] != (height, width):
+    found = stored.pixels.shape
+    if found[:2] != (height, width):
         raise UserError(
-            f"{path} has {stored.shape[0]} x {stored.shape[1]} pixels, but its window has "
-            f"{height} x {width}; make this layer anew."
+            f"{path} has {found[0]} x {found[1]} pixels, but its window has {height} x {width}; "
+            "make this layer anew."
         )
-    if stored.shape[2] != depth:
+    if found[2] != depth:
         raise UserError(
-            f"{path} holds {stored.shape[2]} bands, but config.json says {depth} ("
+            f"{path} holds {found[2]} bands, but config.json says {depth} ("
             f"{', '.join(band_set.bands)}, {steps} time steps); make this layer anew."
         )
-    _check_place(path, window, band_set)
+    if stored.place is not None:
+        _check_place(path, stored.place, window, rows, columns)
     # Bands change slowest in the file, time steps within each.
-    pixels = stored.reshape(height, width, len(band_set.bands), steps).transpose(0, 1, 3, 2)
+    pixels = stored.pixels.reshape(height, width, len(band_set.bands), steps).transpose(0, 1, 3, 2)
     return pixels[_nearest(window, rows, 1)][:, _nearest(window, columns, 0)]
 
 
-def read_stored(path: Path) -> npt.NDArray[Any]:
-    """All bands of a GeoTIFF, ``[H, W, D]``, in whatever layout they lie."""
+@dataclass(frozen=True)
+class Place:
+    """Where a file says that it lies: its ``corner`` (x, y) and the size of its ``pixel``."""
+
+    corner: tuple[float, float]
+    pixel: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """All bands of a GeoTIFF ``[H, W, D]``, and their place if the file records one."""
+
+    pixels: npt.NDArray[Any]
+    place: Place | None
+
+
+def read_stored(path: Path) -> Stored:
+    """A GeoTIFF, in whatever layout it lies. `UserError` for a file that is broken or no image."""
     found = read_tiff(path)
     with tifffile.TiffFile(path) as tiff:
         page: Any = tiff.pages.first
-        shape, axes = page.shape, page.axes
+        shape, axes, place = page.shape, page.axes, None
+        if _SCALE in page.tags and _TIE in page.tags:
+            scale, tie = page.tags[_SCALE].value, page.tags[_TIE].value
+            place = Place((float(tie[3]), float(tie[4])), (float(scale[0]), float(scale[1])))
     found = found.reshape(shape) if found.size == np.prod(shape) else found
     if axes == "YX" and found.ndim == 2:
-        return found[..., None]
+        return Stored(found[..., None], place)
     if sorted(axes) != ["S", "X", "Y"] or found.ndim != 3:
         raise UserError(f"{path} has shape {found.shape}; an image has rows, columns and bands.")
-    return found.transpose([axes.index(axis) for axis in "YXS"])
+    return Stored(found.transpose([axes.index(axis) for axis in "YXS"]), place)
 
 
 Places = tuple[int, int]
@@ -95,21 +118,16 @@ def _nearest(window: Window, stored: Places, axis: int) -> npt.NDArray[np.int64]
     return places.clip(0, many - 1)
 
 
-def _check_place(path: Path, window: Window, band_set: BandSet) -> None:
+def _check_place(path: Path, place: Place, window: Window, rows: Places, columns: Places) -> None:
     """`UserError` where the file's own record of its place is not the window's."""
-    with tifffile.TiffFile(path) as tiff:
-        tags: Any = tiff.pages.first.tags
-        if _SCALE not in tags or _TIE not in tags:
-            return
-        scale, tie = tags[_SCALE].value, tags[_TIE].value
-    rows, columns = _stored_places(path, window, band_set)
     for axis, (first, many) in enumerate((columns, rows)):
         pixel = window.resolution[axis] * window.size[1 - axis] / many
-        is_there = abs(float(tie[3 + axis]) - first * pixel) <= abs(pixel) / 2
-        if not is_there or not np.isclose(float(scale[axis]), abs(pixel), rtol=1e-3):
+        is_there = abs(place.corner[axis] - first * pixel) <= abs(pixel) / 2
+        if not is_there or not np.isclose(place.pixel[axis], abs(pixel), rtol=1e-3):
+            x, y = place.corner
             raise UserError(
-                f"{path} does not lie where its window does (corner {tie[3]:g}, {tie[4]:g}; pixels "
-                f"of {scale[0]:g} x {scale[1]:g}); make this layer anew."
+                f"{path} does not lie where its window does (corner {x:.10g}, {y:.10g}; pixels of "
+                f"{place.pixel[0]:g} x {place.pixel[1]:g}); make this layer anew."
             )
 
 

@@ -14,12 +14,15 @@ from typing import Any
 from models.config_file import Document
 from models.errors import UserError
 from suites.datasets.base import MAP_KINDS
+from suites.datasets.findings import Finding
 from suites.datasets.rslearn_config import Config
 from suites.datasets.rslearn_file import RslearnTask
 from suites.datasets.rslearn_images import Source
 from suites.datasets.rslearn_labels import mask_band, said_of
 from suites.datasets.rslearn_steps import Series
 from suites.datasets.rslearn_windows import Window, completed, windows_of
+
+TOPIC = "windows"
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Samples:
-    """``shape``: rows and columns to which all are brought; ``notes``: sentences for the card."""
+    """``shape``: rows and columns to which all are brought; ``findings``: what a reader must know."""
 
     samples: tuple[Sample, ...]
     shape: tuple[int, int]
-    notes: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
 
 def samples_of(
@@ -53,7 +56,7 @@ def samples_of(
     Raises `UserError` when no window is left, and for windows of different sizes or numbers of time
     steps where the task's file does not settle them.
     """
-    notes: list[str] = []
+    notes: list[Finding] = []
     windows = windows_of(root, task.groups)
     said = _labels(windows, config, task, notes)
     usable = _usable(windows, said, config, task, sources, notes)
@@ -66,7 +69,7 @@ def samples_of(
 
 
 def _labels(
-    windows: Sequence[Window], config: Config, task: RslearnTask, notes: list[str]
+    windows: Sequence[Window], config: Config, task: RslearnTask, notes: list[Finding]
 ) -> Sequence[tuple[Any, ...] | None]:
     """What each window's label says; None of one without."""
     if task.kind in MAP_KINDS:
@@ -83,7 +86,7 @@ def _usable(
     config: Config,
     task: RslearnTask,
     sources: Sequence[Source],
-    notes: list[str],
+    notes: list[Finding],
 ) -> list[Sample]:
     """The windows that have a label, and all layers."""
     found, incomplete, unlabelled = [], [], []
@@ -127,7 +130,7 @@ def _require_one_length(samples: Sequence[Sample], document: Document) -> None:
 
 
 def _of_length(
-    samples: Sequence[Sample], steps: int, document: Document, notes: list[str]
+    samples: Sequence[Sample], steps: int, document: Document, notes: list[Finding]
 ) -> list[Sample]:
     """The samples with as many steps, each cut to its first ones."""
     kept = [sample for sample in samples if min(sample.lengths) >= steps]
@@ -139,7 +142,7 @@ def _of_length(
     short = [sample.window.id for sample in samples if min(sample.lengths) < steps]
     _note(notes, short, f"have fewer than {steps} time steps", "they are left out")
     if any(max(sample.lengths) > steps for sample in kept):
-        notes.append(f"The first {steps} time steps of each window are given.")
+        notes.append(_plain(f"The first {steps} time steps of each window are given."))
     return [
         replace(sample, series={name: _first(each, steps) for name, each in sample.series.items()})
         for sample in kept
@@ -150,7 +153,7 @@ def _first(series: Series, steps: int) -> Series:
     return replace(series, chosen=series.chosen[:steps], dates=series.dates[:steps])
 
 
-def _note_dates(samples: Sequence[Sample], first: str, notes: list[str]) -> None:
+def _note_dates(samples: Sequence[Sample], first: str, notes: list[Finding]) -> None:
     assumed = [sample.window.id for sample in samples if sample.series[first].is_assumed]
     _note(
         notes,
@@ -160,14 +163,15 @@ def _note_dates(samples: Sequence[Sample], first: str, notes: list[str]) -> None
         "none)",
     )
     if len(samples[0].series) > 1:
-        notes.append(f"The dates are those of {first}.")
+        notes.append(_plain(f"The dates are those of {first}."))
 
 
 def _one_size(
-    samples: Sequence[Sample], side: int | None, document: Document, notes: list[str]
+    samples: Sequence[Sample], side: int | None, document: Document, notes: list[Finding]
 ) -> tuple[int, int]:
     if side is not None:
-        notes.append(f"Windows are cut around their middle, or mirrored, to {side} pixels a side.")
+        done = f"Windows are cut around their middle, or mirrored, to {side} pixels a side."
+        notes.append(_plain(done))
         return side, side
     sizes = sorted({sample.window.size for sample in samples})
     if len(sizes) > 1:
@@ -180,9 +184,13 @@ def _one_size(
     return sizes[0]
 
 
-def _note(notes: list[str], names: Sequence[str], what: str, done: str) -> None:
+def _note(notes: list[Finding], names: Sequence[str], what: str, done: str) -> None:
     if names:
-        notes.append(f"Windows: {_told(names, what)}; {done}.")
+        notes.append(Finding(TOPIC, "warning", f"Windows: {_told(names, what)}; {done}."))
+
+
+def _plain(sentence: str) -> Finding:
+    return Finding(TOPIC, "ok", sentence)
 
 
 def _told(names: Sequence[str], what: str) -> str:

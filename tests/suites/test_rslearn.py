@@ -406,9 +406,11 @@ def test_the_check_says_what_it_finds(root: Path) -> None:
     checked = CliRunner().invoke(app, arguments).output
     assert "mangroves: 12 samples" in checked
     assert "2 classes with 6 to 6 samples each; splits: 4 train, 4 val, 4 test" in checked
+    (window_folder(root, 11) / "layers" / "label" / "completed").unlink()
     truncated(root)
     checked = CliRunner().invoke(app, arguments)
     assert checked.exit_code == 1
+    assert "Windows: 1 have no label (south/w11); they are left out." in checked.output
     assert "geotiff.tif is not a readable TIFF" in checked.output
 
 
