@@ -41,7 +41,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Samples:
-    """``shape``: rows and columns to which all are brought; ``findings``: what a reader must know."""
+    """``shape``: rows and columns to which all are brought; ``findings``: for the card."""
 
     samples: tuple[Sample, ...]
     shape: tuple[int, int]
