@@ -39,6 +39,8 @@ from suites.datasets.mados import Mados
 from suites.datasets.own import Own
 from suites.datasets.own_file import read_own
 from suites.datasets.pastis import Pastis
+from suites.datasets.rslearn import Rslearn
+from suites.datasets.rslearn_file import is_rslearn, read_rslearn
 from suites.datasets.sen1floods import Sen1Floods
 from suites.datasets.simulated import Simulated
 from suites.datasets.simulated_tasks import TASKS, Posed, SimulatedTask
@@ -241,7 +243,10 @@ def is_own(name: str) -> bool:
 
 def kind_of(name: str) -> TargetKind:
     """What a data set asks for; of a task of one's own, as its file says."""
-    return read_own(Path(name))[0].kind if is_own(name) else entry_of(name).kind
+    if not is_own(name):
+        return entry_of(name).kind
+    file = Path(name)
+    return read_rslearn(file)[0].kind if is_rslearn(file) else read_own(file)[0].kind
 
 
 def available(data_dir: Path | None) -> list[Availability]:
@@ -329,6 +334,8 @@ def resolve(
 def _own(file: Path, options: Options, cache_dir: Path | None) -> Dataset:
     if options:
         raise UserError(f"{file}: a task of one's own takes no data options; they are in its file.")
+    if is_rslearn(file):
+        return Rslearn(file, cache_dir=cache_dir)
     if cache_dir is None:
         raise ValueError("a task of one's own needs a cache folder for its decoded chips")
     return Own(file, cache_dir=cache_dir)

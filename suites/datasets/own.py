@@ -105,7 +105,7 @@ class Own:
                 if of_numbers
                 else mask_of(folder, chip, size, len(self._table.classes), task.ignore)
             )
-            maps[place] = _brought(mask[..., None], self._shape, nobody)[..., 0]
+            maps[place] = brought(mask[..., None], self._shape, nobody)[..., 0]
         return maps
 
     @cached_property
@@ -149,7 +149,7 @@ class Own:
         return Batch(
             {
                 name: np.stack(
-                    [_brought(c.images[name], self._shape).astype(np.float32) for c in chips]
+                    [brought(c.images[name], self._shape).astype(np.float32) for c in chips]
                 )
                 for name in self._chips.bands
             },
@@ -182,7 +182,7 @@ def _one_size(sizes: npt.NDArray[np.int64], document: Document) -> tuple[int, in
     return found[0]
 
 
-def _brought(
+def brought(
     image: npt.NDArray[Any], shape: tuple[int, ...], fill: float | None = None
 ) -> npt.NDArray[Any]:
     """The middle of an image ``[H, W, ...]``; where it is too small, mirrored, or filled."""

@@ -30,6 +30,13 @@ def mask_of(
     that there is not.
     """
     path, mask = _mask(folder, chip, size)
+    return class_mask(path, mask, classes, ignore)
+
+
+def class_mask(
+    path: Path, mask: npt.NDArray[Any], classes: int, ignore: float | None
+) -> npt.NDArray[np.int16]:
+    """What a file holds, as classes; -1 where nobody is asked. `UserError` for other classes."""
     values = mask.astype(np.int64)
     asked = np.full(mask.shape, True) if ignore is None else values != ignore
     outside = sorted(set(values[asked & ((values < 0) | (values >= classes))].tolist()))
@@ -50,6 +57,13 @@ def number_mask_of(
     size than the chip, or holds no numbers, or infinite ones.
     """
     path, mask = _mask(folder, chip, size)
+    return number_mask(path, mask, ignore)
+
+
+def number_mask(
+    path: Path, mask: npt.NDArray[Any], ignore: float | None
+) -> npt.NDArray[np.float32]:
+    """What a file holds, as numbers; NaN where nobody is asked. `UserError` for other values."""
     if mask.dtype.kind not in "iufb":
         raise UserError(f"{path} holds {mask.dtype} values, not numbers; save it as float32.")
     with np.errstate(over="ignore"):  # beyond what a type holds is infinite in it
