@@ -99,13 +99,13 @@ def tests(session: nox.Session) -> None:
         run(session, "dev", "ruff", "format", "--check", ".")
         run(session, "dev", "mypy")
         run(session, "dev", "lint-imports")
-    # Two files at a time: much of a test's time is waiting, for a browser or another process.
     if session.posargs:
         run(session, "dev", "pytest", *session.posargs)
         return
-    # Each with one thread: two workers with two each would fight over two cores.
+    # Two files at a time: much of a test's time is waiting, for a browser or another process. Each
+    # with one thread: two workers with two each would fight over two cores.
     one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    workers = ("-n", "2", "--dist", "loadfile", "--durations", "25")
+    workers = ("-n", "2", "--dist", "loadgroup", "--durations", "25")
     run(session, "dev", "pytest", *workers, settings=one)
 
 

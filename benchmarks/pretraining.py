@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--size", default="nano")
     parser.add_argument("--setting", default="study")
     parser.add_argument("--steps", type=int, default=12, help="per round")
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -103,8 +103,9 @@ def measured(job: Job, rounds: int, group: Group, folder: Path) -> str:
         bare(model, ready, spacings)
         alone.append(time.perf_counter() - start)
     samples = job.steps * job.setting.batch
-    loop = statistics.median(trained.seconds for trained in loops)
-    spent = statistics.median(alone)
+    # The fastest of several rounds: other guests of a machine only ever slow one down.
+    loop = min(trained.seconds for trained in loops)
+    spent = min(alone)
     waiting = statistics.median(trained.waited / trained.seconds for trained in loops)
     reached = "reached" if loop / spent <= GOAL else "missed"
     return (

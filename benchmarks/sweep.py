@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +70,7 @@ class Ready:
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, add_help=True)
-    parser.add_argument("--size", type=int, default=2000)
+    parser.add_argument("--size", type=int, default=1000)
     size = parser.parse_args().size
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "sweep.yaml"
@@ -95,13 +96,13 @@ def main() -> None:
 def _row(cell: Cell, plan: Plan, store: Store) -> str:
     dataset = plan.dataset_of(cell.task)
     ready = _ready(cell, plan, store)
-    ready.embed()  # warms up
-    started = time.perf_counter()
-    embedded = ready.embed()
-    passed = time.perf_counter() - started
+    passes = [_timed(ready.embed) for _ in range(3)]
     started = time.perf_counter()
     _, seconds = compute(cell, dataset, store, torch.device("cpu"), lambda *_: None)
     whole = time.perf_counter() - started
+    passes += [_timed(ready.embed) for _ in range(2)]
+    # The fastest of several: other guests of a machine only ever slow one down.
+    passed, embedded = min(seconds for seconds, _ in passes), passes[0][1]
     loop = POINTS * (passed + _one_point(cell, plan, embedded))
     return (
         f"| {cell.variant.name} | {2 * passed:.1f} s | {2 * passed / seconds.encoder:.0%} "
@@ -124,6 +125,12 @@ def _ready(cell: Cell, plan: Plan, store: Store) -> Ready:
     return Ready(
         build_encoder(job.variant, job.weights, job.given.channels).eval(), batches, job.patch_size
     )
+
+
+def _timed(embed: Callable[[], torch.Tensor]) -> tuple[float, torch.Tensor]:
+    started = time.perf_counter()
+    embedded = embed()
+    return time.perf_counter() - started, embedded
 
 
 def _one_point(cell: Cell, plan: Plan, embedded: torch.Tensor) -> float:

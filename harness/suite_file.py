@@ -179,7 +179,9 @@ class DataOptions(_Strict):
     # only to reproduce numbers that were measured so.
     band_order: Literal["corrected", "as-published"] | None = None
     partition: str | None = Field(default=None, description="GEO-Bench's share of labels")
-    split: Literal["auto", "published", "seeded"] | None = None
+    split: Literal["auto", "published", "spatial", "seeded"] | None = Field(
+        default=None, description="of eurosat: published lists, those by longitude, or drawn here"
+    )
     size: int | None = Field(default=None, ge=100, description="tiles of the simulated set")
     dates: Literal["last", "both"] | None = Field(
         default=None, description="of bark-beetle: 2020 alone, or 2019 as well"

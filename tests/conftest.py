@@ -29,6 +29,18 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     return report
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests run on one worker, which makes its fixtures once; a page's commands on any.
+
+    The pages are the longest of all and come first, so that no worker is left with one at the end.
+    """
+    for item in items:
+        is_page = "docs" in item.path.parts
+        item.add_marker(pytest.mark.xdist_group(item.nodeid if is_page else str(item.path)))
+    items.sort(key=lambda item: "docs" not in item.path.parts)
+
+
 @dataclass
 class Hub:
     """What the local server offers (``owner/name/file`` -> bytes), and what it was asked for."""

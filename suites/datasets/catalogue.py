@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from models import config_file
 from models.errors import UserError, did_you_mean
 from suites.datasets import (
     bark_beetle,
@@ -41,7 +40,7 @@ from suites.datasets.own import Own
 from suites.datasets.own_file import read_own
 from suites.datasets.pastis import Pastis
 from suites.datasets.rslearn import Rslearn
-from suites.datasets.rslearn_file import read_task
+from suites.datasets.rslearn_file import is_rslearn, read_rslearn
 from suites.datasets.sen1floods import Sen1Floods
 from suites.datasets.simulated import Simulated
 from suites.datasets.simulated_tasks import TASKS, Posed, SimulatedTask
@@ -247,7 +246,7 @@ def kind_of(name: str) -> TargetKind:
     if not is_own(name):
         return entry_of(name).kind
     file = Path(name)
-    return read_task(file)[0].kind if _is_in_rslearn(file) else read_own(file)[0].kind
+    return read_rslearn(file)[0].kind if is_rslearn(file) else read_own(file)[0].kind
 
 
 def available(data_dir: Path | None) -> list[Availability]:
@@ -299,8 +298,7 @@ def resolve(
     With ``fallback="simulated"``, a set that the data directory does not lead to (none is
     set, or it holds other sets) is replaced by the simulated one, whose card says so in
     every line a reader meets. A directory that is missing or empty is a mistake instead.
-    A ``name`` that ends in ``.yaml`` is a task of the user's own (`suites.datasets.own`), or, where
-    the file says so, in an rslearn data set (`suites.datasets.rslearn`).
+    A ``name`` that ends in ``.yaml`` is a task of the user's own (`suites.datasets.own`).
     ``options`` are the data set's own and never reach the fallback, which takes
     ``fallback_options``.
     ``cache_dir`` keeps pixel digests so that a second look costs about a second.
@@ -336,16 +334,11 @@ def resolve(
 def _own(file: Path, options: Options, cache_dir: Path | None) -> Dataset:
     if options:
         raise UserError(f"{file}: a task of one's own takes no data options; they are in its file.")
+    if is_rslearn(file):
+        return Rslearn(file, cache_dir=cache_dir)
     if cache_dir is None:
         raise ValueError("a task of one's own needs a cache folder for its decoded chips")
-    if _is_in_rslearn(file):
-        return Rslearn(file, cache_dir=cache_dir)
     return Own(file, cache_dir=cache_dir)
-
-
-def _is_in_rslearn(file: Path) -> bool:
-    """Whether a task of one's own is asked of an rslearn data set, and not of a folder of chips."""
-    return "rslearn" in config_file.read(file).data
 
 
 def _require_folder(data_dir: Path) -> None:

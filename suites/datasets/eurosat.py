@@ -47,7 +47,12 @@ LAYOUTS = (
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # we say it in our own sentences
 
 ASSUMED_DATE = (1, 6, 2020)  # day, month (0-based), year
-SPLIT_FILES = {name: f"eurosat-{name}.txt" for name in SPLITS}
+LISTS = {
+    "published": {name: f"eurosat-{name}.txt" for name in SPLITS},
+    "spatial": {name: f"eurosat-spatial-{name}.txt" for name in SPLITS},
+}
+"""Lists of tiles: the published ones, and those by longitude (torchgeo's `EuroSATSpatial`)."""
+
 READER = "eurosat-1"
 
 NOTES = (
@@ -109,9 +114,9 @@ class EuroSat:
     """EuroSAT-MS read from class folders. Implements `suites.datasets.base.Dataset`.
 
     ``split`` chooses ``"seeded"`` (made here), ``"published"`` (the three
-    ``eurosat-{train,val,test}.txt`` lists, beside the tiles or in ``lists_dir``) or
-    ``"auto"``: published where all three lists are there, seeded otherwise. The card
-    says which it is.
+    ``eurosat-{train,val,test}.txt`` lists, beside the tiles or in ``lists_dir``), ``"spatial"``
+    (the three ``eurosat-spatial-...`` lists: parts are apart in longitude) or ``"auto"``:
+    published where all three lists are there, seeded otherwise. The card says which it is.
     Raises `UserError` for unknown, missing or empty class folders.
     """
 
@@ -123,16 +128,18 @@ class EuroSat:
         lists_dir: Path | None = None,
         cache_dir: Path | None = None,
     ) -> None:
-        if split not in ("auto", "seeded", "published"):
-            raise UserError(f'Unknown split "{split}". Allowed: auto, published, seeded.')
+        if split not in ("auto", "seeded", *LISTS):
+            raise UserError(f'Unknown split "{split}". Allowed: auto, published, spatial, seeded.')
         self._folder = folder
         self._paths, self._labels = _list_tiles(folder)
         self._cache = DigestCache.of(cache_dir, folder, READER)
         self._digests: list[str] | None = None
-        lists = _split_lists([folder, *([lists_dir, lists_dir / "eurosat"] if lists_dir else [])])
-        if split == "published" and lists is None:
+        self._kind = "spatial" if split == "spatial" else "published"
+        places = [folder, *([lists_dir, lists_dir / "eurosat"] if lists_dir else [])]
+        lists = _split_lists(places, LISTS[self._kind])
+        if split in LISTS and lists is None:
             raise UserError(
-                f"The published split of eurosat needs {', '.join(SPLIT_FILES.values())} "
+                f"The {split} split of eurosat needs {', '.join(LISTS[split].values())} "
                 f'beside the tiles in {folder}; run "tokenrank data get eurosat" '
                 "or set split: seeded."
             )
@@ -156,7 +163,7 @@ class EuroSat:
             width=SIDE,
             steps=1,
             units_per_dn=1.0,
-            split_rule="published (Neumann et al. 2019)" if self._lists else split_rule(),
+            split_rule=_RULES[self._kind] if self._lists else split_rule(),
             notes=NOTES,
         )
 
@@ -198,7 +205,7 @@ class EuroSat:
         for name, rows in split.items():
             if not len(rows):
                 raise UserError(
-                    f"None of the tiles in {self._folder} stands in {SPLIT_FILES[name]}; "
+                    f"None of the tiles in {self._folder} stands in {LISTS[self._kind][name]}; "
                     'set split: seeded, or run "tokenrank data get eurosat" for all tiles.'
                 )
         return split
@@ -242,10 +249,16 @@ def _number(path: Path) -> tuple[int, str]:
     return (int(tail) if tail.isdigit() else -1, path.name)
 
 
-def _split_lists(places: Sequence[Path]) -> dict[str, list[str]] | None:
-    """File stems per split from the first place that has all three published lists."""
+_RULES = {
+    "published": "published (Neumann et al. 2019)",
+    "spatial": "published, by longitude: 60% train / 20% val / 20% test (torchgeo)",
+}
+
+
+def _split_lists(places: Sequence[Path], names: Mapping[str, str]) -> dict[str, list[str]] | None:
+    """File stems per split from the first place that has all three lists."""
     for place in places:
-        files = {name: place / file for name, file in SPLIT_FILES.items()}
+        files = {name: place / file for name, file in names.items()}
         if all(file.is_file() for file in files.values()):
             return {
                 name: [Path(line).stem for line in file.read_text().split()]

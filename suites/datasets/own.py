@@ -21,7 +21,6 @@ from suites.datasets.digests import Progress, fingerprint, pixel_digest
 from suites.datasets.own_file import ByColumn, ByLocation, read_own
 from suites.datasets.own_labels import labelled
 from suites.datasets.own_masks import mask_of, number_mask_of
-from suites.datasets.sides import brought
 from suites.datasets.splits import joined, split_rule, stratified_split, three_of_groups
 
 READER = "own-1"
@@ -181,3 +180,21 @@ def _one_size(sizes: npt.NDArray[np.int64], document: Document) -> tuple[int, in
             "them to N x N pixels.",
         )
     return found[0]
+
+
+def brought(
+    image: npt.NDArray[Any], shape: tuple[int, ...], fill: float | None = None
+) -> npt.NDArray[Any]:
+    """The middle of an image ``[H, W, ...]``; where it is too small, mirrored, or filled."""
+    for axis, wanted in enumerate(shape):
+        spare = image.shape[axis] - wanted
+        if spare > 0:
+            image = np.take(image, np.arange(spare // 2, spare // 2 + wanted), axis=axis)
+        elif spare < 0:
+            pad = [(0, 0)] * image.ndim
+            pad[axis] = (-spare // 2, -spare - -spare // 2)
+            if fill is None:
+                image = np.pad(image, pad, mode="symmetric")
+            else:
+                image = np.pad(image, pad, constant_values=fill)
+    return image

@@ -30,28 +30,13 @@ def mask_of(
     that there is not.
     """
     path, mask = _mask(folder, chip, size)
-    return asked_classes(path, mask, classes, ignore)
+    return class_mask(path, mask, classes, ignore)
 
 
-def number_mask_of(
-    folder: Path, chip: str, size: tuple[int, int], ignore: float | None
-) -> npt.NDArray[np.float32]:
-    """The mask of a chip, of numbers: NaN where nobody is asked, which ``ignore`` says as well.
-
-    The file is found as `mask_of` finds it. Raises `UserError` when there is none, it has another
-    size than the chip, or holds no numbers, or infinite ones.
-    """
-    path, mask = _mask(folder, chip, size)
-    return asked_numbers(path, mask, ignore)
-
-
-def asked_classes(
+def class_mask(
     path: Path, mask: npt.NDArray[Any], classes: int, ignore: float | None
 ) -> npt.NDArray[np.int16]:
-    """The classes of a mask ``[H, W]`` read from ``path``; -1 where nobody is asked.
-
-    Raises `UserError` for a class that there is not.
-    """
+    """What a file holds, as classes; -1 where nobody is asked. `UserError` for other classes."""
     values = mask.astype(np.int64)
     asked = np.full(mask.shape, True) if ignore is None else values != ignore
     outside = sorted(set(values[asked & ((values < 0) | (values >= classes))].tolist()))
@@ -63,13 +48,22 @@ def asked_classes(
     return np.where(asked, values, IGNORED).astype(np.int16)
 
 
-def asked_numbers(
+def number_mask_of(
+    folder: Path, chip: str, size: tuple[int, int], ignore: float | None
+) -> npt.NDArray[np.float32]:
+    """The mask of a chip, of numbers: NaN where nobody is asked, which ``ignore`` says as well.
+
+    The file is found as `mask_of` finds it. Raises `UserError` when there is none, it has another
+    size than the chip, or holds no numbers, or infinite ones.
+    """
+    path, mask = _mask(folder, chip, size)
+    return number_mask(path, mask, ignore)
+
+
+def number_mask(
     path: Path, mask: npt.NDArray[Any], ignore: float | None
 ) -> npt.NDArray[np.float32]:
-    """The numbers of a mask ``[H, W]`` read from ``path``; NaN where nobody is asked.
-
-    Raises `UserError` for values that are no numbers, or infinite.
-    """
+    """What a file holds, as numbers; NaN where nobody is asked. `UserError` for other values."""
     if mask.dtype.kind not in "iufb":
         raise UserError(f"{path} holds {mask.dtype} values, not numbers; save it as float32.")
     with np.errstate(over="ignore"):  # beyond what a type holds is infinite in it

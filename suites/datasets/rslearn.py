@@ -18,15 +18,15 @@ from models.errors import UserError
 from suites.datasets.base import IGNORED, MAP_KINDS, SPLITS, Batch, DatasetCard
 from suites.datasets.digests import DigestCache, Progress, digest_files, fingerprint, pixel_digest
 from suites.datasets.findings import Finding
-from suites.datasets.own_masks import asked_classes, asked_numbers
+from suites.datasets.own import brought
+from suites.datasets.own_masks import class_mask, number_mask
 from suites.datasets.rslearn_config import read_config
-from suites.datasets.rslearn_file import read_task
+from suites.datasets.rslearn_file import read_rslearn
 from suites.datasets.rslearn_images import source_of
 from suites.datasets.rslearn_labels import encoded, mask_band, mask_of
 from suites.datasets.rslearn_rasters import read_stored
 from suites.datasets.rslearn_samples import Sample, samples_of
 from suites.datasets.rslearn_splits import parts_of, split_words, together
-from suites.datasets.sides import brought
 from suites.datasets.splits import joined, stratified_split, three_of_groups
 
 READER = "rslearn-1"
@@ -42,7 +42,7 @@ class Rslearn:
     """
 
     def __init__(self, file: Path, *, cache_dir: Path | None = None) -> None:
-        self._task, document = read_task(file)
+        self._task, document = read_rslearn(file)
         self._root = file.parent / self._task.rslearn
         self._config = read_config(self._root)
         self._sources = [source_of(name, self._config, self._task) for name in self._task.layers]
@@ -63,7 +63,7 @@ class Rslearn:
             name=task.name,
             title=task.title or task.name,
             origin="real",
-            licence="not stated",
+            licence=task.licence,
             home="",
             level=task.level,
             classes=self._classes,
@@ -97,9 +97,9 @@ class Rslearn:
         for place, sample in enumerate(self._samples):
             path, stored = mask_of(sample.window, band, self._root)
             mask: npt.NDArray[Any] = (
-                asked_numbers(path, stored, task.ignore)
+                number_mask(path, stored, task.ignore)
                 if of_numbers
-                else asked_classes(path, stored, len(self._classes), task.ignore)
+                else class_mask(path, stored, len(self._classes), task.ignore)
             )
             maps[place] = brought(mask, self._shape, nobody)
         return maps

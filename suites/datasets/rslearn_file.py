@@ -44,10 +44,10 @@ class ByGroup(_Strict):
 
 
 class ByLocation(_Strict):
-    """Blocks of ``cell`` degrees (of 111.32 km) are dealt out whole."""
+    """Blocks of ``cell`` metres (units of the windows' projection) are dealt out whole."""
 
     by: Literal["location"]
-    cell: float = Field(default=0.1, gt=0, le=90)
+    cell: float = Field(default=10_000, gt=0)
 
 
 class BySeed(_Strict):
@@ -58,12 +58,15 @@ class BySeed(_Strict):
 
 
 class Label(_Strict):
-    """Where the label is: a vector layer's property, a raster layer's band, a window's option."""
+    """Where the label is: a vector layer's property, a raster layer's band, a window's option.
+
+    Of ``labels`` a list of properties or options that are 0 or 1, or one whose values are labels.
+    """
 
     layer: str | None = None
-    property: str | None = None
+    property: str | list[str] | None = None
     band: str | None = None
-    option: str | None = None
+    option: str | list[str] | None = None
 
 
 Split = Annotated[ByOption | ByGroup | ByLocation | BySeed, Field(discriminator="by")]
@@ -99,11 +102,28 @@ class RslearnTask(_Strict):
     side: int | None = Field(default=None, ge=1, description="pixels to which windows are brought")
     unit: str = ""
     level: Literal["L1C", "L2A"] = "L2A"
+    licence: str = "see the source"
     split: Split = ByOption(by="option")
     fractions: tuple[float, float, float] = (0.5, 0.2, 0.3)
 
 
-def read_task(path: Path) -> tuple[RslearnTask, config_file.Document]:
+def names_of(label: Label) -> tuple[str, ...]:
+    """The properties or options that a label is read from."""
+    said = label.property or label.option or ()
+    return (said,) if isinstance(said, str) else tuple(said)
+
+
+def is_list(label: Label) -> bool:
+    """Whether each of its names is a label of its own."""
+    return isinstance(label.property or label.option, list)
+
+
+def is_rslearn(path: Path) -> bool:
+    """Whether a task's file speaks of an rslearn data set."""
+    return "rslearn" in config_file.read(path).data
+
+
+def read_rslearn(path: Path) -> tuple[RslearnTask, config_file.Document]:
     """The task that a file describes. Raises `UserError` with file and line."""
     document = config_file.read(path)
     task = config_file.validate(RslearnTask, document)
@@ -128,16 +148,21 @@ def read_task(path: Path) -> tuple[RslearnTask, config_file.Document]:
 def _check_label(task: RslearnTask, document: config_file.Document) -> None:
     label = task.label
     where = ("label",)
-    if (label.layer is None) == (label.option is None):
+    if (label.layer is None) == (not label.option):
         raise document.error(where, '"label" needs a "layer" or an "option" of the windows.')
     of_maps = task.kind in MAP_KINDS
     if of_maps and (label.layer is None or label.property is not None):
         raise document.error(
             where, f'Of kind {task.kind}, "label" is a raster layer and, of several, its band.'
         )
-    if not of_maps and (label.band is not None or (label.layer and label.property is None)):
+    if not of_maps and (label.band is not None or (label.layer and not label.property)):
         raise document.error(
             where, f'Of kind {task.kind}, "label" is a vector layer and its property.'
+        )
+    if is_list(label) and task.kind != "labels":
+        raise document.error(
+            where,
+            f'Of kind {task.kind}, "label" names one {"property" if label.layer else "option"}.',
         )
     if not of_maps and task.ignore is not None:
         raise document.error(("ignore",), f'"ignore" is for kind: {" or ".join(MAP_KINDS)}.')

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from models.errors import UserError, did_you_mean
 from suites.datasets.rslearn_config import BandSet, Config, Layer, check_formats, read_json
-from suites.datasets.rslearn_file import RslearnTask
+from suites.datasets.rslearn_file import RslearnTask, is_list, names_of
 from suites.datasets.rslearn_rasters import FILE, read_band_set
 from suites.datasets.rslearn_windows import Window, completed, inside
 
@@ -88,17 +88,40 @@ def said_of(windows: Sequence[Window], config: Config, task: RslearnTask) -> Sai
     for window in windows:
         records = _records(window, layer, config.path.parent)
         known.update(*(records or ()))
-        values = _values(records, label.property or label.option or "", task.kind == "labels")
+        if is_list(label):
+            found.append(_flagged(window, records, names_of(label)))
+            continue
+        values = _values(records, names_of(label)[0], task.kind == "labels")
         if task.kind != "labels" and values is not None:
             if len(values) > 1:
                 several.append(window.id)
-            values = values[:1] or None
+            values = values[:1]
         found.append(values)
-    name = label.property or label.option or ""
-    if known and name not in known:
-        place = f'layer "{layer.name}" has no property' if layer else "its windows have no option"
-        raise UserError(f'{config.path}: {place} "{name}": {did_you_mean(name, sorted(known))}.')
+    for name in names_of(label):
+        if known and name not in known:
+            place = (
+                f'layer "{layer.name}" has no property' if layer else "its windows have no option"
+            )
+            hint = did_you_mean(name, sorted(known))
+            raise UserError(f'{config.path}: {place} "{name}": {hint}.')
     return Said(tuple(found), tuple(several))
+
+
+def _flagged(
+    window: Window, records: list[dict[str, Any]] | None, names: Sequence[str]
+) -> tuple[str, ...] | None:
+    """The names that are 1; None where one is not said. `UserError` for other values than 0, 1."""
+    found = []
+    for name in names:
+        values = _values(records, name, of_labels=False)
+        if values is None:
+            return None
+        if len(values) > 1 or values[0] not in (0, 1):
+            told = ", ".join(map(str, values[:3]))
+            raise UserError(f'{window.folder}: its label "{name}" is {told}; labels are 0 or 1.')
+        if values[0] == 1:
+            found.append(name)
+    return tuple(found)
 
 
 def _records(window: Window, layer: Layer | None, root: Path) -> list[dict[str, Any]] | None:
@@ -149,6 +172,14 @@ def encoded(
         )
     texts = [tuple(str(value) for value in values) for values in said]
     layer = config.layers[task.label.layer] if task.label.layer else None
+    if is_list(task.label):
+        flags = [[name in each for name in names_of(task.label)] for each in texts]
+        if task.classes is not None and len(task.classes) != len(names_of(task.label)):
+            raise UserError(
+                f"The task has {len(names_of(task.label))} labels, but classes: names "
+                f"{len(task.classes)}."
+            )
+        return tuple(task.classes or names_of(task.label)), np.array(flags, dtype=np.uint8)
     listed = tuple(task.classes or ()) or (layer.classes if layer else None)
     classes = listed or tuple(sorted({text for each in texts for text in each}))
     for window, each in zip(windows, texts, strict=True):

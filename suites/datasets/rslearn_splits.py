@@ -65,7 +65,7 @@ def split_words(task: RslearnTask) -> str:
     if isinstance(split, ByGroup):
         return "as the windows' groups say"
     if isinstance(split, ByLocation):
-        return f"{shares}; blocks of {split.cell:g} degrees (111.32 km each) stay in one split"
+        return f"{shares}; blocks of {split.cell:g} m stay in one split"
     if split.together:
         return f"{shares}; windows that share {split.together} stay in one split"
     if task.kind == "classes":

@@ -15,7 +15,6 @@ from typing import Any
 from models.errors import UserError, did_you_mean
 from suites.datasets.rslearn_config import read_json
 
-KM_OF_A_DEGREE = 111.32
 TimeRange = tuple[datetime, datetime]
 
 
@@ -51,14 +50,13 @@ class Window:
         return self.folder / "layers" / (f"{layer}.{number}" if number else layer)
 
     def block(self, cell: float) -> str:
-        """The block of ``cell`` degrees that its middle lies in; of a grid in metres, as many km.
+        """The block, ``cell`` units of the projection wide, that its middle lies in.
 
         Blocks of two projections are never the same one.
         """
         left, top, right, bottom = self.bounds
         x, y = (left + right) / 2 * self.resolution[0], (top + bottom) / 2 * self.resolution[1]
-        side = cell if _is_in_degrees(self.crs) else cell * KM_OF_A_DEGREE * 1000
-        return f"{self.crs}/{math.floor(x / side)}/{math.floor(y / side)}"
+        return f"{self.crs}/{math.floor(x / cell)}/{math.floor(y / cell)}"
 
 
 def windows_of(root: Path, groups: Sequence[str] | None) -> tuple[Window, ...]:
@@ -141,7 +139,3 @@ def time_range(said: Any) -> TimeRange | None:
         return None
     start, end = (datetime.fromisoformat(each) for each in said)
     return start, end
-
-
-def _is_in_degrees(crs: str) -> bool:
-    return crs.upper() in ("EPSG:4326", "OGC:CRS84") or crs.upper().startswith("GEOG")

@@ -18,6 +18,11 @@ _EUROSAT_SHA256 = {
     "eurosat-test.txt": "cf37948894c12bd953930ff54ee9b7abf0b31478abb8d25fd2c6c721db74c592",
     "EuroSATallBands.zip": "751f070f9bffa2eed48b24ca2dd0b02959280c08837e8c9a5532a67ba611df59",
 }
+_EUROSAT_SPATIAL_MD5 = {
+    "train": "7be3254be39f23ce4d4d144290c93292",
+    "val": "acf392290050bb3df790dc8fc0ebf193",
+    "test": "5ec1733f9c16116bf0aa2d921fc613ef",
+}
 _BREIZH = "https://breizhcrops.s3.eu-central-1.amazonaws.com"
 _BREIZH_H5 = {
     "L1C": {"frh01": 2559635960, "frh02": 2253658856, "frh03": 2493572704, "frh04": 1555075632},
@@ -59,13 +64,23 @@ def _breizhcrops(level: str, size: str) -> Source:
 
 SOURCES: dict[str, Source] = {
     "eurosat": Source(
-        tuple(
-            Part(
-                OnHub(*_EUROSAT, name),
-                "eurosat/ds" if name.endswith(".zip") else f"eurosat/{name}",
-                f"sha256:{sha256}",
-            )
-            for name, sha256 in _EUROSAT_SHA256.items()
+        (
+            *(
+                Part(
+                    OnHub(*_EUROSAT, name),
+                    "eurosat/ds" if name.endswith(".zip") else f"eurosat/{name}",
+                    f"sha256:{sha256}",
+                )
+                for name, sha256 in _EUROSAT_SHA256.items()
+            ),
+            *(
+                Part(
+                    OnHub(*_EUROSAT, f"eurosat-spatial-{name}.txt"),
+                    f"eurosat/eurosat-spatial-{name}.txt",
+                    f"md5:{md5}",
+                )
+                for name, md5 in _EUROSAT_SPATIAL_MD5.items()
+            ),
         ),
         "MIT",
         "https://github.com/phelber/EuroSAT",

@@ -12,7 +12,7 @@ import tifffile
 
 from harness import estimates
 from harness.costs import cost_of
-from harness.estimates import ProbeSpeed
+from harness.estimates import Machine, ProbeSpeed
 from harness.executors.local import run_cells
 from harness.plan import Places, Plan, make_plan
 from harness.provenance import load_or_create_manifest
@@ -120,9 +120,9 @@ def test_a_plan_counts_a_training_step_as_three_forward_passes(suite: Path, tmp_
     store = Store(tmp_path / "store")
     store.prepare()
     plan = plan_of(suite, store.root)
-    tuned, attended, near = estimates.estimate(
-        plan, store, lambda *_: 0.002, ProbeSpeed(vote=1e-9, step=1e-8)
-    )
+    speed = ProbeSpeed(vote=1e-9, step=1e-8, logit=1e-8)
+    machine = Machine(lambda *_: 0.002, speed, batch=lambda *_: 4, at_once=1)
+    tuned, attended, near = estimates.estimate(plan, store, machine)
     assert (tuned.cells, tuned.passes) == (1, 0)
     cell = next(c for c in plan.cells if c.task.name == "tuned")
     splits = plan.dataset_of(cell.task).splits(0)

@@ -129,6 +129,16 @@ def test_labels_of_every_kind(root: Path) -> None:
     np.testing.assert_array_equal(numbers.labels, np.arange(COUNT) / 2)
     several = task(root, kind="labels", label={"layer": "label", "property": "seen"})
     assert several.labels.tolist() == [[int(n % 3 > 0), int(n % 3 > 1)] for n in range(COUNT)]
+    for number in range(COUNT):
+        flags = {"wet": number % 2, "steep": number % 3 == 0}
+        rewrite(
+            window_folder(root, number) / "metadata.json", lambda s, f=flags: s["options"].update(f)
+        )
+    flagged = task(root, kind="labels", label={"option": ["wet", "steep"]})
+    assert flagged.card.classes == ("wet", "steep")
+    assert flagged.labels.tolist() == [[n % 2, int(n % 3 == 0)] for n in range(COUNT)]
+    with pytest.raises(UserError, match='its label "farm" is 2; labels are 0 or 1'):
+        task(root, kind="labels", label={"option": ["wet", "farm"]})
     farms = task(root, label={"option": "farm"})
     assert (farms.card.classes, farms.labels[5]) == (("0", "1", "2", "3"), 1)
     maps = task(root, **MAPS)
@@ -174,7 +184,7 @@ def test_neighbours_stay_in_one_split_by_location(root: Path) -> None:
             said["bounds"][0], said["bounds"][2] = x, x + SIDE
 
         rewrite(window_folder(root, number) / "metadata.json", moved)
-    data = task(root, split={"by": "location", "cell": 0.1})
+    data = task(root, split={"by": "location", "cell": 10_000})
     for seed in range(3):
         pairs = [{row // 2 for row in rows} for rows in data.splits(seed).values()]
         assert sum(map(len, pairs)) == len(set.union(*pairs)) == COUNT // 2
