@@ -44,6 +44,7 @@ def write_raster(
     *,
     tile: int | None = None,
     predictor: int | None = None,
+    no_data: float | None = None,
 ) -> None:
     """``[H, W, D]`` as GDAL writes it, with the place of its first pixel (in pixels).
 
@@ -59,6 +60,7 @@ def write_raster(
         full[: image.shape[0], : image.shape[1]] = image
         starts = [(y, x) for y in range(0, len(full), tile) for x in range(0, full.shape[1], tile)]
         parts = [packed(full[y : y + tile, x : x + tile]) for y, x in starts]
+    marked = [] if no_data is None else [(42113, "s", 0, f"{no_data:g}", True)]
     tie = (0.0, 0.0, 0.0, corner[0] * pixel, -corner[1] * pixel, 0.0)
     tifffile.imwrite(
         path,
@@ -70,7 +72,11 @@ def write_raster(
         compression="zlib",
         predictor=2 if predictor else None,
         metadata=None,
-        extratags=[(33550, "d", 3, (pixel, pixel, 0.0), True), (33922, "d", 6, tie, True)],
+        extratags=[
+            (33550, "d", 3, (pixel, pixel, 0.0), True),
+            (33922, "d", 6, tie, True),
+            *marked,
+        ],
         **({"rowsperstrip": 5} if tile is None else {"tile": (tile, tile)}),
     )
     with tifffile.TiffFile(path, mode="r+") as tiff:

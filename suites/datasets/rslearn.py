@@ -95,7 +95,7 @@ class Rslearn:
         kept = np.float32 if of_numbers else np.int16
         maps = np.full((len(self._samples), *self._shape), nobody, dtype=kept)
         for place, sample in enumerate(self._samples):
-            path, stored = mask_of(sample.window, band, self._root)
+            path, stored = mask_of(sample.window, band, self._root, task)
             mask: npt.NDArray[Any] = (
                 number_mask(path, stored, task.ignore)
                 if of_numbers

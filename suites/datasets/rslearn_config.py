@@ -27,7 +27,8 @@ class BandSet:
     """Bands in one file. ``folder``: its name within a layer's folder.
 
     ``zoom``: the file has ``2 ** zoom`` pixels for each of a window's; or it has ``size`` (rows,
-    columns). ``classes``: names of the values of each band, where the file says them.
+    columns). ``classes``: names of the values of each band, where the file says them. ``no_data``:
+    the value of pixels that nothing was measured in, if any.
     """
 
     bands: tuple[str, ...]
@@ -35,16 +36,18 @@ class BandSet:
     zoom: int
     size: tuple[int, int] | None
     classes: tuple[tuple[str, ...], ...] | None
+    no_data: float | None
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer. ``classes``: of a vector layer, the values that its property may have."""
+    """One layer. ``classes``: the values that ``class_property`` of a vector layer may have."""
 
     name: str
     kind: Literal["raster", "vector"]
     band_sets: tuple[BandSet, ...]
     classes: tuple[str, ...] | None
+    class_property: str | None
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -130,6 +133,7 @@ def _layer(name: str, said: Any, path: Path) -> Layer:
         kind,
         tuple(_band_set(name, each, path) for each in said.get("band_sets") or ()),
         tuple(str(each) for each in names) if names else None,
+        said.get("class_property_name"),
     )
 
 
@@ -144,9 +148,18 @@ def _band_set(layer: str, said: Any, path: Path) -> BandSet:
             int(said.get("zoom_offset") or 0),
             (int(size[0]), int(size[1])) if size else None,
             tuple(tuple(str(each) for each in band) for band in names) if names else None,
+            _no_data(said),
         )
     except (AttributeError, KeyError, TypeError, ValueError, IndexError):
         raise UserError(f'{path}: layer "{layer}" has a band set that lists no bands.') from None
+
+
+def _no_data(said: Any) -> float | None:
+    """Older files give a value for each band; they are all the same."""
+    value = said.get("nodata_value")
+    if value is None and said.get("nodata_vals"):
+        value = said["nodata_vals"][0]
+    return None if value is None else float(value)
 
 
 def check_formats(config: Config, layer: Layer) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from models.sensors import MODALITIES
 from suites.chips.names import canonical_name
 from suites.datasets.rslearn_config import BandSet, Config, Layer, check_formats
 from suites.datasets.rslearn_file import RslearnTask
-from suites.datasets.rslearn_rasters import FILE, chosen_bands, read_band_set
+from suites.datasets.rslearn_rasters import FILE, Pixels, chosen_bands, read_band_set
 from suites.datasets.rslearn_steps import Series, series_of
 from suites.datasets.rslearn_windows import Window, completed, inside
 
@@ -76,13 +77,26 @@ class Source:
             part = np.zeros((*window.size, piece.steps, len(self.bands)), dtype=np.float32)
             for band_set, mine, places in chosen_bands(self.stored, layers[piece.layer].band_sets):
                 path = inside(folder / band_set.folder / FILE, config.path.parent)
-                pixels = read_band_set(path, window, band_set, piece.held)[..., mine]
-                if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-                    raise UserError(f"{path} holds values that are not numbers (NaN or infinite).")
+                read = read_band_set(path, window, band_set, piece.held, mine)
+                pixels = self._measured(path, read, task)
                 part[..., places] = pixels[:, :, piece.first : piece.first + piece.steps]
             parts.append(part)
         image = np.concatenate(parts, axis=2)[:, :, list(series.chosen)]
         return image if MODALITIES[self.modality].is_optical else _decibels(image, window, task)
+
+    def _measured(self, path: Path, read: Pixels, task: RslearnTask) -> npt.NDArray[Any]:
+        """The values of a file; of power 0, as `rslearn` has it, where nothing was measured."""
+        if read.values.dtype.kind == "f" and not np.isfinite(read.values).all():
+            raise UserError(f"{path} holds values that are not numbers (NaN or infinite).")
+        gaps = read.gaps()
+        if not gaps.any():
+            return read.values
+        if not MODALITIES[self.modality].is_optical and task.radar == "power":
+            return np.where(gaps, 0, read.values)
+        raise UserError(
+            f"{path} holds pixels without data, marked by {read.no_data:g}; remove the mark "
+            "completed of this layer to leave the window out."
+        )
 
 
 def source_of(modality: str, config: Config, task: RslearnTask) -> Source:

@@ -54,11 +54,23 @@ def mask_band(config: Config, task: RslearnTask) -> MaskBand:
     raise UserError(f'{config.path}: layer "{layer.name}" has no band "{band}": {hint}.')
 
 
-def mask_of(window: Window, band: MaskBand, root: Path) -> tuple[Path, npt.NDArray[Any]]:
-    """A window's mask ``[H, W]``, as stored, and its file."""
+def mask_of(
+    window: Window, band: MaskBand, root: Path, task: RslearnTask
+) -> tuple[Path, npt.NDArray[Any]]:
+    """A window's mask ``[H, W]``, as stored, and its file.
+
+    Raises `UserError` for numbers that are marked as no data and not ignored. Of classes the marked
+    one may be asked about: it often is the background.
+    """
     folder = window.item_group(band.layer, 0) / band.band_set.folder
     path = inside(folder / FILE, root)
-    return path, read_band_set(path, window, band.band_set, 1)[:, :, 0, band.number]
+    read = read_band_set(path, window, band.band_set, 1, [band.number])
+    if task.kind == "value_maps" and task.ignore != read.no_data and read.gaps().any():
+        raise UserError(
+            f"{path} holds pixels without data, marked by {read.no_data:g}, which are no numbers; "
+            f"write ignore: {read.no_data:g}."
+        )
+    return path, read.values[:, :, 0, 0]
 
 
 @dataclass(frozen=True)
@@ -180,8 +192,8 @@ def encoded(
                 f"{len(task.classes)}."
             )
         return tuple(task.classes or names_of(task.label)), np.array(flags, dtype=np.uint8)
-    listed = tuple(task.classes or ()) or (layer.classes if layer else None)
-    classes = listed or tuple(sorted({text for each in texts for text in each}))
+    listed = task.classes or _classes_of(layer, task)
+    classes = tuple(listed or ()) or tuple(sorted({text for each in texts for text in each}))
     for window, each in zip(windows, texts, strict=True):
         for text in each:
             if text not in classes:
@@ -199,6 +211,13 @@ def encoded(
         flags = [[name in each for name in classes] for each in texts]
         return classes, np.array(flags, dtype=np.uint8)
     return classes, np.array([classes.index(each[0]) for each in texts], dtype=np.int64)
+
+
+def _classes_of(layer: Layer | None, task: RslearnTask) -> Sequence[str] | None:
+    """Those that config.json names, if they are of the property that is asked for."""
+    if layer is None or layer.class_property not in (None, task.label.property):
+        return None
+    return layer.classes
 
 
 def _number(window: Window, value: Any) -> float:

@@ -25,8 +25,29 @@ FILE = "geotiff.tif"
 _SCALE, _TIE = 33550, 33922
 
 
-def read_band_set(path: Path, window: Window, band_set: BandSet, steps: int) -> npt.NDArray[Any]:
-    """``[H, W, T, D]`` in the window's pixels, values as stored.
+@dataclass(frozen=True)
+class Pixels:
+    """``values`` ``[H, W, T, D]`` in a window's pixels, as stored.
+
+    ``no_data``: the value of those that nothing was measured in. None where there is none, and
+    where it is 0, which may be a measurement and by convention stays.
+    """
+
+    values: npt.NDArray[Any]
+    no_data: float | None
+
+    def gaps(self) -> npt.NDArray[np.bool_]:
+        """Where nothing was measured."""
+        if self.no_data is None:
+            return np.zeros(self.values.shape, dtype=np.bool_)
+        found: npt.NDArray[np.bool_] = self.values == self.no_data
+        return found
+
+
+def read_band_set(
+    path: Path, window: Window, band_set: BandSet, steps: int, bands: Sequence[int]
+) -> Pixels:
+    """The bands of some numbers.
 
     Raises `UserError` for a file that is missing or broken, has another size, number of bands or
     place than its window says.
@@ -50,7 +71,8 @@ def read_band_set(path: Path, window: Window, band_set: BandSet, steps: int) -> 
         _check_place(path, stored.place, window, rows, columns)
     # Bands change slowest in the file, time steps within each.
     pixels = stored.pixels.reshape(height, width, len(band_set.bands), steps).transpose(0, 1, 3, 2)
-    return pixels[_nearest(window, rows, 1)][:, _nearest(window, columns, 0)]
+    pixels = pixels[_nearest(window, rows, 1)][:, _nearest(window, columns, 0)]
+    return Pixels(pixels[..., bands], stored.no_data or band_set.no_data or None)
 
 
 @dataclass(frozen=True)
@@ -63,10 +85,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Stored:
-    """All bands of a GeoTIFF ``[H, W, D]``, and their place if the file records one."""
+    """All bands of a GeoTIFF ``[H, W, D]``, and their place if the file records one.
+
+    ``no_data``: the value that the file marks so; 0 where it marks none.
+    """
 
     pixels: npt.NDArray[Any]
     place: Place | None
+    no_data: float
 
 
 def read_stored(path: Path) -> Stored:
@@ -74,16 +100,16 @@ def read_stored(path: Path) -> Stored:
     found = read_tiff(path)
     with tifffile.TiffFile(path) as tiff:
         page: Any = tiff.pages.first
-        shape, axes, place = page.shape, page.axes, None
+        shape, axes, place, no_data = page.shape, page.axes, None, float(page.nodata)
         if _SCALE in page.tags and _TIE in page.tags:
             scale, tie = page.tags[_SCALE].value, page.tags[_TIE].value
             place = Place((float(tie[3]), float(tie[4])), (float(scale[0]), float(scale[1])))
     found = found.reshape(shape) if found.size == np.prod(shape) else found
     if axes == "YX" and found.ndim == 2:
-        return Stored(found[..., None], place)
+        return Stored(found[..., None], place, no_data)
     if sorted(axes) != ["S", "X", "Y"] or found.ndim != 3:
         raise UserError(f"{path} has shape {found.shape}; an image has rows, columns and bands.")
-    return Stored(found.transpose([axes.index(axis) for axis in "YXS"]), place)
+    return Stored(found.transpose([axes.index(axis) for axis in "YXS"]), place, no_data)
 
 
 Places = tuple[int, int]

@@ -144,13 +144,9 @@ def _of_length(
     if any(max(sample.lengths) > steps for sample in kept):
         notes.append(_plain(f"The first {steps} time steps of each window are given."))
     return [
-        replace(sample, series={name: _first(each, steps) for name, each in sample.series.items()})
+        replace(sample, series={name: each.first(steps) for name, each in sample.series.items()})
         for sample in kept
     ]
-
-
-def _first(series: Series, steps: int) -> Series:
-    return replace(series, chosen=series.chosen[:steps], dates=series.dates[:steps])
 
 
 def _note_dates(samples: Sequence[Sample], first: str, notes: list[Finding]) -> None:

@@ -8,7 +8,7 @@ allenai/rslearn. It must know nothing of pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -53,6 +53,27 @@ class Series:
     chosen: tuple[int, ...]
     dates: npt.NDArray[np.int64]
     is_assumed: bool
+
+    def first(self, steps: int) -> Series:
+        """The first of the given steps; pieces that hold none of them are not to be read."""
+        chosen = self.chosen[:steps]
+        kept: list[Piece] = []
+        numbers: dict[int, int] = {}
+        start = 0
+        for piece in self.pieces:
+            mine = range(start, start + piece.steps)
+            start += piece.steps
+            if not set(mine).isdisjoint(chosen):
+                numbers.update(
+                    zip(mine, range(len(numbers), len(numbers) + len(mine)), strict=True)
+                )
+                kept.append(piece)
+        return replace(
+            self,
+            pieces=tuple(kept),
+            chosen=tuple(numbers[step] for step in chosen),
+            dates=self.dates[:steps],
+        )
 
 
 def series_of(

@@ -259,6 +259,14 @@ def test_steps_out_of_order_or_repeated(root: Path) -> None:
         data.read([0]).images["sentinel1"][0, :, :, 0], mini.pixels(0, 2, "vv vh")
     )
 
+    # Of two steps the third file is not read.
+    stored = mini.item_group(window_folder(root, 0), "sentinel1", 0) / "vv_vh" / "geotiff.tif"
+    stored.write_bytes(b"damaged")
+    np.testing.assert_array_equal(
+        task(root, order="time", steps=2).read([0]).images["sentinel1"][0],
+        np.stack([mini.pixels(0, step, "vv vh") for step in (2, 1)], axis=2),
+    )
+
     def repeated(said: Any) -> None:
         said[0]["serialized_item_groups"][1] = said[0]["serialized_item_groups"][0]
 
@@ -297,6 +305,43 @@ def test_radar_in_power_becomes_decibels(root: Path) -> None:
         task(root).read([0])
     image = task(root, radar="power").read([0]).images["sentinel1"][0, :, :, 0]
     np.testing.assert_allclose(10 ** (image / 10), power, rtol=1e-5)
+
+
+def test_pixels_without_data_are_no_measurements(root: Path) -> None:
+    place = (mini.LEFT, mini.TOP)
+    power = np.full((SIDE, SIDE, 2), 0.1, np.float32)
+    power[:4] = -32768
+    for step in range(STEPS):
+        group = mini.item_group(window_folder(root, 0), "sentinel1", step)
+        mini.write_raster(group / "vv_vh" / "geotiff.tif", power, place, 10, no_data=-32768)
+    with pytest.raises(UserError, match="without data, marked by -32768; remove the mark complete"):
+        task(root).read([0])
+    image = task(root, radar="power").read([0]).images["sentinel1"][0]
+    np.testing.assert_allclose(image[:4], -60, rtol=1e-6)
+    np.testing.assert_allclose(image[4:], -10, rtol=1e-6)
+    heights = np.arange(SIDE * SIDE, dtype=np.int16).reshape(SIDE, SIDE, 1)
+    heights[2] = -9999
+    for number in range(COUNT):
+        folder = window_folder(root, number) / "layers" / "cover" / "cover"
+        mini.write_raster(folder / "geotiff.tif", heights, place, 10)
+    numbers = {**MAPS, "kind": "value_maps"}
+    assert task(root, **numbers).labels.min() == -9999  # nothing says that it is none
+    rewrite(
+        root / "config.json",
+        lambda said: said["layers"]["cover"]["band_sets"][0].update(nodata_value=-9999),
+    )
+    with pytest.raises(UserError, match="marked by -9999, which are no numbers; write ignore: -99"):
+        _ = task(root, **numbers).labels
+    assert np.isnan(task(root, **numbers, ignore=-9999).labels[:, 2]).all()
+
+
+def test_named_classes_are_those_of_their_property(root: Path) -> None:
+    named = {"class_property_name": "class", "class_names": ["sand", "water", "forest"]}
+    rewrite(root / "config.json", lambda said: said["layers"]["label"].update(named))
+    data = task(root)
+    assert (data.card.classes, data.labels[0]) == (("sand", "water", "forest"), 2)
+    others = task(root, label={"layer": "label", "property": "tons"})
+    assert others.card.classes == tuple(sorted(str(n / 2) for n in range(COUNT)))
 
 
 def test_lzw_in_tiles_and_damaged(tmp_path: Path) -> None:
