@@ -60,7 +60,7 @@ def write_raster(
         full[: image.shape[0], : image.shape[1]] = image
         starts = [(y, x) for y in range(0, len(full), tile) for x in range(0, full.shape[1], tile)]
         parts = [packed(full[y : y + tile, x : x + tile]) for y, x in starts]
-    marked = [] if no_data is None else [(42113, "s", 0, f"{no_data:g}", True)]
+    marked = [] if no_data is None else [(42113, "s", 0, f"{no_data:.17g}", True)]
     tie = (0.0, 0.0, 0.0, corner[0] * pixel, -corner[1] * pixel, 0.0)
     tifffile.imwrite(
         path,

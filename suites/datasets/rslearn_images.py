@@ -94,7 +94,7 @@ class Source:
         if not MODALITIES[self.modality].is_optical and task.radar == "power":
             return np.where(gaps, 0, read.values)
         raise UserError(
-            f"{path} holds pixels without data, marked by {read.no_data:g}; remove the mark "
+            f"{path} holds pixels without data, marked by {read.no_data:.17g}; remove the mark "
             "completed of this layer to leave the window out."
         )
 

@@ -333,6 +333,16 @@ def test_pixels_without_data_are_no_measurements(root: Path) -> None:
     with pytest.raises(UserError, match="marked by -9999, which are no numbers; write ignore: -99"):
         _ = task(root, **numbers).labels
     assert np.isnan(task(root, **numbers, ignore=-9999).labels[:, 2]).all()
+    # A marker that needs all its digits can be copied from the message.
+    lowest = float(np.finfo(np.float32).min)
+    depths = np.where(heights == -9999, np.float32(lowest), heights.astype(np.float32))
+    for number in range(COUNT):
+        folder = window_folder(root, number) / "layers" / "cover" / "cover"
+        mini.write_raster(folder / "geotiff.tif", depths, place, 10, no_data=lowest)
+    with pytest.raises(UserError, match="which are no numbers; write ignore") as told:
+        _ = task(root, **numbers).labels
+    written = yaml.safe_load(str(told.value).rpartition("ignore: ")[2].removesuffix("."))
+    assert np.isnan(task(root, **numbers, ignore=written).labels[:, 2]).all()
 
 
 def test_named_classes_are_those_of_their_property(root: Path) -> None:
