@@ -16,6 +16,7 @@ import numpy.typing as npt
 import tifffile
 
 from models.errors import UserError
+from suites.datasets.lzw import needs_lzw, read_lzw
 
 _AGAIN = "fetch it again, or replace it"
 
@@ -34,13 +35,30 @@ def read_npy(path: Path) -> npt.NDArray[Any]:
 def read_tiff(path: Path) -> npt.NDArray[Any]:
     """The image of a TIFF, axes as stored. `UserError` naming the file."""
     try:
-        return np.asarray(tifffile.imread(path))
+        return _read_tiff(path)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; {_AGAIN}.") from None
+    except UserError:
+        raise
     except Exception as error:  # zlib, struct and tifffile's own: all mean a broken file
         raise UserError(
             f"{path} is not a readable TIFF ({error}): it is damaged or truncated; {_AGAIN}."
         ) from None
+
+
+def _read_tiff(path: Path) -> npt.NDArray[Any]:
+    for read in (tifffile.imread, read_lzw):
+        try:
+            return np.asarray(read(path))
+        except ValueError as error:  # what the library cannot unpack without a further package
+            if "imagecodecs" not in str(error):
+                raise
+            if not needs_lzw(path):
+                break
+    raise UserError(
+        f"{path} is compressed in a way that needs the package imagecodecs: run pip install "
+        "imagecodecs, or store the images deflated."
+    )
 
 
 @contextmanager

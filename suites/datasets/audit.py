@@ -19,7 +19,7 @@ from models.sensors import MODALITIES
 from suites.datasets.band_order import BandOrder, recognise_features
 from suites.datasets.base import Dataset
 from suites.datasets.digests import Progress, pixel_digest
-from suites.datasets.findings import Finding, Level
+from suites.datasets.findings import Finding, HasFindings, Level
 from suites.datasets.label_findings import label_findings
 from suites.datasets.signatures import FEATURES, MIN_SIDE, tile_features
 from suites.datasets.splits import DuplicateReport, duplicates_among
@@ -80,6 +80,7 @@ def check(dataset: Dataset, progress: Progress | None = None) -> AuditReport:
         *_image_findings(survey),
         *(_unit_findings(survey, card.units_per_dn, card.level) if is_optical else ()),
         *label_findings(dataset),
+        *(dataset.findings if isinstance(dataset, HasFindings) else ()),
     ]
     duplicates = _duplicates(dataset, survey)
     findings.extend(_duplicate_findings(duplicates))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 Level = Literal["ok", "warning", "error"]
 
@@ -15,3 +16,10 @@ class Finding:
     topic: str
     level: Level
     sentence: str
+
+
+@runtime_checkable
+class HasFindings(Protocol):
+    """A data set that has something to say of itself, such as what it left out."""
+
+    findings: Sequence[Finding]
