@@ -63,7 +63,7 @@ def test_published_lists_are_used_where_they_are(eurosat_folder: Path) -> None:
     assert {Path(data.ids[r]).name for r in data.splits(0)["val"]} == set(stems[1::3])
     assert "published" in data.card.split_rule
     assert "seeded" in EuroSat(eurosat_folder, split="seeded").card.split_rule
-    with pytest.raises(UserError, match="spatial split of eurosat needs eurosat-spatial-train.txt"):
+    with pytest.raises(UserError, match="spatial split of eurosat needs eurosat-spatial-train"):
         EuroSat(eurosat_folder, split="spatial")
     for name, part in (("train", stems[2::3]), ("val", stems[::3]), ("test", stems[1::3])):
         lines = "\n".join(f"{stem}.jpg" for stem in part)
