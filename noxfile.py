@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -108,10 +107,6 @@ def tests(session: nox.Session) -> None:
     one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     workers = ("-n", "2", "--dist", "loadgroup", "--durations", "25")
     run(session, "dev", "pytest", *workers, settings=one)
-    # Every kind of task and every probe, from pixels to report, computed anew.
-    store = ROOT / ".nox" / "offline"
-    shutil.rmtree(store, ignore_errors=True)
-    run(session, "dev", "tokenrank", "run", "offline", "--store", str(store))
 
 
 @nox.session

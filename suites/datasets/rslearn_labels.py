@@ -67,8 +67,8 @@ def mask_of(
     read = read_band_set(path, window, band.band_set, 1, [band.number])
     if task.kind == "value_maps" and task.ignore != read.no_data and read.gaps().any():
         raise UserError(
-            f"{path} holds pixels without data, marked by {read.no_data:.17g}, which are no numbers; "
-            f"write ignore: {read.no_data:.17g}."
+            f"{path} holds pixels without data, marked by {read.no_data:.17g}, which are no "
+            f"numbers; write ignore: {read.no_data:.17g}."
         )
     return path, read.values[:, :, 0, 0]
 
