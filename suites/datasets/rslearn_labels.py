@@ -66,9 +66,10 @@ def mask_of(
     path = inside(folder / FILE, root)
     read = read_band_set(path, window, band.band_set, 1, [band.number])
     if task.kind == "value_maps" and task.ignore != read.no_data and read.gaps().any():
+        marker = f"{read.no_data:.17g}"  # all digits, to be copied
         raise UserError(
-            f"{path} holds pixels without data, marked by {read.no_data:.17g}, which are no "
-            f"numbers; write ignore: {read.no_data:.17g}."
+            f"{path} holds pixels without data, marked by {marker}, which are no numbers; write "
+            f"ignore: {marker}."
         )
     return path, read.values[:, :, 0, 0]
 
