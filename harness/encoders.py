@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from harness.plan import EmbeddingJob
+from harness.plan import Cell, EmbeddingJob
 from harness.weights import Weights
 from models.errors import UserError
 from models.families import Channels, checkpoint_code, encoder_code
@@ -63,15 +63,15 @@ def brought_weights(variant: Variant) -> str:
     return weights_fingerprint(encoder_code(variant).build(variant, {}))
 
 
-def check_weights(jobs: Iterable[EmbeddingJob]) -> None:
-    """Load every checkpoint of these jobs once, and let it go.
+def check_weights(encoded: Iterable[EmbeddingJob | Cell]) -> None:
+    """Load every checkpoint of these jobs, and of cells that train their encoder, once.
 
     A file of the wrong size should end a run in its first minute, not in its fifth hour.
     Raises `UserError` as `build_encoder` does.
     """
     seen: set[tuple[str, str | None]] = set()
-    for job in jobs:
-        name = (job.variant.name, job.weights.sha256)
-        if job.weights.file is not None and name not in seen:
+    for each in encoded:
+        name = (each.variant.name, each.weights.sha256)
+        if each.weights.file is not None and name not in seen:
             seen.add(name)
-            build_encoder(job.variant, job.weights, job.given.channels)
+            build_encoder(each.variant, each.weights, each.given.channels)

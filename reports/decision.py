@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from reports import words
 from reports.document import Statement
-from reports.pairs import Difference, Pair
+from reports.pairs import Difference, Pair, gain
 from reports.ranking import RankingTable
 from reports.table import TaskInfo
 
@@ -27,17 +27,27 @@ class Found:
     task: TaskInfo
 
     @property
-    def loss(self) -> float:
-        """How much worse the candidate scores, in the metric's units; negative: better."""
-        return -self.difference.value if self.task.higher_is_better else self.difference.value
+    def gain(self) -> float:
+        """How much better the candidate scores, so that tasks can be put in order."""
+        return gain(self.difference.value, self.difference, self.task)
 
     @property
-    def largest_loss(self) -> float:
-        """The largest loss that the interval does not exclude."""
+    def least(self) -> float:
+        """The change for the worst that the interval does not exclude, in the metric's units."""
         spread = self.difference.interval
         if spread is None:
-            return self.loss
-        return -spread.low if self.task.higher_is_better else spread.high
+            return self.difference.value
+        return spread.low if self.task.higher_is_better else spread.high
+
+    @property
+    def least_gain(self) -> float:
+        """`least`, so that tasks can be put in order."""
+        return gain(self.least, self.difference, self.task)
+
+    @property
+    def unit(self) -> str:
+        """Words behind a change of an error, which is in its data's unit; of a share none."""
+        return "" if self.task.higher_is_better else f" {self.task.metric_and_unit}"
 
     @property
     def place(self) -> str:
@@ -51,7 +61,7 @@ def found_in(pairs: Sequence[Pair], ranking: RankingTable) -> list[Found]:
     found = [
         Found(pair, d, tasks[d.task]) for pair in pairs for d in pair.differences if d.task in tasks
     ]
-    return sorted(found, key=lambda f: -f.loss)
+    return sorted(found, key=lambda f: f.gain)
 
 
 def version_groups(
@@ -126,7 +136,7 @@ def _losses(found: Sequence[Found], n: str, named: int) -> str:
     if not worse:
         return f"No regression is shown in {n}."
     told = [
-        f"{f.place} ({words.signed(f.difference.value)}, 95% interval "
+        f"{f.place} ({words.signed(f.difference.value)}{f.unit}, 95% interval "
         f"{words.spans(f.difference.interval, 'signed')}{_corrected(f.difference)})"
         for f in worse[:named]
     ]
@@ -154,10 +164,11 @@ def _even(found: Sequence[Found]) -> str:
     even = [f for f in found if f.difference.verdict == "not separated"]
     if not even:
         return ""
-    worst = max(even, key=lambda f: f.largest_loss)
+    worst = min(even, key=lambda f: f.least_gain)
     allowed = (
-        f"; a loss of up to {words.score(worst.largest_loss)} is not excluded ({worst.place})"
-        if worst.largest_loss > 0
+        f"; a loss of up to {words.score(abs(worst.least))}{worst.unit} is not excluded "
+        f"({worst.place})"
+        if worst.least_gain < 0
         else ""
     )
     return f"Not separated from zero in {len(even)}{allowed}."
@@ -170,7 +181,7 @@ def _gains(found: Sequence[Found]) -> str:
     most = better[-1]
     return (
         f"Better in {len(better)}{_kept(better)}, most {most.place} "
-        f"({words.signed(most.difference.value)})."
+        f"({words.signed(most.difference.value)}{most.unit})."
     )
 
 

@@ -21,7 +21,7 @@ from reports.ranking import BASELINE
 from reports.resampling import Interval, TaskScores, bootstrap, interval, shared_tasks
 from reports.significance import ALPHA, bootstrap_p_value, holm, mcnemar, normal_p_value
 from reports.study import departed_from, departs_in_recipe, is_beginning, study_of
-from reports.table import SuiteResults
+from reports.table import SuiteResults, TaskInfo
 
 Kind = Literal["version", "scheme", "recipe", "pretraining", "trained longer"]
 Hits = npt.NDArray[np.bool_]
@@ -54,6 +54,16 @@ class Difference:
     def is_significant(self) -> bool:
         """Whether the difference stands after correction for the number of tasks."""
         return self.p_adjusted is not None and self.p_adjusted < ALPHA
+
+
+def gain(change: float, of: Difference, task: TaskInfo) -> float:
+    """A change of score, positive where it is for the better, that can stand beside other tasks'.
+
+    Errors are in their data's unit; theirs is a share of the reference's error.
+    """
+    if task.higher_is_better:
+        return change
+    return -change / abs(of.reference) if of.reference else -change
 
 
 @dataclass(frozen=True)

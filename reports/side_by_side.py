@@ -11,7 +11,7 @@ from typing import Any
 
 from reports import words
 from reports.document import Part
-from reports.pairs import VERDICT_ORDER, Difference, Pair, regressions_first
+from reports.pairs import VERDICT_ORDER, Difference, Pair, gain, regressions_first
 from reports.table import SuiteResults, TaskInfo
 from reports.tables import Cell, Table, blind_macs, without_empty_columns
 
@@ -104,7 +104,7 @@ def _regressions(results: SuiteResults, pairs: Sequence[Pair]) -> Part:
             ),
         )
     tasks = {task.name: task for task in results.run.tasks}
-    worse.sort(key=lambda pd: _gain(pd[1], tasks))
+    worse.sort(key=lambda pd: gain(pd[1].value, pd[1], tasks[pd[1].task]))
     rows = tuple(
         (Cell(p.candidate, p.candidate), Cell(p.reference, p.reference), *_cells(d, tasks))
         for p, d in worse
@@ -190,15 +190,11 @@ def difference_table(results: SuiteResults, pair: Pair) -> Table:
     """A pair on every shared task, regressions first, the largest first."""
     tasks = {task.name: task for task in results.run.tasks}
     found = sorted(
-        pair.differences, key=lambda d: (VERDICT_ORDER.index(d.verdict), _gain(d, tasks))
+        pair.differences,
+        key=lambda d: (VERDICT_ORDER.index(d.verdict), gain(d.value, d, tasks[d.task])),
     )
     rows = tuple(tuple(_cells(d, tasks)) for d in found)
     return without_empty_columns(_difference_table((), rows))
-
-
-def _gain(difference: Difference, tasks: Mapping[str, TaskInfo]) -> float:
-    up = tasks[difference.task].higher_is_better
-    return difference.value if up else -difference.value
 
 
 def _difference_table(first: tuple[str, ...], rows: tuple[tuple[Cell, ...], ...]) -> Table:

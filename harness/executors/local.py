@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from harness.cell import Notify, Seconds, compute
-from harness.encoders import build_encoder, check_weights
+from harness.encoders import check_weights
 from harness.plan import Cell, Plan
 from harness.store import Store
 
@@ -35,13 +35,11 @@ def device() -> torch.device:
 
 def check_first(cells: Iterable[Cell], store: Store) -> None:
     """Raise now what a checkpoint would raise when its cell's turn came."""
-    cells = list(cells)
-    tuned = {(c.variant.name, c.weights.sha256): c for c in cells if not c.embeddings}
-    for cell in tuned.values():
-        if cell.weights.file is not None:
-            build_encoder(cell.variant, cell.weights, cell.given.channels)
     check_weights(
-        job for cell in cells for job in cell.embeddings if store.embedding(job.key) is None
+        each
+        for cell in cells
+        for each in (cell.embeddings or [cell])  # without embeddings, the encoder is trained
+        if isinstance(each, Cell) or store.embedding(each.key) is None
     )
 
 

@@ -47,6 +47,14 @@ def seen_tile(index: int, seed: int) -> Seen:
     return overpass(CLASS_SCENES[CLASSES[index % len(CLASSES)]](rng), rng)
 
 
+def require_size(size: int, seed: int, who: str) -> None:
+    """`UserError` for a size or seed that ``who`` cannot have."""
+    if not 100 <= size <= 1_000_000:
+        raise UserError(f"{who} cannot have size {size}; allowed: 100 to 1,000,000 samples.")
+    if seed < 0:
+        raise UserError(f"{who} cannot have seed {seed}; allowed: 0 and above.")
+
+
 class Simulated:
     """The simulated set. Implements `suites.datasets.base.Dataset`.
 
@@ -55,12 +63,7 @@ class Simulated:
     """
 
     def __init__(self, size: int = DEFAULT_SIZE, seed: int = 0) -> None:
-        if not 100 <= size <= 1_000_000:
-            raise UserError(
-                f"The simulated set cannot have size {size}; allowed: 100 to 1,000,000 samples."
-            )
-        if seed < 0:
-            raise UserError(f"The simulated set's seed is {seed}; allowed: 0 and above.")
+        require_size(size, seed, "The simulated set")
         self._size = size
         self._seed = seed
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from models.errors import UserError
 from suites.datasets import simulated
 from suites.datasets.base import Batch, DatasetCard, TargetKind
 from suites.datasets.digests import fingerprint, pixel_digest
@@ -39,8 +38,6 @@ COVERS: Mapping[str, tuple[str, ...]] = {
 }
 COVERED = 0.1
 """A tile has the label of a cover from this share of its area on."""
-
-_KEPT = 64  # tiles kept in memory: one batch, so that labels and images of it are drawn once
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,6 @@ class Posed:
     unit: str = ""
 
 
-@lru_cache(maxsize=_KEPT)
 def _tile(index: int, seed: int) -> tuple[Seen, F32]:
     """A tile of the simulated set, and the share ``[6, 64, 64]`` of each cover in its pixels."""
     seen = seen_tile(index, seed)
@@ -172,10 +168,7 @@ class SimulatedTask:
     """
 
     def __init__(self, name: str, size: int = simulated.DEFAULT_SIZE, seed: int = 0) -> None:
-        if not 100 <= size <= 1_000_000:
-            raise UserError(f"{name} cannot have size {size}; allowed: 100 to 1,000,000 samples.")
-        if seed < 0:
-            raise UserError(f"The seed of {name} is {seed}; allowed: 0 and above.")
+        simulated.require_size(size, seed, name)
         self._name, self._posed, self._size, self._seed = name, TASKS[name], size, seed
 
     @cached_property

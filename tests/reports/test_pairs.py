@@ -12,9 +12,11 @@ from statsmodels.stats import contingency_tables
 from statsmodels.stats.multitest import multipletests
 
 from reports.answer import answer
-from reports.pairs import compare, regressions_first
-from reports.ranking import rank
-from reports.table import StudyWeights, SuiteResults
+from reports.decision import outcome
+from reports.pairs import Difference, Pair, compare, gain, regressions_first
+from reports.ranking import RankingTable, rank
+from reports.resampling import Interval
+from reports.table import StudyWeights, SuiteResults, TaskInfo
 
 Make = Callable[..., SuiteResults]
 
@@ -203,3 +205,26 @@ def test_one_score_without_interval_hides_no_regression(
     said = " ".join(statement.text for statement in answer(table, [pair]))
     assert "Worse in 2 of 3" in said
     assert "No interval, hence no verdict, in 1." in said
+
+
+def test_losses_in_different_units_are_put_in_order_by_what_they_are_of_the_score(
+    make_task: Callable[..., TaskInfo],
+) -> None:
+    """An error of 3 more in 300 is less than ten points of accuracy, though 3 is more than 0.1."""
+    error = make_task("error", metric="rmse", unit="t/ha", higher_is_better=False)
+    share = make_task("share")
+    differences = (
+        Difference("error", 300.0, 303.0, 3.0, Interval(1.0, 6.0), "worse"),
+        Difference("share", 0.8, 0.7, -0.1, Interval(-0.15, -0.05), "worse"),
+    )
+    assert gain(3.0, differences[0], error) == pytest.approx(-0.01)
+    assert gain(-0.1, differences[1], share) == -0.1
+    pair = Pair(
+        "version", "olmoearth-v1-nano", "olmoearth-v1.1-nano", "nano", "study", 3, 3, 3,
+        differences, (),
+    )  # fmt: skip
+    table = RankingTable(("study",), "real", (error, share), (), (), 0)
+    said = outcome([pair], table, named=1)
+    assert "Most: nano on share (−0.100" in said
+    both = outcome([pair], table)
+    assert "nano on error (+3.000 rmse in t/ha, 95% interval +1.000 to +6.000" in both
