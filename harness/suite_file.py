@@ -19,6 +19,7 @@ from models.registry import Option
 from models.study_cards import RECIPE, checked_recipe
 from suites.datasets import catalogue
 from suites.datasets.base import TargetKind
+from suites.datasets.entries import ENTRIES
 
 Tier = Literal["official", "study", "random"]
 Normalisation = Literal["pretraining", "dataset"]
@@ -26,8 +27,8 @@ Pooling = Literal["mean", "max"]
 
 
 def _known_dataset(name: str) -> str:
-    if name not in catalogue.ENTRIES and not catalogue.is_own(name):
-        raise ValueError(f'there is no data set "{name}": {did_you_mean(name, catalogue.ENTRIES)}')
+    if name not in ENTRIES and not catalogue.is_own(name):
+        raise ValueError(f'there is no data set "{name}": {did_you_mean(name, ENTRIES)}')
     return name
 
 

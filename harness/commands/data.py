@@ -27,6 +27,7 @@ from models.errors import UserError
 from suites.datasets import catalogue
 from suites.datasets.audit import AuditReport
 from suites.datasets.catalogue import DATA_DIR
+from suites.datasets.entries import ENTRIES
 from suites.datasets.sources import SOURCES
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _audit(
 
     if catalogue.is_own(name):
         return check(catalogue.resolve(name, None, cache_dir=cache), progress)
-    if name not in catalogue.ENTRIES and Path(name).exists():
+    if name not in ENTRIES and Path(name).exists():
         return check_folder(Path(name), progress=progress)
     entry = catalogue.entry_of(name)
     known = {key: value for key, value in options.items() if key in entry.options}

@@ -15,7 +15,7 @@ from harness.suite import (
 from harness.suite_file import DEFAULT_BASELINES, DataOptions, json_schema
 from models.errors import UserError
 from suites.datasets import breizhcrops, cropharvest_labels
-from suites.datasets.catalogue import ENTRIES
+from suites.datasets.entries import ENTRIES
 
 EUROSAT = (SUITES_FOLDER / "eurosat.yaml").read_text()
 

@@ -21,8 +21,9 @@ import tifffile
 
 from harness.commands.data import get_command, list_command
 from models.errors import UserError
-from suites.datasets.catalogue import ENTRIES, resolve
+from suites.datasets.catalogue import resolve
 from suites.datasets.download import get
+from suites.datasets.entries import ENTRIES
 from suites.datasets.listings import list_files
 from suites.datasets.places import InBucket, InCommit, OnHub, OnZenodo, Part, Source
 from suites.datasets.sources import SOURCES
