@@ -7,16 +7,14 @@ store is a `CellResult` with per-sample predictions; an interrupted cell leaves 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
-from torch import Tensor
 
 from harness.content import EMBEDDING_CODE, code_version, content_key
 from harness.embed import batch_size, embed_into
@@ -27,8 +25,9 @@ from harness.metrics import metric, sample_values, score
 from harness.model_input import ModelInput
 from harness.pixels import Pixels, open_pixels
 from harness.plan import Cell, EmbeddingJob, split_identity
+from harness.probe_inputs import map_inputs, probe_inputs, splits_of, token_inputs
 from harness.probes.attention import AttentionSettings, TokenInputs, run_attention
-from harness.probes.base import EmbeddedSplit, Labels, ProbeInputs, ProbeResult, Withheld
+from harness.probes.base import ProbeInputs, ProbeResult
 from harness.probes.finetune import untouched
 from harness.probes.finetune_tuning import tune_finetune
 from harness.probes.knn import KnnSettings, run_knn
@@ -36,7 +35,8 @@ from harness.probes.linear import Training
 from harness.probes.map_objective import require_pixels
 from harness.probes.segmentation import MapInputs, MapSettings, run_segmentation
 from harness.probes.tuning import LinearSettings, tune_linear
-from harness.store import CellResult, Embedding, Store, scratch_matrix
+from harness.sketches import SKETCH_ROWS, sketch, spread
+from harness.store import CellResult, Embedding, Store
 from harness.suite_file import (
     AttentionProbe,
     FinetuneProbe,
@@ -45,12 +45,9 @@ from harness.suite_file import (
     SegmentationProbe,
 )
 from models.families import design_of
-from suites.datasets.base import MAP_KINDS, SPLITS, Dataset
-from suites.datasets.splits import few_labels
+from suites.datasets.base import MAP_KINDS, Dataset
 
-GATHERED = 4096  # rows copied at a time
 NO_ROWS = np.zeros(0, dtype=np.int64)
-SKETCH_ROWS, SKETCH_NUMBERS = 8, 8
 Notify = Callable[[str, int, int], None]
 
 
@@ -124,7 +121,7 @@ def _fine_tuned(
     splits = splits_of(cell, dataset)
     inputs = finetune_inputs(cell, dataset, RowImages(pixels, rules), splits)
     test = splits["test"]
-    shown = np.arange(len(test)) if dataset.card.kind in MAP_KINDS else _spread(len(test))
+    shown = np.arange(len(test)) if dataset.card.kind in MAP_KINDS else spread(len(test))
     drawn = sketch(untouched(inputs, test[shown[:SKETCH_ROWS]], device))
     found = tune_finetune(
         inputs,
@@ -208,90 +205,6 @@ def _rules(
     return rules_from_json(known)
 
 
-def splits_of(cell: Cell, dataset: Dataset) -> Mapping[str, npt.NDArray[np.int64]]:
-    """Rows of each split; of the training split those whose labels the probe is given."""
-    splits = dict(dataset.splits(cell.task.split_seed))
-    if cell.task.label_fraction is not None:
-        splits["train"] = few_labels(
-            dataset.labels, dataset.card.kind, splits["train"], cell.task.label_fraction, cell.seed
-        )
-    return splits
-
-
-def probe_inputs(
-    embeddings: Mapping[str, Embedding],
-    dataset: Dataset,
-    splits: Mapping[str, npt.NDArray[np.int64]],
-    poolings: tuple[str, ...],
-    scratch: Path,
-) -> ProbeInputs:
-    """Every (normalisation, pooling) view that the task asks for, cut into its splits."""
-    labels = torch.from_numpy(dataset.labels)
-    return ProbeInputs(
-        views={
-            (normalisation, pooling): EmbeddedSplit(
-                *(_rows(embedding.poolings[pooling], splits[s], scratch) for s in SPLITS)
-            )
-            for normalisation, embedding in embeddings.items()
-            for pooling in poolings
-        },
-        labels=Labels(*(labels[torch.from_numpy(splits[s])] for s in ("train", "val"))),
-        outputs=max(1, len(dataset.card.classes)),
-        kind=dataset.card.kind,
-    )
-
-
-def map_inputs(
-    embeddings: Mapping[str, Embedding],
-    dataset: Dataset,
-    splits: Mapping[str, npt.NDArray[np.int64]],
-    poolings: tuple[str, ...],
-) -> MapInputs:
-    """Every view's patches, left where they lie on disk."""
-    return MapInputs(
-        views={
-            (normalisation, pooling): embedding.poolings[pooling]
-            for normalisation, embedding in embeddings.items()
-            for pooling in poolings
-        },
-        maps=Withheld(dataset.labels, splits),
-        splits=splits,
-        classes=len(dataset.card.classes),
-        kind=dataset.card.kind,
-    )
-
-
-def token_inputs(
-    embeddings: Mapping[str, Embedding],
-    dataset: Dataset,
-    splits: Mapping[str, npt.NDArray[np.int64]],
-    poolings: tuple[str, ...],
-) -> TokenInputs:
-    """Every view's patches, left where they lie on disk, and each sample's target."""
-    labels = torch.from_numpy(np.array(dataset.labels))
-    return TokenInputs(
-        views={
-            (normalisation, pooling): embedding.poolings[pooling]
-            for normalisation, embedding in embeddings.items()
-            for pooling in poolings
-        },
-        labels=Labels(*(labels[torch.from_numpy(splits[s])] for s in ("train", "val"))),
-        splits=splits,
-        outputs=max(1, len(dataset.card.classes)),
-        kind=dataset.card.kind,
-    )
-
-
-def _rows(matrix: npt.NDArray[Any], rows: npt.NDArray[np.int64], scratch: Path) -> Tensor:
-    """A split's rows, gathered into a nameless file that is mapped: memory does not grow with N."""
-    if not len(rows):
-        return torch.empty(0, matrix.shape[1])
-    gathered = scratch_matrix(scratch, len(rows), matrix.shape[1])
-    for start in range(0, len(rows), GATHERED):
-        gathered[start : start + GATHERED] = matrix[rows[start : start + GATHERED]]
-    return torch.from_numpy(gathered)
-
-
 def _segment(
     cell: Cell,
     probe: SegmentationProbe,
@@ -366,22 +279,6 @@ def _probe(
     )
 
 
-def sketch(views: Iterable[npt.NDArray[Any]]) -> list[float]:
-    """A few test embeddings ``[n, ..., dim]`` of every view, each projected to a few numbers.
-
-    Kept with the result so that a later run of the same weights can be held to it: rounding
-    moves a sketch by parts in a million, a changed encoder by far more. (A random projection
-    keeps distances: W. Johnson and J. Lindenstrauss, 1984.)
-    """
-    values: list[float] = []
-    for embedded in views:
-        flat = embedded.reshape(-1, embedded.shape[-1])
-        projection = np.random.default_rng(0).standard_normal((flat.shape[1], SKETCH_NUMBERS))
-        embeddings = flat[_spread(len(flat))].astype(np.float64)
-        values += (embeddings @ projection / flat.shape[1] ** 0.5).ravel().tolist()
-    return [float(f"{value:.8g}") for value in values]
-
-
 def _said(name: str, found: ProbeResult) -> npt.NDArray[Any]:
     """What a metric reads of a probe's answer: its predictions, or their probabilities."""
     if not metric(name).from_probabilities:
@@ -389,11 +286,6 @@ def _said(name: str, found: ProbeResult) -> npt.NDArray[Any]:
     if found.probabilities is None:
         raise ValueError(f"{name} needs probabilities, which this probe does not give")
     return found.probabilities.cpu().numpy()
-
-
-def _spread(count: int) -> npt.NDArray[np.int64]:
-    """Which of so many rows a sketch is of."""
-    return np.linspace(0, count - 1, min(SKETCH_ROWS, count)).astype(np.int64)
 
 
 def _score(cell: Cell, dataset: Dataset, found: ProbeResult, embeddings: list[float]) -> CellResult:

@@ -74,6 +74,7 @@ PROBE_CODE = (
     "harness.metrics.catalogue",
     "harness.metrics.metric",
     "harness.metrics.scoring",
+    "harness.probe_inputs",
     "harness.probes.answers",
     "harness.probes.attention",
     "harness.probes.base",
@@ -88,6 +89,7 @@ PROBE_CODE = (
     "harness.probes.linear_program",
     "harness.probes.study",
     "harness.probes.tuning",
+    "harness.sketches",
 )
 
 
