@@ -102,8 +102,7 @@ def _patches(
 
 
 def _labels(dataset: Dataset, splits: Mapping[str, Rows]) -> Labels:
-    labels = torch.from_numpy(np.asarray(dataset.labels))
-    return Labels(*(labels[torch.from_numpy(splits[name])] for name in ("train", "val")))
+    return Labels(*(torch.from_numpy(dataset.labels[splits[name]]) for name in ("train", "val")))
 
 
 def _rows(matrix: npt.NDArray[Any], rows: Rows, scratch: Path) -> Tensor:
