@@ -40,7 +40,8 @@ def tuning_chart(
     One panel per task; ``None`` where every search is as short as `SHORT`, as those of kNN.
     """
     groups = by_cell([search for search in found if len(search.scores) > SHORT])
-    tasks = _tasks([search for group in groups.values() for search in group])
+    searched = [search for group in groups.values() for search in group]
+    tasks = _tasks(searched)
     if not tasks:
         return None
     cast = Cast.of(results)
@@ -54,7 +55,8 @@ def tuning_chart(
     if not panels:
         return None
     style = Style("Best validation score so far", shared=False, steps=True)
-    heading = title_of("Progress of the tuning", ranking, frame, subject(results, ranking))
+    title = "Progress of the tuning" + _of_all(tasks, searched)
+    heading = title_of(title, ranking, frame, subject(results, ranking))
     return line_panels(panels, style, cast.colour(names), heading, frame)
 
 
@@ -65,6 +67,12 @@ def _tasks(found: Sequence[Search]) -> list[str]:
         most[search.task] = max(most.get(search.task, 0), len(search.scores))
     longest = sorted(most, key=lambda task: -most[task])[:MOST_PANELS]
     return [task for task in most if task in longest]
+
+
+def _of_all(shown: Sequence[str], found: Sequence[Search]) -> str:
+    """What stands behind a title where not every task has a panel."""
+    every = len({search.task for search in found})
+    return f" ({len(shown)} of {every} tasks)" if len(shown) < every else ""
 
 
 def _line(name: str, group: Sequence[Search], cast: Cast) -> Line:
@@ -108,6 +116,7 @@ def chosen_chart(
         if all(isinstance(s.chosen.get(p), int | float) and (s.task, p) in bounds for p in _BOTH)
     ]
     tasks = list(dict.fromkeys(s.task for s in tuned))[:MOST_PANELS]
+    title = "What the tuning chose" + _of_all(tasks, tuned)
     tuned = [s for s in tuned if s.task in tasks]
     if not tuned:
         return None
@@ -129,7 +138,7 @@ def chosen_chart(
         width=200 if frame.is_narrow else 300, height=200 if frame.is_narrow else 220
     )
     chart = chart.facet(facet=facet, columns=columns, data=inline(rows))
-    heading = title_of("What the tuning chose", ranking, frame, subject(results, ranking))
+    heading = title_of(title, ranking, frame, subject(results, ranking))
     return finished(chart.properties(title=heading), frame)
 
 

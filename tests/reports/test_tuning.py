@@ -133,3 +133,19 @@ def test_knn_trials_have_a_table_but_no_curve_and_imported_results_nothing(
     assert searches(results, ranking) == ()
     assert tuning_table((), ()) is None
     assert tuning_sentences((), ()) == ["The results hold no tuning history."]
+
+
+def test_a_figure_of_some_tasks_says_of_how_many(
+    make_results: Make, make_task: Callable[..., object]
+) -> None:
+    for count, said in (
+        (4, "Progress of the tuning:"),
+        (6, "Progress of the tuning (4 of 6 tasks):"),
+    ):
+        tasks = [make_task(f"task-{i}") for i in range(count)]
+        results = _with_trials(make_results(QUALITY, tasks), 1e-2)
+        (ranking,) = rank(results, resamples=10)
+        found = searches(results, ranking)
+        chart = tuning_chart(results, ranking, found)
+        assert chart is not None
+        assert said in json.dumps(chart)
