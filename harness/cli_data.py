@@ -44,8 +44,13 @@ def data_check(
     partition: Annotated[
         str, typer.Option("--partition", help="GEO-Bench only: which partition file.")
     ] = "default",
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", help="KEY=VALUE, as `data:` of a suite has it; repeatable."),
+    ] = None,
 ) -> None:
     """Audit units, value ranges, NaNs, duplicates and band order, from the pixels."""
     from harness.commands import data as command  # noqa: PLC0415
 
-    command.check_command(name, data_dir, store, {"band_order": band_order, "partition": partition})
+    usual = {"band_order": band_order, "partition": partition}
+    command.check_command(name, data_dir, store, usual, option or ())

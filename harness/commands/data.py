@@ -5,7 +5,7 @@ It shows what `suites.datasets` finds; the judgement is made there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,17 +91,26 @@ def _state(part: Fetched) -> str:
 
 
 def check_command(
-    name: str, data_dir: Path | None, store: Path, options: Mapping[str, str]
+    name: str,
+    data_dir: Path | None,
+    store: Path,
+    usual: Mapping[str, str],
+    options: Sequence[str] = (),
 ) -> None:
-    """Audit a known data set or a folder of images; errors found give exit code 1."""
+    """Audit a known data set or a folder of images; errors found give exit code 1.
+
+    ``usual`` are taken by those that know them, ``options`` (``KEY=VALUE``) are asked for.
+    """
     console = Console()
+    said = _said(options)
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("reading", total=None)
         report = _audit(
             name,
             data_dir,
             Store(store).cache_folder,
-            options,
+            usual,
+            said,
             lambda done, all_: bar.update(task, completed=done, total=all_),
         )
     _show(console, report)
@@ -113,19 +122,31 @@ def _audit(
     name: str,
     data_dir: Path | None,
     cache: Path,
-    options: Mapping[str, str],
+    usual: Mapping[str, str],
+    said: Mapping[str, object],
     progress: Callable[[int, int], None],
 ) -> AuditReport:
     from suites.datasets.audit import check  # noqa: PLC0415
     from suites.datasets.loose import check_folder  # noqa: PLC0415
 
     if catalogue.is_own(name):
-        return check(catalogue.resolve(name, None, cache_dir=cache), progress)
+        return check(catalogue.resolve(name, None, said, cache_dir=cache), progress)
     if name not in ENTRIES and Path(name).exists():
         return check_folder(Path(name), progress=progress)
     entry = catalogue.entry_of(name)
-    known = {key: value for key, value in options.items() if key in entry.options}
-    return check(catalogue.resolve(name, data_dir, known, cache_dir=cache), progress)
+    known = {key: value for key, value in usual.items() if key in entry.options}
+    return check(catalogue.resolve(name, data_dir, {**known, **said}, cache_dir=cache), progress)
+
+
+def _said(options: Sequence[str]) -> dict[str, object]:
+    """Options of a data set as they were typed, whole numbers as such."""
+    found: dict[str, object] = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not (key and equals and value):
+            raise UserError(f'--option "{option}" must be KEY=VALUE, e.g. --option sensors=s2.')
+        found[key] = int(value) if value.isdecimal() else value
+    return found
 
 
 def _show(console: Console, report: AuditReport) -> None:

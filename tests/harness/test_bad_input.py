@@ -181,6 +181,10 @@ def test_data_commands(tokenrank: Tokenrank, store: Path, tmp_path: Path) -> Non
     check = tokenrank("data", "check", tmp_path / "no images", "--store", store)
     refused(check, store, "no images", "no image files", ".tif")
     refused(tokenrank("data", "check", "eurosta", "--store", store), store, '"eurosat"')
+    said = ("data", "check", "simulated-cover", "--store", store, "--option")
+    refused(tokenrank(*said, "size"), store, "must be KEY=VALUE")
+    refused(tokenrank(*said, "sise=120"), store, 'did you mean "size"?')
+    assert "simulated-cover: 110 samples" in tokenrank(*said, "size=110").stdout
     refused(tokenrank("data", "list", "--data-dir", data), store, str(data), "does not exist")
 
 
