@@ -184,7 +184,7 @@ def test_data_commands(tokenrank: Tokenrank, store: Path, tmp_path: Path) -> Non
     said = ("data", "check", "simulated-cover", "--store", store, "--option")
     refused(tokenrank(*said, "size"), store, "must be KEY=VALUE")
     refused(tokenrank(*said, "sise=120"), store, 'did you mean "size"?')
-    assert "simulated-cover: 110 samples" in tokenrank(*said, "size=110").stdout
+    assert "simulated-cover: 110 samples" in tokenrank(*said, "size=110").out
     refused(tokenrank("data", "list", "--data-dir", data), store, str(data), "does not exist")
 
 
