@@ -86,6 +86,7 @@ PROBE_CODE = (
     "harness.probes.objective",
     "harness.probes.segmentation",
     "harness.probes.side_by_side",
+    "harness.probes.stored_patches",
     "harness.probes.linear_program",
     "harness.probes.study",
     "harness.probes.tuning",

@@ -31,8 +31,8 @@ from harness.metrics import metric
 from harness.probes.base import Labels, ProbeResult, TrialRecord, View
 from harness.probes.linear import Training, initial_linear, learning_rate_factors, minibatches
 from harness.probes.objective import Objective, objective_of
-from harness.probes.segmentation import Standardise, adamw
 from harness.probes.side_by_side import StoppedError, side_by_side
+from harness.probes.stored_patches import Standardise, adamw
 from harness.probes.tuning import PUBLISHED_RATES, PUBLISHED_WEIGHT_DECAY
 from models.errors import UserError
 from suites.datasets.base import TargetKind

@@ -33,6 +33,7 @@ from harness.probes.linear import Training as LinearTraining
 from harness.probes.linear import initial_linear, learning_rate_factors, minibatches
 from harness.probes.map_objective import MapObjective, Rows, map_objective, require_pixels
 from harness.probes.side_by_side import StoppedError, side_by_side
+from harness.probes.stored_patches import Standardise, adamw
 from harness.probes.tuning import PUBLISHED_RATES, PUBLISHED_WEIGHT_DECAY
 from suites.datasets.base import TargetKind
 
@@ -40,7 +41,6 @@ Head = Literal["linear", "bilinear"]
 Floats = npt.NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
-_AT_ONCE = 64  # images whose moments are computed together
 _OUTPUTS_AT_ONCE = 4_000_000  # of a training step on a CPU: larger ones are slower
 _LOGITS_AT_ONCE = 16_000_000  # which bounds the memory of predictions
 
@@ -86,31 +86,6 @@ class MapSettings:
     rates: Sequence[float] = PUBLISHED_RATES
     weight_decay: float = PUBLISHED_WEIGHT_DECAY
     select_by: str = "miou"
-
-
-@dataclass(frozen=True)
-class Standardise:
-    """``(x - mean) / deviation`` by feature; what never varies becomes 0."""
-
-    mean: Tensor
-    deviation: Tensor
-
-    @classmethod
-    def of(cls, features: npt.NDArray[Any], rows: Rows) -> Standardise:
-        """Moments over all patches of some samples, in double precision, block by block."""
-        total, squares = torch.zeros(2, features.shape[-1], dtype=torch.float64)
-        for block in _blocks(features, rows):
-            total += block.flatten(0, 2).double().sum(dim=0)
-        count = len(rows) * features.shape[1] * features.shape[2]
-        mean = total / count
-        for block in _blocks(features, rows):
-            squares += (block.flatten(0, 2).double() - mean).square().sum(dim=0)
-        deviation = (squares / count).sqrt()
-        return cls(mean.float(), torch.where(deviation > 0, deviation, torch.inf).float())
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """The same shape."""
-        return (x - self.mean.to(x.device)) / self.deviation.to(x.device)
 
 
 def run_segmentation(
@@ -303,30 +278,6 @@ def _gradients(
         ):
             sum_.add_(found * share)
     return total
-
-
-def adamw(
-    p: Tensor,
-    gradient: Tensor,
-    mean: Tensor,
-    square: Tensor,
-    rates: Tensor,
-    decay: float,
-    number: int,
-) -> None:
-    """One step in place (Loshchilov and Hutter 2019); each head has its own learning rate."""
-    mean.lerp_(gradient, 0.1)
-    square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-    deviation = (square / (1 - 0.999**number)).sqrt_().add_(1e-8)
-    p.mul_(1 - rates * decay)
-    p.sub_(rates * (mean / (1 - 0.9**number)) / deviation)
-
-
-def _blocks(features: npt.NDArray[Any], rows: Rows) -> Iterator[Tensor]:
-    for start in range(0, len(rows), _AT_ONCE):
-        yield torch.from_numpy(
-            np.asarray(features[rows[start : start + _AT_ONCE]], dtype=np.float32)
-        )
 
 
 def _validated(inputs: MapInputs, view: View, heads: Heads, settings: MapSettings) -> list[float]:
