@@ -17,6 +17,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
 
 from reports.build import build_report
 
@@ -140,7 +141,8 @@ def test_filter_hides_rows_points_and_pairs_and_gives_them_back(opened: Open) ->
 
 def test_tables_sort_by_click_and_by_keyboard(opened: Open) -> None:
     driver = opened()
-    heads = driver.find_elements(By.CSS_SELECTOR, "#ranking thead [role=button]")
+    sortable = (By.CSS_SELECTOR, "#ranking thead [role=button]")  # made so by the page's script
+    heads = WebDriverWait(driver, 10).until(lambda page: page.find_elements(*sortable))
     macs = next(head for head in heads if head.text.startswith("MACs"))
     macs.click()
     keys = driver.execute_script(
