@@ -21,6 +21,7 @@ from harness.embed import batch_size, embed_into
 from harness.encoders import build_encoder
 from harness.finetuning import RowImages, finetune_inputs, finetune_settings
 from harness.inputs import InputRule, make_rules, rules_from_json, rules_to_json
+from harness.memory import fitting
 from harness.metrics import metric, sample_values, score
 from harness.model_input import ModelInput
 from harness.pixels import Pixels, open_pixels
@@ -145,9 +146,26 @@ def embedding_of(
     seconds: Seconds,
 ) -> Embedding:
     """The stored embedding, or a new one. All poolings are kept, whoever asks for which."""
-    stored = store.embedding(job.key)
-    if stored is not None:
-        return stored
+    name = f"embedding-{job.key}"
+    # Another process may be at it: the work is waited for, not done twice.
+    with store.claims.first(name, lambda: store.embedding(job.key)) as stored:
+        if stored is not None:
+            return stored
+        _embed(job, dataset, store, device, notify, seconds)
+    fresh = store.embedding(job.key)
+    if fresh is None:
+        raise OSError(f"embedding {job.key} cannot be read back")
+    return fresh
+
+
+def _embed(
+    job: EmbeddingJob,
+    dataset: Dataset,
+    store: Store,
+    device: torch.device,
+    notify: Notify,
+    seconds: Seconds,
+) -> None:
     started = time.perf_counter()
     pixels = open_pixels(dataset, store, lambda done, all_: notify("decoding images", done, all_))
     rules = _rules(job.normalisation, job.given, job.split_seed, dataset, pixels, store)
@@ -155,27 +173,30 @@ def embedding_of(
     design = design_of(job.variant)
     tokens = design.layout(job.given.shapes, job.patch_size).tokens
     width = design.width(job.given.shapes)
-    size = batch_size(tokens, width, device)
+    planned = batch_size(tokens, width, device)
     seconds.pixels += time.perf_counter() - started
     started = time.perf_counter()
-    poolings = ("mean", "max")
-    with store.embedding_writer(job.key, len(pixels), width, poolings, job.grid) as draft:
-        draft.facts["rounding"] = embed_into(
-            draft.arrays,
-            encoder,
-            pixels,
-            rules,
-            job.patch_size,
-            size,
-            device,
-            lambda done, all_: notify(f"embedding, {job.normalisation} normalisation", done, all_),
-        )
+    stage = f"embedding, {job.normalisation} normalisation"
+
+    def write(size: int) -> None:
+        rows = len(pixels)
+        with store.embedding_writer(job.key, rows, width, ("mean", "max"), job.grid) as draft:
+            draft.facts["rounding"] = embed_into(
+                draft.arrays,
+                encoder,
+                pixels,
+                rules,
+                job.patch_size,
+                size,
+                device,
+                lambda done, all_: notify(stage, done, all_),
+            )
+            if size < planned:
+                draft.facts["batch"] = size  # memory held no more: last bits may differ
+
+    fitting(store, job.key, planned, write)
     seconds.encoder += time.perf_counter() - started
     seconds.samples += len(pixels)
-    fresh = store.embedding(job.key)
-    if fresh is None:
-        raise OSError(f"embedding {job.key} cannot be read back")
-    return fresh
 
 
 def _rules(

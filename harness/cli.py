@@ -20,7 +20,9 @@ from harness.cli_judging import judging_app
 from harness.cli_options import (
     DEFAULT_STORE,
     DataDir,
+    Executor,
     PatchSize,
+    ProfileFile,
     RegistryFiles,
     Seeds,
     StoreDir,
@@ -28,6 +30,7 @@ from harness.cli_options import (
     Variants,
     WeightsDir,
     WeightsFolders,
+    Workers,
 )
 from harness.cli_pretraining import pretraining_app
 from harness.cli_published import published_app
@@ -56,6 +59,9 @@ def run(
     seed: Seeds = None,
     patch_size: PatchSize = None,
     weights: WeightsFolders = None,
+    executor: Executor = None,
+    workers: Workers = None,
+    profile: ProfileFile = None,
 ) -> None:
     """Run a suite: embed, probe, rank, report, track. Finished cells are reused."""
     from harness.commands import run as command  # noqa: PLC0415
@@ -71,7 +77,33 @@ def run(
         seeds=seed,
         patch_size=patch_size,
         weights=weights or [],
+        computing=command.Computing(executor, workers, profile),
     )
+
+
+@app.command()
+def status(
+    suite: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="Suite to tell of; default: all that have notes in the store."),
+    ] = None,
+    store: StoreDir = DEFAULT_STORE,
+) -> None:
+    """Who computes what now, how far each run is, and what is broken; from any machine."""
+    from harness.commands import status as command  # noqa: PLC0415
+
+    command.status_command(suite, store)
+
+
+@app.command()
+def cancel(
+    suite: Annotated[str, typer.Argument(help="Suite whose run is to be stopped.")],
+    store: StoreDir = DEFAULT_STORE,
+) -> None:
+    """Stop a suite's run on all its workers; finished cells are kept."""
+    from harness.commands import status as command  # noqa: PLC0415
+
+    command.cancel_command(suite, store)
 
 
 @app.command()

@@ -49,6 +49,22 @@ WeightsFolders = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option("--weights", help="VARIANT=FOLDER: a checkpoint folder; repeatable."),
 ]
+Executor = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--executor", help="Who computes: local, ray or slurm; default: the profile's, else local."
+    ),
+]
+Workers = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--workers", min=1, help="Worker processes; local: one for each GPU, else one."),
+]
+ProfileFile = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--profile", envvar="TOKENRANK_PROFILE", help="Settings of a machine or cluster (YAML)."
+    ),
+]
 PretrainedDir = Annotated[
     Path, typer.Option("--out", help="Folder for runs: <recipe>-<size>/seed-<seed> in it.")
 ]

@@ -102,7 +102,7 @@ def estimate(plan: Plan, store: Store, machine: Machine) -> list[TaskEstimate]:
         images = store.pixels_folder(dataset.fingerprint)
         pixels = 0
         tuned = [cell for cell in to_do if isinstance(cell.task.probe, FinetuneProbe)]
-        forward = {cell.key: _forward_passes(cell, dataset) for cell in tuned}
+        forward = {cell.key: forward_passes(cell, dataset) for cell in tuned}
         if (jobs or tuned) and str(images) not in seen and not (images / "complete.json").exists():
             bands = sum(len(names) for names in card.bands.values())
             pixels = 2 * count * card.height * card.width * card.steps * bands
@@ -120,7 +120,7 @@ def estimate(plan: Plan, store: Store, machine: Machine) -> list[TaskEstimate]:
                 bytes=pixels + sum(count * _embedding_bytes(job) for job in jobs),
                 memory=max((_activation_bytes(job, machine) for job in jobs), default=0),
                 encoder_seconds=sum(count * rates.seconds(job) for job in jobs),
-                probe_seconds=sum(_probe_seconds(cell, plan, machine.probes) for cell in to_do)
+                probe_seconds=sum(probe_seconds(cell, plan, machine.probes) for cell in to_do)
                 + sum(forward[cell.key] * rates.seconds(cell) for cell in tuned),
             )
         )
@@ -151,7 +151,7 @@ def _patch_size(of: EmbeddingJob | Cell) -> int:
     return of.task.patch_size if isinstance(of, Cell) else of.patch_size
 
 
-def _forward_passes(cell: Cell, dataset: Dataset) -> int:
+def forward_passes(cell: Cell, dataset: Dataset) -> int:
     """Samples that fine-tuning encodes at most; the gradient costs twice the forward pass."""
     probe = cell.task.probe
     assert isinstance(probe, FinetuneProbe)
@@ -170,6 +170,23 @@ def _embedding_bytes(job: EmbeddingJob) -> int:
     return 2 * 4 * width
 
 
+def cell_bytes(cell: Cell, count: int, machine: Machine) -> int:
+    """Bytes of memory that a cell holds at its widest, weights and images' batches left out.
+
+    Embeddings of ``count`` samples are all in memory for kNN and linear probes; fine-tuning keeps
+    activations of every block of a batch for its gradient.
+    """
+    probe = cell.task.probe
+    if isinstance(probe, FinetuneProbe):
+        design = design_of(cell.variant)
+        shapes, patch_size = cell.given.shapes, cell.task.patch_size
+        each = activation_bytes(cell.variant, design, shapes, patch_size) or 0
+        return each * probe.batch_size * max(1, cell.variant.depth)
+    passes = max((_activation_bytes(job, machine) for job in cell.embeddings), default=0)
+    kept = sum(count * _embedding_bytes(job) for job in cell.embeddings if job.grid is None)
+    return passes + kept
+
+
 def _activation_bytes(job: EmbeddingJob, machine: Machine) -> int:
     design = design_of(job.variant)
     each = activation_bytes(job.variant, design, job.given.shapes, job.patch_size) or 0
@@ -177,7 +194,8 @@ def _activation_bytes(job: EmbeddingJob, machine: Machine) -> int:
     return machine.at_once * each * machine.batch(tokens, design.width(job.given.shapes))
 
 
-def _probe_seconds(cell: Cell, plan: Plan, speed: ProbeSpeed) -> float:
+def probe_seconds(cell: Cell, plan: Plan, speed: ProbeSpeed) -> float:
+    """Seconds of a cell's probe; 0 for fine-tuning, all of whose work is the encoder's."""
     dataset = plan.dataset_of(cell.task)
     splits = dataset.splits(cell.task.split_seed)
     train, val, test = (len(splits[name]) for name in ("train", "val", "test"))

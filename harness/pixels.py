@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import uuid
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
 
 from harness.store import Store, reserve, write_json
 from suites.datasets.base import Dataset
 
 CHUNK = 64
+MARK = "complete.json"
 Progress = Callable[[int, int], None]
 
 
@@ -47,33 +48,37 @@ class Pixels:
 def open_pixels(dataset: Dataset, store: Store, progress: Progress | None = None) -> Pixels:
     """The decoded copy, made now if there is none. Raises `UserError` for a broken file."""
     folder = store.pixels_folder(dataset.fingerprint)
-    mark = folder / "complete.json"
+    mark = folder / MARK
     if not mark.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Two runs on one store may want the same images at the same time; the second waits.
-        # The lock is the operating system's: it dies with its process, however that ends.
-        with FileLock(f"{folder}.guard"):
-            if not mark.exists():
-                _decode(dataset, folder, mark, progress)
+        with store.claims.first(f"pixels-{folder.name}", lambda: mark.exists() or None) as there:
+            if not there:
+                _decode(dataset, folder, progress)
     modalities = tuple(json.loads(mark.read_text(encoding="utf-8"))["modalities"])
     return Pixels(folder, modalities)
 
 
-def _decode(dataset: Dataset, folder: Path, mark: Path, progress: Progress | None) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+def _decode(dataset: Dataset, folder: Path, progress: Progress | None) -> None:
+    """Into a folder of its own, moved into place when it is whole: others may read meanwhile."""
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(left, ignore_errors=True)  # by a run that was killed
+    in_work = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    in_work.mkdir()
     try:
         real: set[str] = set()  # modalities that uint16 cannot keep exactly
         while True:
             try:
-                modalities = _write(dataset, folder, real, progress)
+                modalities = _write(dataset, in_work, real, progress)
                 break
             except _NotIntegralError as found:
                 real.add(found.modality)
-        write_json(mark, {"dataset": dataset.card.name, "modalities": modalities})
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+        write_json(in_work / MARK, {"dataset": dataset.card.name, "modalities": modalities})
+        if not (folder / MARK).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            in_work.rename(folder)
+    finally:
+        shutil.rmtree(in_work, ignore_errors=True)
 
 
 class _NotIntegralError(Exception):

@@ -6,7 +6,7 @@ computed or of how the table is shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
 import polars as pl
@@ -51,12 +51,17 @@ from suites.datasets.splits import HasDigests, few_labels, find_duplicates
 NOT_COMPUTED = "not computed yet"
 
 
-def collect(plan: Plan, store: Store, manifest: Manifest) -> SuiteResults:
-    """The table of a run. A cell without a result is listed as missing, never imputed."""
+def collect(
+    plan: Plan, store: Store, manifest: Manifest, broken: Mapping[str, str] | None = None
+) -> SuiteResults:
+    """The table of a run. A cell without a result is listed as missing, never imputed.
+
+    ``broken``: why cells, by key, could not be computed.
+    """
     found = {cell.key: store.cell(cell.key) for cell in plan.cells}
     costs = _costs(plan, store)
     return SuiteResults(
-        run=_run_info(plan, manifest, found),
+        run=_run_info(plan, manifest, found, broken or {}),
         variants=_variants(plan, costs),
         scores=_scores(plan, found, costs),
         samples=_samples(plan, found),
@@ -266,14 +271,21 @@ def _curves(plan: Plan) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=CURVE_SCHEMA, orient="row")
 
 
-def _run_info(plan: Plan, manifest: Manifest, found: dict[str, CellResult | None]) -> RunInfo:
+def _run_info(
+    plan: Plan,
+    manifest: Manifest,
+    found: dict[str, CellResult | None],
+    broken: Mapping[str, str],
+) -> RunInfo:
     suite = plan.suite
     missing = [
         MissingCell(shown_name(plan, m.entrant), m.task.name, m.seed, m.reason)
         for m in plan.missing
     ]
     missing += [
-        MissingCell(shown_name(plan, cell), cell.task.name, cell.seed, NOT_COMPUTED)
+        MissingCell(
+            shown_name(plan, cell), cell.task.name, cell.seed, broken.get(cell.key, NOT_COMPUTED)
+        )
         for cell in plan.cells
         if found[cell.key] is None
     ]

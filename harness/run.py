@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -62,10 +62,25 @@ class Outcome:
     computed: int
     seconds: Seconds = field(default_factory=Seconds)
     expected: Expected | None = None  # where `tokenrank plan` was asked before
+    broken: Mapping[str, str] = field(default_factory=dict)  # cells that could not be computed
 
 
-def run_suite(suite: Suite, places: Places, store: Store, command: str, watch: Watcher) -> Outcome:
-    """Run a suite to its report. Finished cells are taken from the store."""
+Compute = Callable[[Plan, list[Cell], Store, Watcher, Seconds], Mapping[str, str]]
+
+
+def run_suite(
+    suite: Suite,
+    places: Places,
+    store: Store,
+    command: str,
+    watch: Watcher,
+    compute: Compute | None = None,
+) -> Outcome:
+    """Run a suite to its report. Finished cells are taken from the store.
+
+    ``compute`` has other processes do it, and returns the reasons of cells that they could not
+    compute; without it cells are computed here, one after another.
+    """
     started = time.perf_counter()
     store.prepare()
     plan = make_plan(suite, places, watch.progress)
@@ -74,12 +89,17 @@ def run_suite(suite: Suite, places: Places, store: Store, command: str, watch: W
     watch.planned(plan, to_do)
     manifest = load_or_create_manifest(store, plan, command)
     seconds = Seconds()
-    if to_do:
+    broken: Mapping[str, str] = {}
+    if to_do and compute:
+        warm_up(store)
+        broken = compute(plan, to_do, store, watch, seconds)
+    elif to_do:
         compute_cells(plan, to_do, store, watch, seconds, lambda: warm_up(store))
-    results = collect(plan, store, manifest)
+    results = collect(plan, store, manifest, broken)
     report = write_views(results, store, plan.key)
     seconds.total = time.perf_counter() - started
-    return Outcome(plan, results, report, len(to_do), seconds, remembered(store, plan))
+    computed = len(to_do) - len(broken)
+    return Outcome(plan, results, report, computed, seconds, remembered(store, plan), broken)
 
 
 def compute_cells(
@@ -91,7 +111,7 @@ def compute_cells(
     meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
     """Compute cells and store each. ``meanwhile`` starts what may go on beside it."""
-    from harness.executors.local import check_first, run_cells  # noqa: PLC0415  (torch loads)
+    from harness.executors.work import check_first, run_cells  # noqa: PLC0415  (torch loads)
 
     meanwhile()
     check_first(to_do, store)

@@ -9,6 +9,8 @@ results are computed, ranked or shown.
     pixels/<fingerprint>/                 a data set's decoded images
     studies/<key>.journal                 Optuna's trials
     runs/<key>/                           a suite run: manifest, report
+    claims/                               who computes what now (`harness.claims`)
+    work/<key>/                           workers' notes and logs (`harness.executors.board`)
     timings.jsonl                         seconds spent; never part of a result
 """
 
@@ -31,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from harness.claims import Claims, FolderClaims
 from models.errors import UserError
 from models.replacing import replacing
 
@@ -90,10 +93,11 @@ class Embedding:
 
 
 class Store:
-    """A folder of results. Several processes may read it while one writes."""
+    """A folder of results, which any number of processes may read and write at once."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.claims = Claims(FolderClaims(root / "claims"))
 
     def prepare(self) -> None:
         """Create the folder and prove that it can be written to; `UserError` otherwise."""
@@ -157,6 +161,10 @@ class Store:
         if not path.exists() or file_sha256(path) != meta["sha256"]:
             return None
         return Embedding(key, _map_safetensors(path))
+
+    def has_embedding(self, key: str) -> bool:
+        """Whether one was stored; it is read, and checked, by `embedding`."""
+        return self._embedding_path(key).with_suffix(".json").exists()
 
     @contextmanager
     def embedding_writer(

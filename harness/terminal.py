@@ -17,6 +17,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -24,7 +25,10 @@ from rich.progress import (
 from rich.table import Table
 
 from harness.entrants import BASELINE
+from harness.executors.board import WorkerNote
 from harness.plan import Cell, Plan, left_out_sentences, shown_name
+
+_WORKER_BARS = 16  # a screen holds no more
 
 
 class TerminalWatcher:
@@ -43,6 +47,7 @@ class TerminalWatcher:
         )
         self._cells = self._bars.add_task("cells", total=None, visible=False)
         self._stage = self._bars.add_task("", total=None, visible=False)
+        self._workers: dict[str, TaskID] = {}
         self._plan: Plan | None = None
 
     def __enter__(self) -> TerminalWatcher:
@@ -78,6 +83,37 @@ class TerminalWatcher:
         self.console.print(
             f"[green]✓[/] {self._label(cell)}: {cell.task.metric} {score:.3f}", highlight=False
         )
+
+    def broken(self, cell: Cell, reason: str) -> None:
+        """One line for a cell that is given up."""
+        self._bars.advance(self._cells)
+        self.console.print(
+            f"[red]✗[/] {self._label(cell)}: {escape(reason)}", highlight=False, soft_wrap=True
+        )
+
+    def retried(self, cells: list[Cell], reason: str) -> None:
+        """One line where cells start again."""
+        more = f" and {len(cells) - 1} more" if len(cells) > 1 else ""
+        self.console.print(
+            f"[yellow]↻[/] {self._label(cells[0])}{more}: again, because {escape(reason)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def workers(self, notes: list[WorkerNote]) -> None:
+        """A bar for each worker, and none for those that have gone."""
+        shown = notes[:_WORKER_BARS]
+        for gone in self._workers.keys() - {note.worker for note in shown}:
+            self._bars.remove_task(self._workers.pop(gone))
+        for note in shown:
+            if note.worker not in self._workers:
+                self._workers[note.worker] = self._bars.add_task("")
+            self._bars.update(
+                self._workers[note.worker],
+                description=f"  {escape(note.what)}: {note.stage or 'begins'}",
+                completed=note.done,
+                total=note.total or None,
+            )
 
     def _label(self, cell: Cell) -> str:
         name = shown_name(self._plan, cell) if self._plan else cell.variant.name

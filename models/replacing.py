@@ -6,6 +6,7 @@ It must not know what is written.
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,8 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
     ``sync``: its content reaches the disk first, so that it outlives a power cut, and a full disk
     is told before the old content is gone (some file systems tell of one only then).
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Machines that share the folder may give one number to two processes.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
     try:
         yield temporary
         if sync:

@@ -9,17 +9,21 @@ from __future__ import annotations
 import errno
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
 from harness import terminal
-from harness.plan import Places
+from harness.executors.board import Board
+from harness.executors.local import gpus
+from harness.executors.profile import EXECUTORS, Profile, load_profile, with_workers
+from harness.plan import Cell, Places, Plan
 from harness.provenance import load_or_create_manifest
-from harness.run import Outcome, run_suite
+from harness.run import Compute, Outcome, Seconds, run_suite
 from harness.store import Store
 from harness.suite import Overrides, load_suite, suite_names, suite_path
 from harness.tracking import publish
@@ -28,6 +32,27 @@ from reports.table import SuiteResults
 
 DEFAULT_STORE = Path("store")
 TIERS = ("official", "study", "random")
+
+
+@dataclass(frozen=True)
+class Computing:
+    """Who computes, as the command line says: executor, workers, a profile's file."""
+
+    executor: str | None = None
+    workers: int | None = None
+    profile: Path | None = None
+
+    def resolved(self) -> Profile | None:
+        """The profile with these options; None where this process computes by itself."""
+        if self == Computing():
+            return None if len(gpus()) < 2 else Profile()
+        profile = load_profile(self.profile)
+        executor = self.executor or profile.executor
+        if executor not in EXECUTORS:
+            raise UserError(
+                f'--executor "{executor}" is not known: {did_you_mean(executor, EXECUTORS)}.'
+            )
+        return with_workers(profile.model_copy(update={"executor": executor}), self.workers)
 
 
 def run_suite_command(
@@ -42,6 +67,7 @@ def run_suite_command(
     seeds: list[int] | None,
     patch_size: int | None,
     weights: list[str],
+    computing: Computing = Computing(),
 ) -> SuiteResults:
     """Run a suite, show what came out, return it. Raises `UserError` for mistakes in options."""
     # Statistics take a second to import, and other commands need this module's helpers only.
@@ -60,9 +86,11 @@ def run_suite_command(
     kept = Store(store)
     places = Places(data_dir, weights_dir, kept.cache_folder)
     command = regenerating_command(suite, overrides, data_dir is not None)
+    profile = computing.resolved()
     with room_on(store):
         with terminal.TerminalWatcher(console) as watcher:
-            outcome = run_suite(loaded, places, kept, command, watcher)
+            compute = _by_workers(profile, places, overrides, watcher) if profile else None
+            outcome = run_suite(loaded, places, kept, command, watcher, compute)
         outcome_view.show_outcome(console, outcome)
         _track(console, outcome, kept, command)
     outcome_view.show_time(console, outcome)
@@ -71,7 +99,37 @@ def run_suite_command(
         soft_wrap=True,
         highlight=False,
     )
+    if outcome.broken:
+        raise UserError(_broken_sentence(outcome, kept))
     return outcome.results
+
+
+def _by_workers(
+    profile: Profile, places: Places, overrides: Overrides, watcher: terminal.TerminalWatcher
+) -> Compute:
+    def compute(
+        plan: Plan, to_do: list[Cell], store: Store, _: object, seconds: Seconds
+    ) -> Mapping[str, str]:
+        from harness.executors.executing import compute_on  # noqa: PLC0415
+
+        driven = compute_on(profile, plan, to_do, places, store, overrides, watcher)
+        seconds.encoder += driven.encoder
+        seconds.probe += driven.probe
+        return driven.broken
+
+    return compute
+
+
+def _broken_sentence(outcome: Outcome, store: Store) -> str:
+    reasons = list(dict.fromkeys(outcome.broken.values()))
+    first = reasons[0].rstrip(".")
+    others = f", and {len(reasons) - 1} other reasons" if len(reasons) > 1 else ""
+    logs = Board(store, outcome.plan.key).folder / "logs"
+    return (
+        f"{len(outcome.broken)} of {len({c.key for c in outcome.plan.cells})} cells could not be "
+        f"computed ({first}{others}); what was printed meanwhile is in {logs}; all others are in "
+        "the store, and the same command tries again."
+    )
 
 
 @contextmanager

@@ -82,7 +82,7 @@ def test_counts_are_the_plans_and_shared_passes_count_once(plan: Plan, store: St
 
 
 def test_what_is_done_costs_nothing_and_what_it_took_is_known(plan: Plan, store: Store) -> None:
-    from harness.executors.local import run_cells  # noqa: PLC0415
+    from harness.executors.work import run_cells  # noqa: PLC0415
 
     cell = plan.cells[0]
     for _ in run_cells(plan, [cell], store, lambda *_: None):

@@ -13,7 +13,7 @@ import tifffile
 from harness import estimates
 from harness.costs import cost_of
 from harness.estimates import Machine, ProbeSpeed
-from harness.executors.local import run_cells
+from harness.executors.work import run_cells
 from harness.plan import Places, Plan, make_plan
 from harness.provenance import load_or_create_manifest
 from harness.results import collect, probe_name, protocol_sentence

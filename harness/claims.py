@@ -1,0 +1,211 @@
+"""Who is computing what: notes in the store, so that nobody computes it a second time.
+
+A claim is a small file that only one can create. Its owner changes it every few seconds, and one
+that has stayed the same for `STALE_AFTER` seconds of the *watcher's own* clock is nobody's any
+more: no two machines' clocks are ever compared. Claims save work; being right never depends on
+them, because results are written whole and equal keys mean equal bytes. It must not know what is
+claimed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+Found = TypeVar("Found")
+STALE_AFTER = 60.0  # seconds
+BEAT_EVERY = 5.0
+POLL_EVERY = 0.2
+
+
+class ClaimFiles(Protocol):
+    """Where claims are kept. Only `create` has to be atomic among all writers."""
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Make the file; False if there is one."""
+
+    def read(self, name: str) -> bytes | None:
+        """Its content; None if there is none."""
+
+    def replace(self, name: str, content: bytes) -> None:
+        """Write it anew."""
+
+    def remove(self, name: str) -> None:
+        """Remove it, if it is there."""
+
+
+class FolderClaims:
+    """Claims in a folder, of one machine or of a network file system."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def create(self, name: str, content: bytes) -> bool:
+        """By exclusive creation, which NFS keeps as well (version 3 and later)."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(self.folder / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        except FileExistsError:
+            return False
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        return True
+
+    def read(self, name: str) -> bytes | None:
+        """Its content; None if there is none."""
+        try:
+            return (self.folder / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def replace(self, name: str, content: bytes) -> None:
+        """In place: a claim that is seen half-written has changed, which is all that is asked."""
+        with contextlib.suppress(FileNotFoundError), (self.folder / name).open("r+b") as file:
+            file.write(content)
+            file.truncate()
+
+    def remove(self, name: str) -> None:
+        """Remove it, if it is there."""
+        (self.folder / name).unlink(missing_ok=True)
+
+
+class Claims:
+    """The claims of this process, kept alive by a thread of its own while there are any."""
+
+    def __init__(
+        self, files: ClaimFiles, stale_after: float = STALE_AFTER, beat_every: float = BEAT_EVERY
+    ) -> None:
+        self._files = files
+        self._stale_after, self._beat_every = stale_after, beat_every
+        self._owner = {"owner": uuid.uuid4().hex, **_this_process()}
+        self._held: dict[str, int] = {}  # by name, how often it was changed
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._seen: dict[
+            str, tuple[bytes, float]
+        ] = {}  # others' claims, and since when as they are
+
+    def take(self, name: str) -> bool:
+        """Claim it if nobody has; a stale claim is broken on the way. Never waits."""
+        if not self._files.create(name, self._note(0)):
+            self._break_if_stale(name)
+            if not self._files.create(name, self._note(0)):
+                return False
+        with self._lock:
+            self._held[name] = 0
+            self._seen.pop(name, None)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._beat, daemon=True, name="claims")
+                self._thread.start()
+        return True
+
+    def release(self, name: str) -> None:
+        """Give it back; a claim that somebody else broke meanwhile is theirs and stays."""
+        with self._lock:
+            self._held.pop(name, None)
+        if self._is_ours(self._files.read(name)):
+            self._files.remove(name)
+
+    @contextmanager
+    def first(self, name: str, known: Callable[[], Found | None]) -> Iterator[Found | None]:
+        """What ``known`` finds, waiting while somebody else computes it; None: it is ours to do.
+
+        The claim is held while the block lasts.
+        """
+        while True:
+            found = known()
+            if found is not None:
+                yield found
+                return
+            if self.take(name):
+                break
+            time.sleep(POLL_EVERY)
+        try:
+            yield known()  # it may have been finished between the look and the claim
+        finally:
+            self.release(name)
+
+    def _break_if_stale(self, name: str) -> None:
+        content = self._files.read(name)
+        if content is None:
+            return
+        seen, since = self._seen.get(name, (None, 0.0))
+        now = time.monotonic()
+        if content != seen:
+            self._seen[name] = (content, now)
+            if not _is_dead_here(content):
+                return
+        elif now - since < self._stale_after:
+            return
+        # Two watchers may do so at once, or one too late: work is done twice then, no more.
+        if self._files.read(name) == content:
+            self._files.remove(name)
+        self._seen.pop(name, None)
+
+    def _beat(self) -> None:
+        while True:
+            time.sleep(self._beat_every)
+            with self._lock:
+                for name in self._held:
+                    self._held[name] += 1
+                held = dict(self._held)
+            for name, count in held.items():
+                with contextlib.suppress(OSError):  # a full disk, a server away: the next beat
+                    if self._is_ours(self._files.read(name)):
+                        self._files.replace(name, self._note(count))
+
+    def _note(self, count: int) -> bytes:
+        return json.dumps({**self._owner, "count": count}).encode()
+
+    def _is_ours(self, content: bytes | None) -> bool:
+        return content is not None and _read(content).get("owner") == self._owner["owner"]
+
+
+def _read(content: bytes) -> dict[str, object]:
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _this_process() -> dict[str, object]:
+    """What tells this process from every other, as far as another process here can check it."""
+    return {"host": _here(), "pid": os.getpid(), "started": _start_of(os.getpid())}
+
+
+def _here() -> str:
+    """This boot of this machine, and its view of process numbers: containers have their own."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))  # noqa: PTH115  (not a path)
+    return " ".join(parts)
+
+
+def _start_of(pid: int) -> str | None:
+    """When a process began, in the kernel's ticks: a number may be given to another one later."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def _is_dead_here(content: bytes) -> bool:
+    """Whether the owner was a process of this machine that is no more: no need to wait for it."""
+    note = _read(content)
+    if note.get("host") != _here() or not Path("/proc/self/stat").exists():
+        return False
+    pid = note.get("pid")
+    return isinstance(pid, int) and _start_of(pid) != note.get("started")

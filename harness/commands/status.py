@@ -1,0 +1,136 @@
+"""`tokenrank status` and `tokenrank cancel`: what the notes in a store say, and a request to stop.
+
+They read and write small files in the store, so that they work from any machine that sees it.
+Whether somebody is alive is seen by looking twice: clocks of several machines may differ.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from harness.executors.board import Board, DriverNote, WorkerNote
+from harness.store import Store
+from harness.terminal import plain_table
+from models.errors import UserError, did_you_mean
+
+LOOK_AGAIN_AFTER = 2.5  # seconds; notes of who is alive change every second
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run's notes, read twice."""
+
+    key: str
+    suite: str
+    board: Board
+    drivers: list[tuple[DriverNote, bool]]
+    workers: list[tuple[WorkerNote, bool]]
+
+    @property
+    def is_going_on(self) -> bool:
+        """Whether a driver is alive."""
+        return any(alive and note.state == "running" for note, alive in self.drivers)
+
+
+def status_command(suite: str | None, store: Path) -> None:
+    """Print how far runs are and who is at what."""
+    console = Console()
+    runs = _runs(Store(store), suite)
+    if not runs:
+        console.print(
+            f"Nobody has worked on {'a suite' if suite is None else escape(suite)} in {store} with "
+            "workers; a run in one process shows its progress where it was started.",
+            soft_wrap=True,
+        )
+        return
+    for run in runs:
+        _show(console, run)
+
+
+def cancel_command(suite: str, store: Path) -> None:
+    """Ask drivers and workers of a suite's runs to end; wait until the drivers did."""
+    console = Console()
+    going = [run for run in _runs(Store(store), suite) if run.is_going_on]
+    if not going:
+        raise UserError(
+            f'No run of "{suite}" is going on in {store} (tokenrank status); nothing to cancel.'
+        )
+    for run in going:
+        run.board.stop()
+        console.print(
+            f'Asked all who work on "{run.suite}" to stop; they do within seconds, and finished '
+            "cells are kept.",
+            soft_wrap=True,
+        )
+
+
+def _runs(store: Store, suite: str | None) -> list[_Run]:
+    keys = sorted(path.name for path in (store.root / "work").glob("[!.]*"))
+    boards = {key: Board(store, key) for key in keys}
+    names = {key: _suite_of(store, key) for key in keys}
+    if suite is not None:
+        asked = Path(suite).stem if suite.endswith((".yaml", ".yml")) else suite
+        if names and asked not in names.values():
+            raise UserError(
+                f'Nobody has worked on "{suite}" in {store.root}: '
+                f"{did_you_mean(asked, set(names.values()))}."
+            )
+        boards = {key: board for key, board in boards.items() if names[key] == asked}
+    before = {key: (board.drivers(), board.workers()) for key, board in boards.items()}
+    if any(note.state == "running" for drivers, _ in before.values() for note in drivers):
+        time.sleep(LOOK_AGAIN_AFTER)
+    runs = []
+    for key, board in boards.items():
+        old = {each for kind in before[key] for each in kind}
+        drivers = [(note, note not in old) for note in board.drivers()]
+        workers = [(note, note not in old) for note in board.workers() if note.item]
+        runs.append(_Run(key, names[key], board, drivers, workers))
+    return runs
+
+
+def _suite_of(store: Store, key: str) -> str:
+    try:
+        text = (store.root / "runs" / key / "manifest.json").read_text(encoding="utf-8")
+        return str(json.loads(text)["suite"])
+    except (OSError, ValueError, KeyError):
+        return "unknown"
+
+
+def _show(console: Console, run: _Run) -> None:
+    console.print(f"[bold]{escape(run.suite)}[/] ({run.key})", highlight=False)
+    latest = [each for each in run.drivers if each[1]] or run.drivers[-1:]
+    for note, alive in latest:
+        word = note.state
+        if note.state == "running" and not alive:
+            word = "no news (killed? start the same command again)"
+        line = f"  {note.executor} on {note.host}: {word}, {note.done} of {note.cells} cells done"
+        if note.retried:
+            line += f", {note.retried} started again"
+        if note.broken:
+            line += f", {note.broken} broken"
+        console.print(line, highlight=False, soft_wrap=True)
+    if run.workers:
+        rows = [
+            (
+                f"{note.host} {note.pid}",
+                escape(note.what),
+                f"{note.stage} {note.done}/{note.total}" if note.total else note.stage,
+                "moves" if alive else "no news",
+            )
+            for note, alive in run.workers
+        ]
+        console.print(plain_table(("worker", "cell", "stage", ""), rows))
+    for broken in run.board.broken():
+        console.print(
+            f"  [red]✗[/] {escape(broken['cell'])}: {escape(broken['reason'])}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if run.board.broken():
+        console.print(f"  Logs: {run.board.folder / 'logs'}", highlight=False, soft_wrap=True)

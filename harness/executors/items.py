@@ -1,0 +1,72 @@
+"""What is handed to a worker at once: cells that share embeddings, so that these are made once.
+
+Pure: cells in, items out, the longest first. It must not know who computes them, or where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from harness.content import content_key
+from harness.plan import Cell
+
+
+@dataclass(frozen=True)
+class Need:
+    """What an item is expected to take: seconds on one worker, bytes of memory.
+
+    ``gpus``: the share of one that it may have, 0 for none.
+    """
+
+    seconds: float
+    memory: int
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class Item:
+    """Cells (by key, in the suite's order) that one worker computes one after another."""
+
+    key: str
+    cells: tuple[str, ...]
+    need: Need
+
+    def without(self, done: Iterable[str]) -> Item:
+        """The same item, without cells that are settled."""
+        gone = set(done)
+        return Item(self.key, tuple(key for key in self.cells if key not in gone), self.need)
+
+
+Expect = Callable[[tuple[Cell, ...]], Need]
+
+
+def items_of(cells: Iterable[Cell], expect: Expect) -> list[Item]:
+    """Cells that share an embedding, directly or through another cell, are one item."""
+    groups = _together(cells)
+    items = []
+    for group in groups:
+        keys = tuple(cell.key for cell in group)
+        items.append(Item(content_key(sorted(keys))[:32], keys, expect(group)))
+    # Of equal length, in the suite's order.
+    return sorted(items, key=lambda item: -item.need.seconds)
+
+
+def _together(cells: Iterable[Cell]) -> list[tuple[Cell, ...]]:
+    leader: dict[str, str] = {}  # embedding -> the embedding that its group is known by
+
+    def find(key: str) -> str:
+        while leader.setdefault(key, key) != key:
+            leader[key] = leader[leader[key]]
+            key = leader[key]
+        return key
+
+    distinct: Mapping[str, Cell] = {cell.key: cell for cell in cells}
+    for cell in distinct.values():
+        for job in cell.embeddings[1:]:
+            leader[find(job.key)] = find(cell.embeddings[0].key)
+    groups: dict[str, list[Cell]] = {}
+    for cell in distinct.values():
+        name = find(cell.embeddings[0].key) if cell.embeddings else cell.key
+        groups.setdefault(name, []).append(cell)
+    return [tuple(group) for group in groups.values()]

@@ -1,0 +1,147 @@
+"""What a worker is given to make the driver's plan again by itself, and the proof that it did.
+
+Data, weights and code are not sent: the worker reads its own, and an equal plan key means that
+they are the same. It must not know how cells are computed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.content import EMBEDDING_CODE, PROBE_CODE, code_version, package_versions
+from harness.plan import Places, Plan, make_plan
+from harness.provenance import PACKAGES
+from harness.store import Store
+from harness.suite import Overrides, load_suite
+from models.errors import UserError
+
+SHAKES = "handshakes"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A run, for workers; all paths are absolute, and the same for every worker.
+
+    ``shake`` names a file in the store that only this run's driver wrote.
+    """
+
+    suite: str
+    overrides: dict[str, Any]
+    data: str | None
+    weights: str | None
+    store: str
+    folder: str
+    plan_key: str
+    shake: str
+    sees: dict[str, Any]
+
+    @classmethod
+    def of(cls, plan: Plan, overrides: Overrides, places: Places, store: Store, shake: str) -> Spec:
+        """The spec of a plan that this process made."""
+        return cls(
+            suite=str(plan.suite.path.resolve()),
+            overrides=_plain(overrides),
+            data=_absolute(places.data),
+            weights=_absolute(places.weights),
+            store=str(store.root.resolve()),
+            folder=str(Path.cwd()),
+            plan_key=plan.key,
+            shake=shake,
+            sees=_sees(plan),
+        )
+
+    def to_json(self) -> str:
+        """As text."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Spec:
+        """What `to_json` wrote."""
+        return cls(**json.loads(text))
+
+
+def shake_hands(store: Store, token: str) -> str:
+    """Write the file that workers must find; its name."""
+    path = store.root / SHAKES / token
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(token, encoding="ascii")
+    return token
+
+
+def forget_hands(store: Store, token: str) -> None:
+    """Remove it, at the end of the run."""
+    (store.root / SHAKES / token).unlink(missing_ok=True)
+
+
+def plan_of(spec: Spec) -> tuple[Plan, Store]:
+    """The driver's plan, made here. Raises `UserError` where this worker sees something else."""
+    store = Store(Path(spec.store))
+    if not (store.root / SHAKES / spec.shake).exists():
+        raise UserError(
+            f"The store {spec.store} on {os.uname().nodename} is not the one that the run was "
+            "started on; give a folder that all nodes share (--store)."
+        )
+    os.chdir(spec.folder)
+    suite = load_suite(Path(spec.suite), _overrides(spec.overrides))
+    places = Places(_path(spec.data), _path(spec.weights), store.cache_folder)
+    plan = make_plan(suite, places)
+    if plan.key != spec.plan_key:
+        raise UserError(
+            f"{os.uname().nodename} would compute something else than was planned "
+            f"({_difference(spec.sees, _sees(plan))}); give every node the same code, packages, "
+            "data and weights."
+        )
+    return plan, store
+
+
+def _sees(plan: Plan) -> dict[str, Any]:
+    """What most often differs between machines, to be named when a plan does."""
+    return {
+        "code": code_version((*EMBEDDING_CODE, *PROBE_CODE)),
+        **{f"package {name}": v for name, v in package_versions(PACKAGES).items()},
+        **{f"data {d.card.name}": d.fingerprint[:12] for d in plan.datasets.values()},
+        "cells": len(plan.cells),
+    }
+
+
+def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
+    found = [
+        f"{name} is {ours.get(name, 'not there')} here and {theirs.get(name, 'not there')} there"
+        for name in sorted({*theirs, *ours})
+        if theirs.get(name) != ours.get(name)
+    ]
+    return "; ".join(found) or "its weights or the variants that can be had differ"
+
+
+def _plain(overrides: Overrides) -> dict[str, Any]:
+    return {
+        **asdict(overrides),
+        "registry": [str(path.resolve()) for path in overrides.registry],
+        "weights": [[name, str(path.resolve())] for name, path in overrides.weights],
+    }
+
+
+def _overrides(plain: dict[str, Any]) -> Overrides:
+    def listed(name: str) -> Any:
+        return None if plain[name] is None else tuple(plain[name])
+
+    return Overrides(
+        variants=listed("variants"),
+        tier=plain["tier"],
+        seeds=listed("seeds"),
+        patch_size=plain["patch_size"],
+        registry=tuple(Path(path) for path in plain["registry"]),
+        weights=tuple((name, Path(path)) for name, path in plain["weights"]),
+    )
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(path.resolve())
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)

@@ -1,0 +1,97 @@
+"""Cells computed, stored and noted, each by one worker at a time: what every executor runs.
+
+It must know nothing of suites' files, ranking, tracking, or who hands out the work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from harness.cell import Notify, Seconds, compute
+from harness.encoders import check_weights
+from harness.plan import Cell, Plan
+from harness.store import Store
+
+_LOOK_AGAIN = 0.5  # seconds
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished cell and what it cost here: nothing where somebody else computed it."""
+
+    cell: Cell
+    seconds: Seconds
+    score: float
+
+
+def device() -> torch.device:
+    """The accelerator if one is usable, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_first(cells: Iterable[Cell], store: Store) -> None:
+    """Raise now what a checkpoint would raise when its cell's turn came."""
+    check_weights(
+        each
+        for cell in cells
+        for each in (cell.embeddings or [cell])  # without embeddings, the encoder is trained
+        if isinstance(each, Cell) or store.embedding(each.key) is None
+    )
+
+
+def run_cells(plan: Plan, cells: Iterable[Cell], store: Store, notify: Notify) -> Iterator[Done]:
+    """Compute cells, store each as soon as it is done, and yield it.
+
+    Cells that another process has in work come last, and are only waited for. Raises what a cell
+    raises: what stands in the store by then stays valid.
+    """
+    others: deque[Cell] = deque()
+    for cell in cells:
+        name = _claim(cell)
+        if store.claims.take(name):
+            try:
+                yield finish(plan, cell, store, notify)
+            finally:
+                store.claims.release(name)
+        else:
+            others.append(cell)
+    for cell in others:
+        notify("waiting for another process", 0, 1)
+        with store.claims.first(_claim(cell), lambda cell=cell: store.cell(cell.key)):  # type: ignore[misc]
+            yield finish(plan, cell, store, notify)
+
+
+def _claim(cell: Cell) -> str:
+    return f"cell-{cell.key}"
+
+
+def finish(plan: Plan, cell: Cell, store: Store, notify: Notify) -> Done:
+    """The cell, from the store or computed now and stored."""
+    known = store.cell(cell.key)
+    if known is not None:
+        return Done(cell, Seconds(), known.scores[known.metric][0])
+    started = time.perf_counter()
+    where = device()
+    dataset = plan.dataset_of(cell.task)
+    result, seconds = compute(cell, dataset, store, where, notify)
+    store.put_cell(result)
+    store.note_timing(
+        {
+            "cell": cell.key,
+            "variant": cell.variant.name,
+            "task": cell.task.name,
+            "seed": cell.seed,
+            "device": where.type,
+            "seconds": round(time.perf_counter() - started, 4),
+            "encoder": round(seconds.encoder, 4),
+            "probe": round(seconds.probe, 4),
+            "pixels": round(seconds.pixels, 4),
+            "embedded_samples": seconds.samples,
+        }
+    )
+    return Done(cell, seconds, result.scores[result.metric][0])

@@ -1,0 +1,142 @@
+"""A worker: it makes the plan once, then computes the items that it is given, one by one.
+
+What goes wrong with a cell is told, never raised: the item's other cells go on. It must not know
+which engine hands out the items.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.executors.board import Board, StoppedError, Working
+from harness.executors.items import Item
+from harness.executors.spec import Spec, plan_of
+from harness.plan import Cell, Plan, shown_name
+from harness.store import Store
+from models.errors import UserError
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a cell could not be computed.
+
+    ``is_final``: it would go the same way again (a broken file, an impossible setting).
+    """
+
+    reason: str
+    is_final: bool
+
+
+@dataclass
+class Account:
+    """What a worker has to say of an item: scores of finished cells, and faults of others."""
+
+    item: str
+    worker: str = ""
+    scores: dict[str, float] = field(default_factory=dict)
+    faults: dict[str, Fault] = field(default_factory=dict)
+    encoder: float = 0.0
+    probe: float = 0.0
+    refused: str = ""
+    stopped: bool = False
+
+
+class Worker:
+    """Computes items of one run in this process."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        name: str | None = None,
+        *,
+        own_logs: bool = True,
+        should_end: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """``own_logs``: what is printed while a cell is computed goes to the cell's log.
+
+        ``should_end`` is asked about once a second, beside the run's own request to stop.
+        """
+        self._spec, self._own_logs, self._should_end = spec, own_logs, should_end
+        self._name = name or f"{os.uname().nodename}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self._found: tuple[Plan, Store, dict[str, Cell]] | None = None
+
+    def do(self, item: Item) -> Account:
+        """Compute an item's cells that are not in the store."""
+        account = Account(item.key, self._name)
+        board = Board(Store(Path(self._spec.store)), self._spec.plan_key)
+        working = Working(board, self._name, self._should_end)
+        working.begins(item.key, "", "making the plan")
+        try:
+            plan, store, cells = self._ready()
+            for key in item.cells:
+                self._one(cells[key], plan, store, working, account)
+        except UserError as error:
+            account.refused = str(error)
+        except StoppedError:
+            account.stopped = True
+        finally:
+            working.idle()
+        return account
+
+    def _ready(self) -> tuple[Plan, Store, dict[str, Cell]]:
+        if self._found is None:
+            plan, store = plan_of(self._spec)
+            self._found = (plan, store, {cell.key: cell for cell in plan.cells})
+        return self._found
+
+    def _one(
+        self, cell: Cell, plan: Plan, store: Store, working: Working, account: Account
+    ) -> None:
+        from harness.executors.work import run_cells  # noqa: PLC0415  (torch loads)
+
+        what = f"{shown_name(plan, cell)} · {cell.task.name} · seed {cell.seed}"
+        working.begins(account.item, cell.key, what)
+        log = working.board.log_file(cell.key) if self._own_logs else None
+        with printed_to(log):
+            try:
+                for done in run_cells(plan, [cell], store, working.progress):
+                    account.scores[cell.key] = done.score
+                    account.encoder += done.seconds.encoder
+                    account.probe += done.seconds.probe
+            except StoppedError:
+                raise
+            except UserError as error:
+                account.faults[cell.key] = Fault(str(error), is_final=True)
+            except Exception as error:
+                traceback.print_exc()
+                account.faults[cell.key] = Fault(f"{type(error).__name__}: {error}", False)
+
+
+@contextmanager
+def printed_to(path: Path | None) -> Iterator[None]:
+    """Standard output and error, of libraries too, go to the end of a file; None: as they are.
+
+    A file that nothing was written to does not stay.
+    """
+    if path is None:
+        yield
+        return
+    kept = [os.dup(1), os.dup(2)]
+    try:
+        with path.open("ab") as file:
+            sys.stdout.flush(), sys.stderr.flush()
+            os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)
+            try:
+                yield
+            finally:
+                sys.stdout.flush(), sys.stderr.flush()
+                os.dup2(kept[0], 1), os.dup2(kept[1], 2)
+    finally:
+        for descriptor in kept:
+            os.close(descriptor)
+        with contextlib.suppress(OSError):
+            if not path.stat().st_size:
+                path.unlink()
