@@ -117,7 +117,13 @@ def make_engine(profile: Profile, spec: Spec, items: list[Item]) -> Engine:
         from harness.executors.local import LocalPool, gpus, places  # noqa: PLC0415
 
         return LocalPool(spec, places(profile.local.workers, gpus()))
-    raise UserError(f'There is no executor "{profile.executor}" here.')
+    if profile.executor == "ray":
+        from harness.executors.ray import RayEngine  # noqa: PLC0415
+
+        return RayEngine(spec, profile.ray, items)
+    from harness.executors.slurm import SlurmEngine  # noqa: PLC0415
+
+    return SlurmEngine(spec, profile.slurm, items)
 
 
 def _halve(item: Item, cells: Mapping[str, Cell], store: Store) -> None:

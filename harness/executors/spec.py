@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from harness.suite import Overrides, load_suite
 from models.errors import UserError
 
 SHAKES = "handshakes"
+SHAKEN_WITHIN = 5  # seconds
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,18 @@ class Spec:
         """As text."""
         return json.dumps(asdict(self), sort_keys=True)
 
+    def require_shared(self) -> None:
+        """Raises `UserError` where this machine does not see what the driver wrote to the store."""
+        place = Path(self.store) / SHAKES / self.shake
+        for _ in range(SHAKEN_WITHIN):  # a network file system may be a few seconds behind
+            if place.exists():
+                return
+            time.sleep(1)
+        raise UserError(
+            f"The store {self.store} on {os.uname().nodename} is not the one that the run was "
+            "started on; give a folder that all nodes share (--store)."
+        )
+
     @classmethod
     def from_json(cls, text: str) -> Spec:
         """What `to_json` wrote."""
@@ -80,11 +94,7 @@ def forget_hands(store: Store, token: str) -> None:
 def plan_of(spec: Spec) -> tuple[Plan, Store]:
     """The driver's plan, made here. Raises `UserError` where this worker sees something else."""
     store = Store(Path(spec.store))
-    if not (store.root / SHAKES / spec.shake).exists():
-        raise UserError(
-            f"The store {spec.store} on {os.uname().nodename} is not the one that the run was "
-            "started on; give a folder that all nodes share (--store)."
-        )
+    spec.require_shared()
     os.chdir(spec.folder)
     suite = load_suite(Path(spec.suite), _overrides(spec.overrides))
     places = Places(_path(spec.data), _path(spec.weights), store.cache_folder)

@@ -1,0 +1,223 @@
+"""Ray hands out the items: to a laptop, a node with many GPUs, a Slurm allocation, or Kubernetes.
+
+Each item asks for what its estimate says, so that several small ones share a GPU and a large one
+waits for a node that holds it. It must not know what an item is made of.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from typing import Any
+
+from harness.executors.driving import Ended
+from harness.executors.items import Item
+from harness.executors.profile import RaySection
+from harness.executors.spec import Spec
+from harness.executors.worker import Account, Worker
+from models.errors import UserError
+
+try:
+    import ray
+    from ray import exceptions
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+except ImportError:  # an extra
+    raise UserError(
+        'The executor ray needs the package ray; install it with: pip install "tokenrank[ray]".'
+    ) from None
+
+CONNECT_WITHIN = 5.0  # seconds
+GREET_WITHIN = 120.0
+LOOK_AT_NODES_EVERY = 5.0
+
+
+class RayEngine:
+    """Implements `harness.executors.driving.Engine`."""
+
+    name = "ray"
+
+    def __init__(self, spec: Spec, section: RaySection, items: list[Item]) -> None:
+        """Connect, and prove that each node sees the store. Raises `UserError`."""
+        self._spec, self._section = spec.to_json(), section
+        _connect(section.address)
+        try:
+            self._has_gpus = _largest("GPU") > 0
+            _require_room(items, section, self._has_gpus)
+            _greet_all(self._spec)
+        except BaseException:
+            ray.shutdown()
+            raise
+        self._run = ray.remote(max_retries=0, max_calls=0)(_do)
+        self._flying: dict[Any, str] = {}  # by reference, the item's key
+        self._looked, self._slots = float("-inf"), 1
+
+    @property
+    def slots(self) -> int:
+        """What all nodes hold at once and one more for each core: none waits for the driver."""
+        if self._section.slots is not None:
+            return self._section.slots
+        if time.monotonic() - self._looked > LOOK_AT_NODES_EVERY:
+            self._looked = time.monotonic()
+            cpus = ray.cluster_resources().get("CPU", 1.0)
+            self._slots = max(1, int(2 * cpus / self._section.cpus))
+        return self._slots
+
+    def submit(self, item: Item) -> None:
+        """With the item's share of a node."""
+        run = self._run.options(**_share(item, self._section, self._has_gpus))
+        self._flying[run.remote(self._spec, item)] = item.key
+
+    def wait(self, seconds: float) -> list[Ended]:
+        """Items that ended, and those of workers and nodes that were lost."""
+        if not self._flying:
+            time.sleep(seconds)
+            return []
+        ready, _ = ray.wait(list(self._flying), num_returns=1, timeout=seconds)
+        if ready:  # whatever else has ended meanwhile
+            ready, _ = ray.wait(list(self._flying), num_returns=len(self._flying), timeout=0)
+        return [_ended(self._flying.pop(reference), reference) for reference in ready]
+
+    def cancel(self, item: str) -> None:
+        """Kill the process that has it."""
+        for reference, key in list(self._flying.items()):
+            if key == item:
+                del self._flying[reference]
+                ray.cancel(reference, force=True)
+
+    def close(self) -> None:
+        """End what runs, and let go of the cluster; one that was started for the run ends."""
+        for reference in self._flying:
+            with contextlib.suppress(Exception):
+                ray.cancel(reference, force=True)
+        ray.shutdown()
+
+
+def _do(spec: str, item: Item) -> Account:
+    return _worker(spec).do(item)
+
+
+_workers: dict[str, Worker] = {}
+
+
+def _worker(spec: str) -> Worker:
+    """The worker of this process: it makes the plan once, for all items that come here."""
+    if spec not in _workers:
+        _workers.clear()
+        _workers[spec] = Worker(Spec.from_json(spec))
+    return _workers[spec]
+
+
+def _share(item: Item, section: RaySection, has_gpus: bool) -> dict[str, Any]:
+    asked: dict[str, Any] = {"num_cpus": section.cpus, "memory": item.need.memory}
+    if has_gpus:
+        asked["num_gpus"] = item.need.gpus or 1.0 / section.items_per_gpu
+    return asked
+
+
+def _ended(item: str, reference: Any) -> Ended:
+    try:
+        return Ended(item, "done", ray.get(reference))
+    except exceptions.OutOfMemoryError:
+        return Ended(item, "memory", reason="its node had not enough memory")
+    except exceptions.NodeDiedError:
+        return Ended(item, "lost", reason="its node is gone")
+    except (exceptions.WorkerCrashedError, exceptions.OwnerDiedError):
+        return Ended(item, "lost", reason="its worker was killed")
+    except exceptions.RayError as error:
+        first = str(error).strip().splitlines()[-1] if str(error).strip() else ""
+        return Ended(item, "lost", reason=f"{type(error).__name__}: {first}")
+
+
+def _connect(address: str | None) -> None:
+    """Join the cluster, or start one here. Raises `UserError`, in seconds, if it does not answer."""
+    if address is not None and address not in ("auto", "local"):
+        _require_answer(address)
+    environment = {"env_vars": {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}}
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        ray.init(
+            address=address or "local",
+            runtime_env=environment if environment["env_vars"]["PYTHONPATH"] else None,
+            log_to_driver=False,
+            logging_level="ERROR",
+            include_dashboard=False if address in (None, "local") else None,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f'No Ray cluster answers at "{address}" ({str(error).splitlines()[0]}); start one with '
+            "ray start --head, or give its address in the profile (ray: address)."
+        ) from None
+
+
+def _require_answer(address: str) -> None:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=CONNECT_WITHIN):
+            pass
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f'No Ray cluster answers at "{address}" ({error}); check the address in the profile '
+            "(ray: address, HOST:PORT or ray://HOST:PORT), and that the cluster runs."
+        ) from None
+
+
+def _largest(resource: str) -> float:
+    return max((node["Resources"].get(resource, 0.0) for node in _alive()), default=0.0)
+
+
+def _alive() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _require_room(items: list[Item], section: RaySection, has_gpus: bool) -> None:
+    """An item that no node can hold would wait for ever."""
+    widest = max((item.need.memory for item in items), default=0)
+    room = _largest("memory")
+    if widest > room:
+        raise UserError(
+            f"A cell of this suite needs about {widest / 1e9:.1f} GB of memory, and the largest "
+            f"node of the Ray cluster offers {room / 1e9:.1f} GB; add a larger node, or leave out "
+            "the task or variant (tokenrank plan tells each one's memory)."
+        )
+    if section.cpus > _largest("CPU"):
+        raise UserError(
+            f"The profile asks for {section.cpus:g} cores for each item (ray: cpus), and the "
+            f"largest node of the Ray cluster has {_largest('CPU'):g}."
+        )
+
+
+def _hello(spec: str) -> str:
+    try:
+        Spec.from_json(spec).require_shared()
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _greet_all(spec: str) -> None:
+    """Every node must see the store that the driver writes: known now, not after hours."""
+    greet = ray.remote(num_cpus=0, max_retries=0)(_hello)
+    answers = [
+        greet.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(spec)
+        for node in _alive()
+    ]
+    try:
+        found = ray.get(answers, timeout=GREET_WITHIN)
+    except exceptions.GetTimeoutError:
+        raise UserError(
+            f"Not all {len(answers)} nodes of the Ray cluster answer within {GREET_WITHIN:g} "
+            "seconds; check them with ray status."
+        ) from None
+    except exceptions.RayTaskError as error:
+        said = str(error).strip().splitlines()[-1]
+        raise UserError(
+            f"A node of the Ray cluster cannot run tokenrank ({said}); install the same version "
+            "of it on every node."
+        ) from None
+    for sentence in found:
+        if sentence:
+            raise UserError(sentence)
