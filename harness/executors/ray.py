@@ -131,7 +131,7 @@ def _ended(item: str, reference: Any) -> Ended:
 
 
 def _connect(address: str | None) -> None:
-    """Join the cluster, or start one here. Raises `UserError`, in seconds, if it does not answer."""
+    """Join the cluster, or start one here. Raises `UserError`, soon, if it does not answer."""
     if address is not None and address not in ("auto", "local"):
         _require_answer(address)
     environment = {"env_vars": {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}}

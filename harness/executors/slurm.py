@@ -1,0 +1,300 @@
+"""Slurm runs the items as elements of job arrays, submitted through submitit.
+
+Small items share an element, so that starting Python does not cost more than they do. A preempted
+or timed-out element is requeued, and what it had finished is in the store. States come from squeue
+alone: not every cluster keeps accounts. It must not know what an item is made of.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.executors.board import Board
+from harness.executors.driving import Ended
+from harness.executors.items import Item
+from harness.executors.profile import SlurmSection
+from harness.executors.spec import Spec
+from harness.executors.worker import Account, Worker
+from harness.store import Store
+from models.errors import UserError, did_you_mean
+
+try:
+    import submitit
+    from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
+except ImportError:  # an extra
+    raise UserError(
+        "The executor slurm needs the package submitit; install it with: pip install "
+        '"tokenrank[slurm]".'
+    ) from None
+
+LOOK_EVERY = 2.0  # seconds between two questions to squeue
+GONE_AFTER = 10.0  # an element that squeue does not know so long, without a result, is lost
+ARRAY = 1000  # elements of one array; clusters allow 1001 if nobody raised it
+GRACE = 60  # seconds between the signal and the end
+_MEMORY_STATES = ("OUT_OF_MEMORY",)
+
+
+@dataclass(frozen=True)
+class Element:
+    """What one array element does: items, one after another. Requeued as a whole."""
+
+    spec: str
+    items: tuple[Item, ...]
+
+    def __call__(self) -> list[Account]:
+        """Accounts of all items; those finished before a requeue are found in the store."""
+        worker = Worker(Spec.from_json(self.spec))
+        return [worker.do(item) for item in self.items]
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """Asked by submitit when the element is about to be preempted, or runs out of time."""
+        return submitit.helpers.DelayedSubmission(self)
+
+
+@dataclass
+class _Flight:
+    job: submitit.Job[list[Account]]
+    items: tuple[Item, ...]
+    unseen_since: float | None = None
+    told: set[str] = field(default_factory=set)  # items that were cancelled
+
+
+class SlurmEngine:
+    """Implements `harness.executors.driving.Engine`."""
+
+    name = "slurm"
+    slots = 100_000  # Slurm keeps the queue
+
+    def __init__(self, spec: Spec, section: SlurmSection, items: list[Item]) -> None:
+        """Check the cluster. Raises `UserError` for what it does not have."""
+        _require_cluster(section, items)
+        self._spec, self._section = spec, section
+        board = Board(Store(Path(spec.store)), spec.plan_key)
+        self._folder = board.folder / "slurm"
+        self._job_name = f"tokenrank-{spec.shake[:8]}"
+        self._new: list[Item] = []
+        self._flying: dict[str, _Flight] = {}  # by job id
+        self._looked = float("-inf")
+
+    def submit(self, item: Item) -> None:
+        """With the next call of `wait`, which sends many at once."""
+        self._new.append(item)
+
+    def wait(self, seconds: float) -> list[Ended]:
+        """Items of elements that ended, or that Slurm knows no more."""
+        if self._new:
+            new, self._new = self._new, []
+            self._send(new)
+        deadline = time.monotonic() + seconds
+        while True:
+            ended = self._ended()
+            if ended or time.monotonic() > deadline:
+                return ended
+            time.sleep(0.1)
+
+    def cancel(self, item: str) -> None:
+        """Cancel its element; the element's other items are told as lost."""
+        for job_id, flight in self._flying.items():
+            if any(each.key == item for each in flight.items):
+                flight.told.add(item)
+                _quietly("scancel", job_id)
+
+    def close(self) -> None:
+        """Cancel whatever is queued or runs for this run."""
+        if self._flying:
+            _quietly("scancel", "--name", self._job_name, "--user", getpass.getuser())
+        self._flying = {}
+
+    def _send(self, items: list[Item]) -> None:
+        for bundle_class, bundles in _classes(_bundles(items, self._section), self._section):
+            for start in range(0, len(bundles), ARRAY):
+                self._send_array(bundles[start : start + ARRAY], *bundle_class)
+
+    def _send_array(self, bundles: list[tuple[Item, ...]], minutes: int, gigabytes: int) -> None:
+        section = self._section
+        executor = submitit.SlurmExecutor(folder=self._folder / "%j")
+        executor.update_parameters(
+            job_name=self._job_name,
+            time=minutes,
+            mem=f"{gigabytes}GB",
+            cpus_per_task=section.cpus,
+            array_parallelism=section.jobs,
+            signal_delay_s=GRACE,
+            **({"partition": section.partition} if section.partition else {}),
+            **({"account": section.account} if section.account else {}),
+            **({"qos": section.qos} if section.qos else {}),
+            **({"gpus_per_node": section.gpus} if section.gpus else {}),
+            setup=[f"export OMP_NUM_THREADS={section.cpus}", *section.setup],
+            additional_parameters={"requeue": True, **section.options},
+        )
+        try:
+            with executor.batch():
+                text = self._spec.to_json()
+                jobs = [executor.submit(Element(text, bundle)) for bundle in bundles]
+        except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
+            said = str(error).strip().splitlines()[-1]
+            raise UserError(f"sbatch refuses the job ({said}); mend the profile (slurm).") from None
+        for job, bundle in zip(jobs, bundles, strict=True):
+            self._flying[job.job_id] = _Flight(job, bundle)
+
+    def _ended(self) -> list[Ended]:
+        ended: list[Ended] = []
+        for job_id, flight in list(self._flying.items()):
+            if flight.job.paths.result_pickle.exists():
+                del self._flying[job_id]
+                ended += _outcome(flight)
+        now = time.monotonic()
+        if ended or now - self._looked < LOOK_EVERY or not self._flying:
+            return ended
+        self._looked = now
+        known = self._queued()
+        if known is None:
+            return ended  # slurmctld does not answer: it may again
+        for job_id, flight in list(self._flying.items()):
+            if job_id in known:
+                flight.unseen_since = None
+            elif flight.unseen_since is None:
+                flight.unseen_since = now
+            elif now - flight.unseen_since > GONE_AFTER:
+                del self._flying[job_id]
+                ended += _lost(flight, _state(job_id))
+        return ended
+
+    def _queued(self) -> set[str] | None:
+        """Ids of this run's elements that wait or run."""
+        done = _ask("squeue", "--noheader", "--array", "--name", self._job_name, "--format", "%i")
+        return None if done is None else set(done.split())
+
+
+def _outcome(flight: _Flight) -> list[Ended]:
+    try:
+        accounts = {account.item: account for account in flight.job.result()}
+    except UncompletedJobError:
+        return _lost(flight, "TIMEOUT")
+    except FailedJobError as error:
+        return _lost(flight, str(error).strip().splitlines()[-1])
+    return [
+        Ended(item.key, "done", accounts[item.key])
+        for item in flight.items
+        if item.key not in flight.told
+    ]
+
+
+def _lost(flight: _Flight, state: str) -> list[Ended]:
+    how: Any = "memory" if state in _MEMORY_STATES else "lost"
+    return [
+        Ended(item.key, how, reason=f"Slurm ended its job {flight.job.job_id} ({state})")
+        for item in flight.items
+        if item.key not in flight.told
+    ]
+
+
+def _bundles(items: Iterable[Item], section: SlurmSection) -> list[tuple[Item, ...]]:
+    """Items in the order given, as many in one element as its least time holds."""
+    bundles: list[tuple[Item, ...]] = []
+    current: list[Item] = []
+    seconds = 0.0
+    for item in items:
+        taken = item.need.seconds * section.time_factor
+        if current and seconds + taken > 60 * section.minutes / 2:
+            bundles.append(tuple(current))
+            current, seconds = [], 0.0
+        current.append(item)
+        seconds += taken
+    return [*bundles, tuple(current)] if current else bundles
+
+
+def _classes(
+    bundles: list[tuple[Item, ...]], section: SlurmSection
+) -> list[tuple[tuple[int, int], list[tuple[Item, ...]]]]:
+    """Bundles that ask for the same minutes and gigabytes, both rounded up to a power of two."""
+    found: dict[tuple[int, int], list[tuple[Item, ...]]] = {}
+    for bundle in bundles:
+        seconds = sum(item.need.seconds for item in bundle) * section.time_factor
+        minutes = _power_of_two(max(section.minutes, seconds / 60))
+        memory = max(item.need.memory for item in bundle) * section.memory_factor / 1e9
+        key = (max(section.minutes, minutes), _power_of_two(max(section.memory_gb, memory)))
+        found.setdefault(key, []).append(bundle)
+    return list(found.items())
+
+
+def _power_of_two(least: float) -> int:
+    size = 1
+    while size < least:
+        size *= 2
+    return size
+
+
+def _require_cluster(section: SlurmSection, items: list[Item]) -> None:
+    if shutil.which("sbatch") is None:
+        raise UserError(
+            "There is no sbatch on this machine; start the run where Slurm's commands are, or use "
+            "another executor (--executor local or ray)."
+        )
+    try:
+        said = subprocess.run(
+            ["sinfo", "--noheader", "--format", "%R %m %c"],
+            capture_output=True, text=True, check=True, timeout=30,
+        ).stdout  # fmt: skip
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        why = str(getattr(error, "stderr", "") or error).strip().splitlines()[-1]
+        raise UserError(
+            f"Slurm does not answer ({why}); check that slurmctld runs (scontrol ping)."
+        ) from None
+    nodes: dict[str, list[tuple[int, int]]] = {}
+    for line in said.splitlines():
+        name, memory, cores = line.split()
+        size = (int(memory.rstrip("+")), int(cores.rstrip("+")))
+        nodes.setdefault(name, []).append(size)
+    if section.partition is not None and section.partition not in nodes:
+        raise UserError(
+            f'Slurm has no partition "{section.partition}" (profile, slurm: partition): '
+            f"{did_you_mean(section.partition, nodes)}."
+        )
+    asked = [nodes[section.partition]] if section.partition else list(nodes.values())
+    room = max((size for sizes in asked for size in sizes), default=(0, 0))
+    cores = max((size[1] for sizes in asked for size in sizes), default=0)
+    widest = max((item.need.memory for item in items), default=0) * section.memory_factor
+    needed = max(section.memory_gb, widest / 1e9)
+    if needed * 1024 > room[0]:
+        raise UserError(
+            f"A cell of this suite needs {needed:.1f} GB of memory as the profile asks for it, and "
+            f"the largest node of the cluster has {room[0] / 1024:.1f} GB; lower slurm: memory_gb "
+            "or memory_factor, or leave out the task or variant."
+        )
+    if section.cpus > cores:
+        raise UserError(
+            f"The profile asks for {section.cpus} cores for each job (slurm: cpus), and the "
+            f"largest node of the cluster has {cores}."
+        )
+
+
+def _state(job_id: str) -> str:
+    """What slurmctld remembers of an element that has left the queue."""
+    said = _ask("scontrol", "--oneliner", "show", "job", job_id) or ""
+    for word in said.split():
+        if word.startswith("JobState="):
+            return word.partition("=")[2]
+    return "no longer known"
+
+
+def _ask(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout
+
+
+def _quietly(*command: str) -> None:
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        subprocess.run(command, capture_output=True, check=False, timeout=30, env=os.environ)

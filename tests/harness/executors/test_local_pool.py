@@ -1,0 +1,120 @@
+"""The pool of local processes on a bad day: killed, stopped, restarted, doubled; the same bytes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.executors.board import Board, WorkerNote
+from harness.executors.local import Place, cores, places
+from harness.store import Store
+from models.errors import UserError
+from tests.harness.executors.conftest import (
+    Undisturbed,
+    assert_same,
+    command,
+    computed,
+    environment,
+)
+
+PATIENCE = 180.0  # seconds
+TWO = ("--executor", "local", "--workers", "2")
+needs_two_cores = pytest.mark.skipif(cores() < 2, reason="two workers need two processor cores")
+
+
+def start(suite: Path, store: Path, *more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(suite, store, *more), env=environment(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    said, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, said
+    return said
+
+
+def board_of(store: Path) -> Board | None:
+    runs = list((store / "work").glob("[!.]*"))
+    return Board(Store(store), runs[0].name) if runs else None
+
+
+def at_work(store: Path) -> list[WorkerNote]:
+    board = board_of(store)
+    return [note for note in board.workers() if note.cell] if board else []
+
+
+def cells(store: Path) -> int:
+    return len(list((store / "cells").rglob("[!.]*.json")))
+
+
+def wait_for(what: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.005)
+
+
+@needs_two_cores
+def test_a_worker_killed_and_one_that_hangs(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    """Both lose what they had in work, others do it, and each cell is the same as ever."""
+    store, profile = tmp_path / "store", tmp_path / "profile.yaml"
+    profile.write_text("timeout: 20\n")
+    process = start(undisturbed.suite, store, *TWO, "--profile", str(profile))
+    wait_for(lambda: len(at_work(store)) == 2, process)
+    killed, stopped = (note.pid for note in at_work(store))
+    os.kill(stopped, signal.SIGSTOP)
+    os.kill(killed, signal.SIGKILL)
+    said = ended(process)
+    assert re.search(r"again, because its worker ended with SIGKILL", said)
+    assert re.search(r"again, because no progress for 20 seconds", said)
+    assert_same(store, undisturbed)
+    with pytest.raises(ProcessLookupError):
+        os.kill(stopped, 0)  # nothing is left behind
+    assert list((store / "claims").iterdir()) == []
+
+
+@needs_two_cores
+def test_a_killed_driver_and_the_same_command_again(
+    undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    process = start(undisturbed.suite, store, *TWO)
+    wait_for(lambda: cells(store) >= 2, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    ended(start(undisturbed.suite, store, *TWO))
+    assert_same(store, undisturbed)
+    assert set(computed(store).values()) == {1}
+
+
+@needs_two_cores
+def test_two_drivers_of_one_suite_share_the_work(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    both = [start(undisturbed.suite, store, "--executor", "local") for _ in range(2)]
+    for process in both:
+        ended(process)
+    assert_same(store, undisturbed)
+    assert len(computed(store)) == 8
+    assert set(computed(store).values()) == {1}
+
+
+def test_cores_are_divided_and_never_promised_twice() -> None:
+    assert sum(place.threads for place in places(None, [])) == cores()
+    assert sum(place.threads for place in places(cores(), [])) == cores()
+    with pytest.raises(UserError, match="at most"):
+        places(cores() + 1, [])
+
+
+@pytest.mark.skipif(cores() < 2, reason="two workers need two processor cores")
+def test_each_gpu_has_a_worker_of_its_own() -> None:
+    assert places(None, ["0", "1"]) == [Place(cores() // 2, "0"), Place(cores() // 2, "1")]
