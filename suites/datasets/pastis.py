@@ -72,10 +72,7 @@ SERIES = {
 
 @dataclass(frozen=True)
 class Patch:
-    """A patch of the metadata: ``days`` maps each modality to the day of each of its images.
-
-    ``months``: the same, in months counted from year 0.
-    """
+    """A patch of the metadata: ``days`` maps each modality to the day of each of its images."""
 
     name: str
     fold: int
@@ -83,6 +80,7 @@ class Patch:
 
     @property
     def months(self) -> Mapping[str, tuple[int, ...]]:
+        """Of each modality, the month of each of its images, counted from year 0."""
         return {
             name: tuple(day // 10_000 * 12 + day // 100 % 100 - 1 for day in days)
             for name, days in self.days.items()
@@ -241,9 +239,7 @@ def _quarters(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.stack([image[r : r + SIDE, c : c + SIDE] for r, c in _CORNERS])
 
 
-def _check_values(
-    images: npt.NDArray[Any], days: Sequence[int], name: str, path: Path
-) -> None:
+def _check_values(images: npt.NDArray[Any], days: Sequence[int], name: str, path: Path) -> None:
     """``images`` ``[T, D, 128, 128]``: numbers, in one unit, none there twice."""
     if name == "sentinel2_l2a":
         check_digital_numbers(images.max(axis=(2, 3)), f"{path}")
@@ -303,5 +299,6 @@ def _patch(properties: Mapping[str, Any]) -> Patch:
         dates = properties[series.dates]
         days[name] = tuple(int(dates[key]) for key in sorted(dates, key=int))
         for day in days[name]:
-            datetime.strptime(f"{day:08d}", "%Y%m%d")  # noqa: DTZ007  (only: is there such a day?)
+            # ValueError where there is no such day.
+            datetime.strptime(f"{day:08d}", "%Y%m%d")
     return Patch(str(properties["ID_PATCH"]), int(properties["Fold"]), days)

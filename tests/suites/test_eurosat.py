@@ -86,7 +86,10 @@ def test_published_lists_are_used_where_they_are(eurosat_folder: Path) -> None:
             {"train": "River_1", "val": "River_2 River_2", "test": "River_3"},
             "eurosat-val.txt lists River_2, which eurosat-val.txt lists already",
         ),
-        ({"train": "\xff", "val": "River_2", "test": "River_3"}, "train.txt is not a readable list"),
+        (
+            {"train": "\xff", "val": "River_2", "test": "River_3"},
+            "train.txt is not a readable list",
+        ),
     ],
     ids=["one is missing", "overlap", "twice", "no text"],
 )
