@@ -37,8 +37,16 @@ def class_mask(
     path: Path, mask: npt.NDArray[Any], classes: int, ignore: float | None
 ) -> npt.NDArray[np.int16]:
     """What a file holds, as classes; -1 where nobody is asked. `UserError` for other classes."""
-    values = mask.astype(np.int64)
-    asked = np.full(mask.shape, True) if ignore is None else values != ignore
+    if mask.dtype.kind not in "iufb":
+        raise UserError(f"{path} holds {mask.dtype} values, not classes; save it as uint8.")
+    asked = np.full(mask.shape, True) if ignore is None else mask != ignore
+    broken = asked & (mask != np.floor(mask))
+    if broken.any():  # cut to a whole number, half a class would be another one
+        raise UserError(
+            f"{path} holds {mask[broken][0]:g}, but classes are whole numbers from 0 to "
+            f"{classes - 1}; correct it."
+        )
+    values = np.where(asked, mask, 0).astype(np.int64)
     outside = sorted(set(values[asked & ((values < 0) | (values >= classes))].tolist()))
     if outside:
         raise UserError(

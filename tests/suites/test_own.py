@@ -106,6 +106,9 @@ def test_masks_with_a_value_that_is_not_asked_about(folder: Path) -> None:
     tifffile.imwrite(folder / "masks" / "field_05.tif", masks[0, :15])
     with pytest.raises(UserError, match=r"field_05.tif has shape \(15, 16\), but its chip has 16"):
         _ = task(folder, **settings, ignore=255).labels
+    tifffile.imwrite(folder / "masks" / "field_05.tif", np.full((16, 16), 0.7, np.float32))
+    with pytest.raises(UserError, match=r"field_05.tif holds 0.7, but classes are whole numbers"):
+        _ = task(folder, **settings, ignore=255).labels
 
 
 def write_numbers(folder: Path, masks: np.ndarray) -> None:
