@@ -7,7 +7,6 @@ file's own record of how its samples are laid out. It must know nothing of what 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,13 +26,13 @@ from suites.chips.stored import (
     reason,
     refuse_giants,
 )
+from suites.datasets.arrays import lacks_decoder, no_data_of
 from suites.datasets.loose import descriptions
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # we say it in our own sentences
 
 title = "GeoTIFF"
 suffixes = (".tif", ".tiff")
-_NO_DATA = 42113
 
 
 def count(path: str, layout: Layout) -> int | None:
@@ -57,7 +56,7 @@ def _read(path: str) -> StoredImage:
     except OSError as error:
         raise UnusableError(f"cannot be read: {error.strerror or error}") from None
     except Exception as error:  # zlib, struct and tifffile's own: all mean a broken file
-        if "imagecodecs" in str(error):
+        if lacks_decoder(error):
             raise UserError(
                 f"{path} is compressed in a way that needs the package imagecodecs: "
                 "run pip install imagecodecs, or store the chips deflated."
@@ -99,13 +98,8 @@ def _is_a_band(page: Any, first: Any) -> bool:
 
 def _refuse_no_data(page: Any, pixels: npt.NDArray[np.generic]) -> None:
     """A marked no-data value is no measurement; 0 is, by convention, and may stay."""
-    tag = page.tags.get(_NO_DATA)
-    found = re.match(r"\s*[-+0-9.eE]+", str(tag.value)) if tag is not None else None
-    if found is None:
-        return
-    try:
-        marker = float(found[0])
-    except ValueError:
+    marker = no_data_of(page)
+    if marker is None or np.isnan(marker):  # NaN is refused in any file
         return
     if marker != 0 and bool((pixels == np.asarray(marker).astype(pixels.dtype)).any()):
         raise UnusableError(f"holds no-data pixels (the file marks them with {marker:g})")

@@ -46,12 +46,39 @@ def read_tiff(path: Path) -> npt.NDArray[Any]:
         ) from None
 
 
+def lacks_decoder(error: BaseException) -> bool:
+    """Whether the library could not unpack a TIFF for want of a package, or of a newer Python."""
+    return isinstance(error, ImportError) or "imagecodecs" in str(error)
+
+
+NO_DATA = 42113
+"""The tag in which GDAL says which value of a TIFF stands for no data, as text."""
+
+
+def no_data_of(page: Any) -> float | None:
+    """The value that a page of a TIFF marks as no data, which may be NaN; None without a mark.
+
+    The library's own answer is 0 without a mark, and for the lowest float32 too.
+    """
+    tag = page.tags.get(NO_DATA)
+    try:
+        return float(str(tag.value).strip(" \0")) if tag is not None else None
+    except ValueError:
+        return None
+
+
+def no_data_in(path: Path) -> float | None:
+    """`no_data_of` the first page of a TIFF that was read already."""
+    with tifffile.TiffFile(path) as tiff:
+        return no_data_of(tiff.pages.first)
+
+
 def _read_tiff(path: Path) -> npt.NDArray[Any]:
     for read in (tifffile.imread, read_lzw):
         try:
             return np.asarray(read(path))
-        except ValueError as error:  # what the library cannot unpack without a further package
-            if "imagecodecs" not in str(error):
+        except (ValueError, ImportError) as error:
+            if not lacks_decoder(error):
                 raise
             if not needs_lzw(path):
                 break

@@ -108,6 +108,59 @@ def test_masks_with_a_value_that_is_not_asked_about(folder: Path) -> None:
         _ = task(folder, **settings, ignore=255).labels
 
 
+def write_marked(folder: Path, masks: np.ndarray, no_data: float) -> None:
+    """GeoTIFFs with the tag in which GDAL keeps the value of no data, as text."""
+    (folder / "masks").mkdir(exist_ok=True)
+    for number, mask in enumerate(masks):
+        tag = (42113, "s", 0, f"{no_data:.17g}", True)
+        tifffile.imwrite(folder / "masks" / f"field_{number:02d}.tif", mask, extratags=[tag])
+
+
+MAPS = {"kind": "maps", "masks": "masks", "classes": ["bare", "green"]}
+
+
+def test_pixels_that_a_mask_marks_as_no_data_are_not_asked_about(folder: Path) -> None:
+    masks = np.random.default_rng(0).integers(0, 2, (COUNT, 16, 16)).astype(np.uint8)
+    masks[:, 0], masks[:, 1] = 254, 255
+    write_marked(folder, masks, 254)
+    expected = np.where(masks > 1, -1, masks.astype(int))
+    np.testing.assert_array_equal(task(folder, **MAPS, ignore=255).labels, expected)
+    heights = np.random.default_rng(0).normal(8, 2, (COUNT, 16, 16)).astype(np.float32)
+    heights[:, 0], heights[:, 1] = -3.4e38, 0
+    write_marked(folder, heights, -3.4e38)
+    expected = np.where(heights < -1e38, np.nan, heights)
+    np.testing.assert_array_equal(task(folder, **NUMBERS).labels, expected)
+
+
+def test_a_marked_class_is_refused_and_a_marked_zero_kept_and_told(folder: Path) -> None:
+    masks = np.random.default_rng(0).integers(0, 2, (COUNT, 16, 16)).astype(np.uint8)
+    write_marked(folder, masks, 1)
+    with pytest.raises(UserError, match=r"field_00.tif marks 1 as no data.*ignore: 1 to leave"):
+        _ = task(folder, **MAPS).labels
+    np.testing.assert_array_equal(task(folder, **MAPS, ignore=1).labels, -masks.astype(int))
+    write_marked(folder, masks, 0)  # the default of many writers
+    data = task(folder, **MAPS)
+    np.testing.assert_array_equal(data.labels, masks)
+    (found,) = data.findings
+    assert (found.level, found.sentence[:46]) == (
+        "warning", "Masks that mark 0 as no data and hold it: 24; "
+    )  # fmt: skip
+    assert not task(folder, **MAPS, ignore=0).findings
+
+
+def test_classes_in_a_mask_of_reals_are_whole_numbers_or_nan(folder: Path) -> None:
+    masks = np.random.default_rng(0).integers(0, 2, (COUNT, 16, 16)).astype(np.float32)
+    masks[:, 3] = np.nan
+    write_numbers(folder, masks)
+    np.testing.assert_array_equal(
+        task(folder, **MAPS).labels, np.where(np.isnan(masks), -1, masks)
+    )
+    masks[5, 9, 2] = 0.5
+    write_numbers(folder, masks)
+    with pytest.raises(UserError, match=r"field_05.npy holds 0.5 in row 9, column 2; .* whole"):
+        _ = task(folder, **MAPS).labels
+
+
 def write_numbers(folder: Path, masks: np.ndarray) -> None:
     (folder / "masks").mkdir(exist_ok=True)
     for number, mask in enumerate(masks):
