@@ -7,6 +7,7 @@ nothing of models.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ import numpy.typing as npt
 from models.config_file import Document
 from models.errors import UserError
 from suites.chips import open_chips
+from suites.chips.sidecar import SIDECAR, read_layout
 from suites.datasets.base import IGNORED, MAP_KINDS, SPLITS, Batch, DatasetCard
 from suites.datasets.digests import Progress, fingerprint, pixel_digest
 from suites.datasets.findings import Finding
-from suites.datasets.own_file import ByColumn, ByLocation, read_own
+from suites.datasets.own_file import ByColumn, ByLocation, OwnTask, read_own
 from suites.datasets.own_labels import labelled
 from suites.datasets.own_masks import Mask, class_mask, marks_zeros, number_mask, read_mask
 from suites.datasets.splits import joined, split_rule, stratified_split, three_of_groups
@@ -38,8 +40,9 @@ class Own:
     def __init__(self, file: Path, *, cache_dir: Path) -> None:
         self._task, document = read_own(file)
         self._file = file
+        _check_folders(file, self._task, document)
         self._chips = open_chips(file.parent / self._task.chips, cache_dir=cache_dir)
-        self._table = labelled(file, self._task, self._chips.ids)
+        self._table = labelled(file, self._task, self._chips.ids, self._chips.skipped)
         self._rows = [row for row, _ in self._table.chips]
         sizes = self._chips.sizes[self._rows]
         self._steps = int(sizes[0, 2])
@@ -194,6 +197,27 @@ class Own:
         if self._task.kind == "classes":
             return split_rule(self._task.fractions)
         return f"{shares}; samples with identical pixels stay in one split"
+
+
+def _check_folders(file: Path, task: OwnTask, document: Document) -> None:
+    """Raise `UserError` where the folders of chips and masks are not there, or one in the other."""
+    chips = file.parent / task.chips
+    if not chips.exists():
+        raise document.error(("chips",), f"There is no folder {chips}; correct the path.")
+    if task.masks is None:
+        return
+    masks = file.parent / task.masks
+    if not masks.is_dir():
+        raise document.error(("masks",), f"There is no folder {masks}; correct the path.")
+    if not masks.resolve().is_relative_to(chips.resolve()):
+        return
+    within = masks.resolve().relative_to(chips.resolve()).as_posix()
+    if not any(fnmatch(f"{within}/mask.tif", pattern) for pattern in read_layout(chips).ignore):
+        raise document.error(
+            ("masks",),
+            f"The masks in {masks} would be read as chips; move them out of {chips}, or write "
+            f'ignore: ["{within}/*"] into {chips / SIDECAR}.',
+        )
 
 
 def _one_size(sizes: npt.NDArray[np.int64], document: Document) -> tuple[int, int]:

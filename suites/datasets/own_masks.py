@@ -155,5 +155,6 @@ def _mask_path(folder: Path, chip: str) -> Path:
         if found:
             return found[0]
     raise UserError(
-        f"There is no mask {folder / bare}.tif (or .npy) for chip {chip}; a mask has its chip's name."
+        f"There is no mask {folder / bare}.tif (or .npy) for chip {chip}; masks are named as "
+        "their chips."
     )
