@@ -7,8 +7,9 @@ file's own record of how its samples are laid out. It must know nothing of what 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from suites.chips.stored import (
 )
 from suites.datasets.arrays import lacks_decoder, no_data_of
 from suites.datasets.loose import descriptions
+from suites.datasets.lzw import needs_lzw, read_lzw_page
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # we say it in our own sentences
 
@@ -49,8 +51,7 @@ def reading(path: str, layout: Layout) -> Iterator[ReadRow]:
 
 def _read(path: str) -> StoredImage:
     try:
-        with tifffile.TiffFile(path) as tiff:
-            return _image(tiff)
+        return _unpacked(path)
     except UnusableError:
         raise
     except OSError as error:
@@ -66,17 +67,29 @@ def _read(path: str) -> StoredImage:
         ) from None
 
 
-def _image(tiff: Any) -> StoredImage:
+def _unpacked(path: str) -> StoredImage:
+    """By the library; what it lacks a decoder for, and is packed by LZW, the slow way."""
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return _image(tiff, lambda page: page.asarray())
+    except (ValueError, ImportError) as error:
+        if not (lacks_decoder(error) and needs_lzw(Path(path))):
+            raise
+    with tifffile.TiffFile(path) as tiff:
+        return _image(tiff, lambda page: read_lzw_page(tiff, page))
+
+
+def _image(tiff: Any, pixels_of: Callable[[Any], npt.NDArray[Any]]) -> StoredImage:
     first = tiff.pages[0]
     axes = first.axes.replace("S", "D").replace("Y", "H").replace("X", "W")
     refuse_giants(first.shape, first.dtype)
     if axes == "HW":
         pages = [page for page in tiff.pages if _is_a_band(page, first)]
         refuse_giants((len(pages), *first.shape), first.dtype)
-        pixels = np.stack([page.asarray() for page in pages])
+        pixels = np.stack([pixels_of(page) for page in pages])
         axes = "DHW"
     elif sorted(axes) == sorted("DHW"):
-        pixels = np.asarray(first.asarray())
+        pixels = np.asarray(pixels_of(first))
     else:
         raise UnusableError(f"has shape {first.shape}; an image has rows, columns and bands")
     _refuse_no_data(first, pixels)

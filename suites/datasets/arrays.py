@@ -5,7 +5,7 @@ It must know nothing of data sets.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def read_npy(path: Path) -> npt.NDArray[Any]:
 def read_tiff(path: Path) -> npt.NDArray[Any]:
     """The image of a TIFF, axes as stored. `UserError` naming the file."""
     try:
-        return _read_tiff(path)
+        return _first_that_can(path, tifffile.imread)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; {_AGAIN}.") from None
     except UserError:
@@ -73,8 +73,13 @@ def no_data_in(path: Path) -> float | None:
         return no_data_of(tiff.pages.first)
 
 
-def _read_tiff(path: Path) -> npt.NDArray[Any]:
-    for read in (tifffile.imread, read_lzw):
+def read_page(path: Path) -> npt.NDArray[Any]:
+    """The first page of a TIFF, as `read_tiff` reads an image; what is damaged raises as it may."""
+    return _first_that_can(path, lambda path: tifffile.imread(path, key=0))
+
+
+def _first_that_can(path: Path, library: Callable[[Path], Any]) -> npt.NDArray[Any]:
+    for read in (library, read_lzw):
         try:
             return np.asarray(read(path))
         except (ValueError, ImportError) as error:

@@ -237,6 +237,13 @@ def test_splits_by_column_by_location_and_by_what_belongs_together(folder: Path)
     assert "what shares farm stays in one split" in data.card.split_rule
 
 
+def test_two_groups_make_no_three_splits(folder: Path) -> None:
+    two = table(farm=[n % 2 for n in range(COUNT)])
+    data = task(folder, two, split={"by": "seed", "together": "farm"})
+    with pytest.raises(UserError, match=r"makes 2 groups of all samples; train, val and test need"):
+        data.splits(0)
+
+
 def footprint(lon: float, lat: float) -> dict[str, Any]:
     corners = [(-0.9, -0.1), (0.9, -0.1), (0.9, 0.1), (-0.9, 0.1), (-0.9, -0.1)]
     return {"type": "Polygon", "coordinates": [[[lon + x, lat + y] for x, y in corners]]}
@@ -307,6 +314,7 @@ def renamed(column: str, row: int, value: object) -> pl.DataFrame:
         (table(), {"ignore": 3}, "for kind: maps or value_maps, not classes"),
         (table(), {"label": ["label"]}, '"label" of kind classes must be one column'),
         (table(), {"fractions": [0.5, 0.5, 0.5]}, "1 in all"),
+        (table(), {"name": "My fields"}, 'small letters, .* not "My fields"; write my-fields'),
         (table(), {"sidee": 8}, 'task.yaml:.*unknown key "sidee": did you mean "side"'),
     ],
 )
