@@ -107,9 +107,7 @@ def test_masks_with_a_value_that_is_not_asked_about(folder: Path) -> None:
     with pytest.raises(UserError, match=r"field_05.tif has shape \(15, 16\), but its chip has 16"):
         _ = task(folder, **settings, ignore=255).labels
     tifffile.imwrite(folder / "masks" / "field_05.tif", np.full((16, 16), 0.7, np.float32))
-    with pytest.raises(
-        UserError, match=r"field_05.tif holds 0.7 in row 0, column 0; classes are whole numbers"
-    ):
+    with pytest.raises(UserError, match=r"field_05.tif holds 0.7 in row 0, column 0;"):
         _ = task(folder, **settings, ignore=255).labels
 
 
