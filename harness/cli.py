@@ -224,7 +224,9 @@ def tokens(
 def report(
     suite: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Argument(help="Suite whose latest run is reported; default: the latest of all."),
+        typer.Argument(
+            help="Suite (or its YAML) whose latest run is shown; default: the latest of all."
+        ),
     ] = None,
     store: StoreDir = DEFAULT_STORE,
     results: Annotated[

@@ -35,7 +35,7 @@ def data_get(
 
 @data_app.command("check")
 def data_check(
-    name: Annotated[str, typer.Argument(help="Data set, or a folder of images.")],
+    name: Annotated[str, typer.Argument(help="Data set, a task's YAML, or a folder of images.")],
     data_dir: DataDir = None,
     store: StoreDir = DEFAULT_STORE,
     band_order: Annotated[

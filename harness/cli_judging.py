@@ -35,7 +35,9 @@ def compare(
     candidate: Annotated[str, typer.Argument(help="What it is compared with.")],
     suite: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--suite", help="Suite whose latest run is used; default: the latest of all."),
+        typer.Option(
+            "--suite", help="Suite (or YAML) whose latest run is used; default: the latest of all."
+        ),
     ] = None,
     store: StoreDir = DEFAULT_STORE,
     results: Annotated[

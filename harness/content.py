@@ -23,6 +23,7 @@ from models.code import normalised_source
 # lists with what the modules really import.
 EMBEDDING_CODE = (
     "harness.cores",
+    "harness.data_code",
     "harness.embed",
     "harness.encoders",
     "harness.inputs",

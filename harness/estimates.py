@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.atlas.memory import activation_bytes
 from harness.costs import cost_of
+from harness.data_code import pixels_key
 from harness.model_input import ModelInput
 from harness.plan import Cell, EmbeddingJob, Plan
 from harness.store import Store
@@ -99,7 +100,7 @@ def estimate(plan: Plan, store: Store, machine: Machine) -> list[TaskEstimate]:
         ]
         dataset = plan.dataset_of(task)
         count, card = len(dataset.ids), dataset.card
-        images = store.pixels_folder(dataset.fingerprint)
+        images = store.pixels_folder(pixels_key(dataset))
         pixels = 0
         tuned = [cell for cell in to_do if isinstance(cell.task.probe, FinetuneProbe)]
         forward = {cell.key: forward_passes(cell, dataset) for cell in tuned}

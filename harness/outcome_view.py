@@ -6,6 +6,8 @@ know nothing of how cells run or where results are kept.
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from rich import box
@@ -25,6 +27,7 @@ from reports.words import NO_VALUE, count, quantity
 _BASELINES = "BASELINES (nothing trained)"
 _NAME_WIDTH = 22  # what five scores leave of 80 columns
 _TASKS_BESIDE_THE_RANKS, _TASKS_PER_TABLE = 3, 5
+_HEADING_WIDTH, _LONGEST_WORD = 10, 12
 _SMALL_PRINT = (
     "ties: groups that these data cannot tell apart; 1 is the best and all that tie with it. "
     "Small print: 95% intervals, paired bootstrap. MACs: per sample, with attention."
@@ -106,8 +109,14 @@ def _place(entry: Entry) -> list[str]:
 
 
 def _heading(task: TaskInfo) -> str:
-    first, dash, last = task.name.rpartition("-")
-    return f"{first}{dash}\n{last}"
+    """A task's name in lines as short as its scores: the part that is cut may tell two apart."""
+    lines = [""]
+    for word in re.findall(r"[^-]+-?|-", task.name):
+        for part in textwrap.wrap(word, _LONGEST_WORD, break_on_hyphens=False) or [word]:
+            if lines[-1] and len(lines[-1]) + len(part) > _HEADING_WIDTH:
+                lines.append("")
+            lines[-1] += part
+    return escape("\n".join(lines))
 
 
 def _with_interval(value: str, interval: Interval | None, digits: int) -> str:

@@ -1,8 +1,8 @@
 """A data set's images, decoded once and memory-mapped, so that every encoder streams them.
 
 Decoding TIFFs or simulating scenes once per variant would cost more than a small
-encoder does. The decoded copy lives in the store under the data's fingerprint, in the
-stored units, exact. It must know nothing of models or normalisation.
+encoder does. The decoded copy lives in the store under the data's fingerprint and
+its loader's code, in the stored units, exact. It must know nothing of models or normalisation.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from harness.data_code import pixels_key
 from harness.store import Store, reserve, write_json
 from suites.datasets.base import Dataset
 
@@ -47,7 +48,7 @@ class Pixels:
 
 def open_pixels(dataset: Dataset, store: Store, progress: Progress | None = None) -> Pixels:
     """The decoded copy, made now if there is none. Raises `UserError` for a broken file."""
-    folder = store.pixels_folder(dataset.fingerprint)
+    folder = store.pixels_folder(pixels_key(dataset))
     mark = folder / MARK
     if not mark.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ from harness.content import (
     content_key,
     package_versions,
 )
+from harness.data_code import data_code
 from harness.entrants import Entrant, Row
 from harness.model_input import ModelInput, normalisations, poolings, resolve
 from harness.suite import Suite, Task
@@ -313,10 +314,9 @@ class _DataIdentity:
 
     @classmethod
     def of(cls, dataset: Dataset, task: Task) -> _DataIdentity:
-        code = code_version((type(dataset).__module__,))
         images = {
             "fingerprint": dataset.fingerprint,
-            "code": code,
+            "code": data_code(dataset),
             # Of the data set's facts what scales its pixels; all else is in its fingerprint.
             "units_per_dn": dataset.card.units_per_dn,
         }

@@ -178,6 +178,8 @@ class Store:
         """
         path = self._embedding_path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{path.name}.*.tmp"):
+            left.unlink(missing_ok=True)  # of a process that was killed: who writes holds the claim
         with replacing(path) as temporary:
             shape = (rows, *grid, dim) if grid else (rows, dim)
             kind: Literal["F16", "F32"] = "F16" if grid else "F32"

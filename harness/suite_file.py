@@ -149,7 +149,7 @@ Probe = Annotated[AnyProbe, Field(discriminator="kind")]
 
 
 class Protocol(_Strict):
-    """What all tasks of a suite share; each may be overridden per task."""
+    """What all tasks of a suite share; what `TaskEntry` has as well may be overridden there."""
 
     patch_size: int = Field(default=4, ge=1, le=8)
     normalisations: list[Normalisation] = Field(default=["pretraining", "dataset"], min_length=1)

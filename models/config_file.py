@@ -7,6 +7,7 @@ what a suite or a variant is.
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from pydantic import BaseModel, ValidationError
 from models.errors import UserError, did_you_mean
 
 Location = tuple[str | int, ...]
+_NAME = "^[a-z0-9][a-z0-9"
+"""How the pattern of a name starts, in files of every kind."""
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -148,7 +151,15 @@ def _sentence(model: type[BaseModel], error: Any, shown: Location) -> str:
         return f'"{where}" needs a key {error["ctx"]["discriminator"]} that says its kind.'
     message = str(error["msg"]).removeprefix("Value error, ")
     told = f" (given: {given!r})" if isinstance(given, (str, int, float)) else ""
+    if kind == "string_pattern_mismatch" and error["ctx"]["pattern"].startswith(_NAME):
+        message, told = _about_a_name(str(given)), ""
     return f'"{where}" is not valid: {message[0].lower()}{message[1:]}{told}.'
+
+
+def _about_a_name(given: str) -> str:
+    written = re.sub(r"[^a-z0-9.-]+", "-", given.lower()).strip("-.")
+    example = f"; write {written}" if written else ""
+    return f'a name has small letters, digits, dots and dashes, not "{given}"{example}'
 
 
 def _listed(text: str) -> list[str]:

@@ -23,11 +23,12 @@ def answer(
     pairs: Sequence[Pair],
     sensitivity: Sequence[str] = (),
     against_baselines: str = "",
+    token_budget: str = "",
 ) -> list[Statement]:
     """What a later version changes, who ranks first, how firm the order is, what limits it.
 
     ``sensitivity`` is what leaving out tasks or samples shows, ``against_baselines`` who beats
-    the baselines; each is said by its own analysis.
+    the baselines, ``token_budget`` where tokens are best spent; each is said by its own analysis.
     """
     statements = [
         *_versions(ranking, pairs),
@@ -35,6 +36,7 @@ def answer(
         Statement("Against the baselines", against_baselines),
         Statement("Stability", " ".join(sensitivity)),
         schemes(pairs, ranking),
+        Statement("Token budget", token_budget),
         Statement("Limits", _limits(ranking)),
     ]
     return [found for found in statements if found and found.text]

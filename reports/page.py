@@ -27,6 +27,7 @@ from reports.atlas_page import PAGE as ATLAS_PAGE
 from reports.atlas_page import TITLE as ATLAS_TITLE
 from reports.baseline_part import against_baselines_part, marks_part
 from reports.baseline_tables import baseline_sentences
+from reports.budgets import Budgets, budget_sentences, budget_table, budgets
 from reports.cost_points import cost_axis, points_of
 from reports.document import FACETS, Banner, Figure, Page, Part, anchored
 from reports.gallery import Gallery
@@ -108,7 +109,7 @@ def _ranking_parts(
     firm: Sequence[str],
     label: str,
     found: AgainstBaselines | None,
-) -> tuple[Part, Part]:
+) -> tuple[Part, ...]:
     state = ranking.status
     warn = not words.is_trustworthy(ranking.tiers, ranking.origin)
     lacking = Part(
@@ -117,11 +118,13 @@ def _ranking_parts(
     )
     licences = Part("Licences of the weights", bullets=tuple(licence_sentences(results, ranking)))
     beaten = " ".join(baseline_sentences(found)) if found else ""
+    spent = budgets(results, ranking)
+    best_spent = " ".join(sentence for each in spent for sentence in budget_sentences(each))
     return (
         Part(
             f"Answer{label}",
             banner=Banner(state, warn),
-            answer=tuple(answer(ranking, pairs, firm[:2], beaten)),
+            answer=tuple(answer(ranking, pairs, firm[:2], beaten, best_spent)),
             paragraphs=_without_cost(results, ranking),
             figures=_cost_rank(gallery, results, ranking),
         ),
@@ -130,6 +133,25 @@ def _ranking_parts(
             tables=tuple(t for t in (ranking_table(results, ranking),) if t.rows),
             parts=(lacking, licences, _task_scores(gallery, results, ranking, found)),
         ),
+        _budget_part(spent, label),
+    )
+
+
+def _budget_part(spent: Sequence[Budgets], label: str) -> Part:
+    """What each variant scores and costs at each input; empty where there is but one."""
+    heading = f"Token budgets{label}"
+    if not spent:
+        return Part(heading)
+    return Part(
+        heading,
+        paragraphs=(
+            "Every variant at every input, cheapest first: what a token buys where. MACs are of "
+            "one sample, attention included. Marked is what scores more than all that is as cheap "
+            "or cheaper; by chance alone some of it will. Paired differences tell what more MACs "
+            "are shown to buy (Answer: Token budget); their 95% intervals are not corrected for "
+            "how many points were looked at.",
+        ),
+        tables=tuple(budget_table(each) for each in spent),
     )
 
 

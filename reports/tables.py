@@ -159,13 +159,17 @@ def cost_cells(row: Mapping[str, Any]) -> list[Cell]:
     ]
 
 
+def _licence_words(licence: str) -> str:
+    return f"licence {licence}" if licence == "not stated" else licence
+
+
 def task_table(results: SuiteResults) -> Table:
     """What each task measures, on what."""
     columns = ("Task", "Data set", "Origin", "Metric", "Probe and settings", "Input", "Patch size")
     rows = tuple(
         (
             Cell(t.name, t.name),
-            Cell(t.title, t.title, note=t.licence),
+            Cell(t.title, t.title, note=_licence_words(t.licence)),
             Cell(t.origin, t.origin, "" if t.origin == "real" else "bad"),
             Cell(t.metric_and_unit, t.metric, note="" if t.higher_is_better else "lower is better"),
             Cell(t.protocol, t.protocol),

@@ -89,6 +89,7 @@ def write_geobench(folder: Path, spec: Spec, labels: Sequence[Any], seed: int = 
         with h5py.File(folder / f"{name}.hdf5", "w") as file:
             for array in spec.arrays:
                 values = rng.integers(1, 4000, (spec.side, spec.side)).astype(np.float32)
+                values /= np.float32(spec.units_per_dn)
                 file.create_dataset(array, data=values)
             if spec.kind == "maps":
                 file.create_dataset("label", data=label)

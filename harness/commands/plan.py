@@ -32,7 +32,9 @@ def plan_command(suite: str, options: RunOptions) -> None:
         headings.append("took")
         for row, each in zip(rows, found, strict=True):
             row.append(duration(took[each.task]) if each.task in took else "-")
-    console.print(plain_table(headings, rows, 1))
+    table = plain_table(headings, rows, 1)
+    table.columns[0].no_wrap = False  # a long name goes on below; the numbers are what is asked for
+    console.print(table)
     total = sum(each.encoder_seconds + each.probe_seconds for each in found)
     room = sum(each.bytes for each in found)
     missing, to_do = len(plan.missing), sum(each.to_do for each in found)

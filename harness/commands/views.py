@@ -27,6 +27,7 @@ from harness.tracking import (
     quieten,
     tracking_uri,
 )
+from models import config_file
 from models.errors import UserError, did_you_mean
 from reports.io import ResultsError, load_results
 from reports.table import SuiteResults
@@ -39,7 +40,7 @@ def report_command(
     from reports.build import build_report  # noqa: PLC0415
 
     if mlflow_uri is not None:
-        table = _from_mlflow(mlflow_uri, suite)
+        table = _from_mlflow(mlflow_uri, _name_of(suite))
     else:
         table = latest_results(Store(store), suite) if results is None else _results(results)
     try:
@@ -196,8 +197,22 @@ def _results(folder: Path) -> SuiteResults:
         raise UserError(str(error)) from None
 
 
+def _name_of(suite: str | None) -> str | None:
+    """The name under which runs of a suite are kept; a file says it itself."""
+    if suite is None or not suite.endswith((".yaml", ".yml")):
+        return suite
+    document = config_file.read(Path(suite))
+    if not isinstance(name := document.data.get("name"), str):
+        raise document.error((), 'the key "name" is missing; add it.')
+    return name
+
+
 def latest_results(store: Store, suite: str | None) -> SuiteResults:
-    """Results of the latest finished run, of one suite or of all; `UserError` without any."""
+    """Results of the latest finished run, of one suite or of all; `UserError` without any.
+
+    ``suite`` is a name, or the YAML file that was run.
+    """
+    suite = _name_of(suite)
     runs = _runs(store)
     if suite is not None:
         names = {manifest.suite for manifest, _ in runs}

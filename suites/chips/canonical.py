@@ -143,8 +143,22 @@ def band_order(
     missing = [band for band in MODALITIES[modality].band_names if band not in names]
     if missing:
         found = ", ".join(name for name in names if name != IGNORED)
-        raise UnusableError(f"lacks {', '.join(missing)} of {modality}; it holds {found}")
+        raise UnusableError(
+            f"lacks {', '.join(missing)} of {modality}; it holds {found}"
+            + _unknown(modality, names, image.bands if stated.bands is None else None)
+        )
     return names
+
+
+def _unknown(modality: str, names: Sequence[str], told: Sequence[str] | None) -> str:
+    """The end of a sentence on missing bands: which of a file's own names were no band's."""
+    if told is None:
+        return ""
+    odd = [text for name, text in zip(names, told, strict=True) if name == IGNORED]
+    if not odd:
+        return ""
+    quoted = ", ".join(f'"{text}"' for text in odd)
+    return f", and {quoted}, which names no band: {how_to_name(modality)}"
 
 
 def remarks(stored: StoredChip, layout: Layout, date: Date | None = None) -> tuple[str, ...]:

@@ -7,9 +7,9 @@ file's own record of how its samples are laid out. It must know nothing of what 
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,14 @@ from suites.chips.stored import (
     reason,
     refuse_giants,
 )
+from suites.datasets.arrays import lacks_decoder, no_data_of
 from suites.datasets.loose import descriptions
+from suites.datasets.lzw import needs_lzw, read_lzw_page
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # we say it in our own sentences
 
 title = "GeoTIFF"
 suffixes = (".tif", ".tiff")
-_NO_DATA = 42113
 
 
 def count(path: str, layout: Layout) -> int | None:
@@ -50,14 +51,13 @@ def reading(path: str, layout: Layout) -> Iterator[ReadRow]:
 
 def _read(path: str) -> StoredImage:
     try:
-        with tifffile.TiffFile(path) as tiff:
-            return _image(tiff)
+        return _unpacked(path)
     except UnusableError:
         raise
     except OSError as error:
         raise UnusableError(f"cannot be read: {error.strerror or error}") from None
     except Exception as error:  # zlib, struct and tifffile's own: all mean a broken file
-        if "imagecodecs" in str(error):
+        if lacks_decoder(error):
             raise UserError(
                 f"{path} is compressed in a way that needs the package imagecodecs: "
                 "run pip install imagecodecs, or store the chips deflated."
@@ -67,17 +67,29 @@ def _read(path: str) -> StoredImage:
         ) from None
 
 
-def _image(tiff: Any) -> StoredImage:
+def _unpacked(path: str) -> StoredImage:
+    """By the library; what it lacks a decoder for, and is packed by LZW, the slow way."""
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return _image(tiff, lambda page: page.asarray())
+    except (ValueError, ImportError) as error:
+        if not (lacks_decoder(error) and needs_lzw(Path(path))):
+            raise
+    with tifffile.TiffFile(path) as tiff:
+        return _image(tiff, lambda page: read_lzw_page(tiff, page))
+
+
+def _image(tiff: Any, pixels_of: Callable[[Any], npt.NDArray[Any]]) -> StoredImage:
     first = tiff.pages[0]
     axes = first.axes.replace("S", "D").replace("Y", "H").replace("X", "W")
     refuse_giants(first.shape, first.dtype)
     if axes == "HW":
         pages = [page for page in tiff.pages if _is_a_band(page, first)]
         refuse_giants((len(pages), *first.shape), first.dtype)
-        pixels = np.stack([page.asarray() for page in pages])
+        pixels = np.stack([pixels_of(page) for page in pages])
         axes = "DHW"
     elif sorted(axes) == sorted("DHW"):
-        pixels = np.asarray(first.asarray())
+        pixels = np.asarray(pixels_of(first))
     else:
         raise UnusableError(f"has shape {first.shape}; an image has rows, columns and bands")
     _refuse_no_data(first, pixels)
@@ -99,13 +111,8 @@ def _is_a_band(page: Any, first: Any) -> bool:
 
 def _refuse_no_data(page: Any, pixels: npt.NDArray[np.generic]) -> None:
     """A marked no-data value is no measurement; 0 is, by convention, and may stay."""
-    tag = page.tags.get(_NO_DATA)
-    found = re.match(r"\s*[-+0-9.eE]+", str(tag.value)) if tag is not None else None
-    if found is None:
-        return
-    try:
-        marker = float(found[0])
-    except ValueError:
+    marker = no_data_of(page)
+    if marker is None or np.isnan(marker):  # NaN is refused in any file
         return
     if marker != 0 and bool((pixels == np.asarray(marker).astype(pixels.dtype)).any()):
         raise UnusableError(f"holds no-data pixels (the file marks them with {marker:g})")

@@ -5,7 +5,7 @@ It must know nothing of data sets.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def read_npy(path: Path) -> npt.NDArray[Any]:
 def read_tiff(path: Path) -> npt.NDArray[Any]:
     """The image of a TIFF, axes as stored. `UserError` naming the file."""
     try:
-        return _read_tiff(path)
+        return _first_that_can(path, tifffile.imread)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; {_AGAIN}.") from None
     except UserError:
@@ -46,12 +46,44 @@ def read_tiff(path: Path) -> npt.NDArray[Any]:
         ) from None
 
 
-def _read_tiff(path: Path) -> npt.NDArray[Any]:
-    for read in (tifffile.imread, read_lzw):
+def lacks_decoder(error: BaseException) -> bool:
+    """Whether the library could not unpack a TIFF for want of a package, or of a newer Python."""
+    return isinstance(error, ImportError) or "imagecodecs" in str(error)
+
+
+NO_DATA = 42113
+"""The tag in which GDAL says which value of a TIFF stands for no data, as text."""
+
+
+def no_data_of(page: Any) -> float | None:
+    """The value that a page of a TIFF marks as no data, which may be NaN; None without a mark.
+
+    The library's own answer is 0 without a mark, and for the lowest float32 too.
+    """
+    tag = page.tags.get(NO_DATA)
+    try:
+        return float(str(tag.value).strip(" \0")) if tag is not None else None
+    except ValueError:
+        return None
+
+
+def no_data_in(path: Path) -> float | None:
+    """`no_data_of` the first page of a TIFF that was read already."""
+    with tifffile.TiffFile(path) as tiff:
+        return no_data_of(tiff.pages.first)
+
+
+def read_page(path: Path) -> npt.NDArray[Any]:
+    """The first page of a TIFF, as `read_tiff` reads an image; what is damaged raises as it may."""
+    return _first_that_can(path, lambda path: tifffile.imread(path, key=0))
+
+
+def _first_that_can(path: Path, library: Callable[[Path], Any]) -> npt.NDArray[Any]:
+    for read in (library, read_lzw):
         try:
             return np.asarray(read(path))
-        except ValueError as error:  # what the library cannot unpack without a further package
-            if "imagecodecs" not in str(error):
+        except (ValueError, ImportError) as error:
+            if not lacks_decoder(error):
                 raise
             if not needs_lzw(path):
                 break

@@ -192,6 +192,13 @@ def _unit_findings(survey: Survey, units_per_dn: float | None, level: str) -> It
             f"The values look like {units.name} ({units.units_per_dn:g} digital numbers per unit), "
             f"but the card says {units_per_dn:g}.",
         )
+    mixed = survey.in_other_units()
+    if mixed:
+        yield Finding(
+            "units",
+            "error",
+            f"Units are mixed: {_listed(mixed)} hold reflectance, others digital numbers.",
+        )
     if survey.offset_suspected(level):
         yield Finding(
             "units",

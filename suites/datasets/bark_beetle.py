@@ -7,6 +7,7 @@ what is missing of a window is mirrored and not asked about. It must know nothin
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,8 +63,8 @@ class BarkBeetle:
     """The windows of all sites. Implements `suites.datasets.base.Dataset`.
 
     ``dates``: ``"last"`` gives 2020 alone, ``"both"`` 2019 and 2020 (T = 2). Raises `UserError`
-    for a missing or broken file, a mask of another size than its images, and other classes than 0
-    and 1.
+    for a missing or broken file, a mask of another size than its images, other classes than 0 and
+    1, and a split without a site.
     """
 
     def __init__(self, folder: Path, *, dates: str = "last", cache_dir: Path | None = None) -> None:
@@ -180,6 +181,12 @@ def _splits(path: Path) -> dict[str, str]:
         raise UserError(f"{path} cannot be read ({error}); fetch the data set again.") from None
     if not isinstance(found, dict) or any(p not in ("train", "test") for p in found.values()):
         raise UserError(f'{path} must map each site to "train" or "test"; fetch it again.')
+    many = Counter(found.values())
+    if many["test"] < 1 or many["train"] < 2:
+        raise UserError(
+            f"{path} has {many['train']} sites for training and {many['test']} for the test, but "
+            "two and one are needed to train, validate and test; fetch it again."
+        )
     return dict(sorted(found.items()))
 
 

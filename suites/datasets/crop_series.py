@@ -19,6 +19,7 @@ import polars as pl
 from models.errors import UserError
 from suites.datasets.base import Batch, DatasetCard
 from suites.datasets.digests import Progress, fingerprint, pixel_digest
+from suites.datasets.digital_numbers import check_digital_numbers
 from suites.datasets.splits import three_of_groups
 
 READER = "crop-series-1"
@@ -67,7 +68,7 @@ def read_series(path: Path) -> Series:
     """The table, checked; a sample is dropped for no reason but its crop (`NOTES`).
 
     Raises `UserError` for a file that is no such table, a month that is there twice, a sample
-    with two crops, or one that has no data in a band all year.
+    with two crops or places, one that has no data in a band all year, and mixed units.
     """
     table = _table(path)
     # Months are stamped with their first midnight in central Europe, in universal time.
@@ -79,11 +80,15 @@ def read_series(path: Path) -> Series:
             f"{path} holds month {repeated['month'][0] + 1} of sample {repeated[SAMPLE][0]} twice."
         )
     crops = table.group_by(SAMPLE).agg(
-        pl.col(CROP).first(), pl.col(PLACE).first(), pl.col(CROP).n_unique().alias("crops")
+        pl.col(CROP).first(),
+        pl.col(PLACE).first(),
+        *(pl.col(column).n_unique().alias(f"many {column}") for column in (CROP, PLACE)),
     )
-    if (crops["crops"] > 1).any():
-        name = crops.filter(pl.col("crops") > 1)[SAMPLE].sort()[0]
-        raise UserError(f"{path} gives sample {name} more than one {CROP}.")
+    for column in (CROP, PLACE):
+        several = crops.filter(pl.col(f"many {column}") > 1)
+        if len(several):
+            name = several[SAMPLE].sort()[0]
+            raise UserError(f"{path} gives sample {name} more than one {column}.")
     counts = crops[CROP].value_counts().filter(pl.col("count") >= FEWEST)
     kept = crops.filter(pl.col(CROP).is_in(counts[CROP].implode()) & (pl.col(CROP) != NO_CROP))
     kept = kept.sort(SAMPLE)
@@ -139,6 +144,9 @@ def _filled(
                 "remove it."
             )
         series[~there] = np.interp(months[~there], months[there], series[there])
+    if not is_radar:
+        for name, sample in zip(ids, found, strict=True):
+            check_digital_numbers(sample, f"{path}: sample {name}")
     return found.astype(np.float32)
 
 

@@ -39,6 +39,11 @@ class Cut:
         self._height, self._width = (side or card.height), (side or card.width)
         self._steps = _spread(card.steps, steps or card.steps)
 
+    @property
+    def whole(self) -> Dataset:
+        """The data set that is cut."""
+        return self._whole
+
     @cached_property
     def card(self) -> DatasetCard:
         """The whole's, with its new shape."""

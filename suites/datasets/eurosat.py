@@ -117,7 +117,8 @@ class EuroSat:
     ``eurosat-{train,val,test}.txt`` lists, beside the tiles or in ``lists_dir``), ``"spatial"``
     (the three ``eurosat-spatial-...`` lists: parts are apart in longitude) or ``"auto"``:
     published where all three lists are there, seeded otherwise. The card says which it is.
-    Raises `UserError` for unknown, missing or empty class folders.
+    Raises `UserError` for unknown, missing or empty class folders, and for lists that are not all
+    there, damaged, or name a tile twice.
     """
 
     def __init__(
@@ -136,14 +137,14 @@ class EuroSat:
         self._digests: list[str] | None = None
         self._kind = "spatial" if split == "spatial" else "published"
         places = [folder, *([lists_dir, lists_dir / "eurosat"] if lists_dir else [])]
-        lists = _split_lists(places, LISTS[self._kind])
+        lists = _split_lists(places, LISTS[self._kind]) if split != "seeded" else None
         if split in LISTS and lists is None:
             raise UserError(
                 f"The {split} split of eurosat needs {', '.join(LISTS[split].values())} "
                 f'beside the tiles in {folder}; run "tokenrank data get eurosat" '
                 "or set split: seeded."
             )
-        self._lists = lists if split != "seeded" else None
+        self._lists = lists
 
     @cached_property
     def card(self) -> DatasetCard:
@@ -256,12 +257,36 @@ _RULES = {
 
 
 def _split_lists(places: Sequence[Path], names: Mapping[str, str]) -> dict[str, list[str]] | None:
-    """File stems per split from the first place that has all three lists."""
+    """File stems per split from the first place that has lists; None where none has any.
+
+    Raises `UserError` where some of the three are missing, and for a tile that stands in two.
+    """
     for place in places:
         files = {name: place / file for name, file in names.items()}
-        if all(file.is_file() for file in files.values()):
-            return {
-                name: [Path(line).stem for line in file.read_text().split()]
-                for name, file in files.items()
-            }
+        missing = [file for file in files.values() if not file.is_file()]
+        if len(missing) == len(files):
+            continue
+        if missing:
+            raise UserError(
+                f"{missing[0]} is missing, but other lists of its split are there; run "
+                '"tokenrank data get eurosat", or set split: seeded.'
+            )
+        found = {name: _listed(file) for name, file in files.items()}
+        place_of: dict[str, Path] = {}
+        for name, stems in found.items():
+            for stem in stems:
+                if stem in place_of:
+                    raise UserError(
+                        f"{files[name]} lists {stem}, which {place_of[stem].name} lists already, "
+                        'so that splits overlap; run "tokenrank data get eurosat" again.'
+                    )
+                place_of[stem] = files[name]
+        return found
     return None
+
+
+def _listed(file: Path) -> list[str]:
+    try:
+        return [Path(line).stem for line in file.read_text(encoding="utf-8").split()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not a readable list ({error}); fetch it again.") from None

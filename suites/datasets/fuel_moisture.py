@@ -20,9 +20,10 @@ from models.errors import UserError
 from suites.datasets.arrays import read_npy
 from suites.datasets.base import Batch, DatasetCard
 from suites.datasets.digests import Progress, fingerprint, pixel_digest
+from suites.datasets.digital_numbers import check_digital_numbers
 from suites.datasets.splits import split_of_groups
 
-READER = "fuel-moisture-1"
+READER = "fuel-moisture-2"
 FOLDER = "fuel_moisture"
 STEPS = 3
 CHANNELS = (
@@ -35,7 +36,8 @@ ASSUMED_DAY, ASSUMED_YEAR = 1, 2017
 VALIDATION = 0.2
 NOTES = (
     "The order of the channels was inferred from their values; B01 is not among them.",
-    "Months are given; the first of the month and the year 2017 are assumed.",
+    "Months are given; the first of the month, and 2017 as the first step's year, are assumed. Two "
+    "steps may be of one month.",
     "Test sites are the published ones and share no site with training.",
 )
 
@@ -51,7 +53,8 @@ def find_folder(data_dir: Path) -> Path | None:
 class FuelMoisture:
     """The arrays, read once. Implements `suites.datasets.base.Dataset`.
 
-    Raises `UserError` for an array that is missing, damaged, or of another shape than the others.
+    Raises `UserError` for an array that is missing, damaged, or of another shape than the others,
+    mixed units, months that are out of order, and a split without a sample.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -85,6 +88,15 @@ class FuelMoisture:
                     f"{self._folder / name}.npy holds NaN or infinity in row {int(bad.argmax())}; "
                     "fetch the data set again."
                 )
+        optical = [CHANNELS.index(band) for band in BANDS["sentinel2_l2a"]]
+        for row, series in enumerate(self._pixels.astype(np.float64)[:, :, optical]):
+            check_digital_numbers(series, f"{self._folder / 's1_s2_era5_srtm'}.npy, row {row},")
+        for side, name in ((self._is_test, "test"), (~self._is_test, "training")):
+            if not side.any():
+                raise UserError(
+                    f"{self._folder / 'is_test.npy'} has no {name} sample; fetch the data set "
+                    "again."
+                )
         shared = set(self._sites[self._is_test]) & set(self._sites[~self._is_test])
         if shared:
             raise UserError(
@@ -95,6 +107,14 @@ class FuelMoisture:
         if months.min() < 0 or months.max() > 11:
             raise UserError(
                 f"{self._folder / 'month.npy'} holds months outside 0 to 11 (0 is January)."
+            )
+        # Steps of 30 days: the next one is of the same month at times, or of the next but one.
+        disordered = (np.diff(months, axis=1) % 12 > 2).any(axis=1)
+        if disordered.any():
+            row = int(disordered.argmax())
+            raise UserError(
+                f"{self._folder / 'month.npy'} holds the months {months[row].tolist()} in row {row}"
+                " (0 is January), which do not follow one another; fetch the data set again."
             )
 
     @cached_property
@@ -162,7 +182,6 @@ class FuelMoisture:
         pixels = self._pixels[list(rows)].astype(np.float32)[:, None, None]
         index = {name: [CHANNELS.index(band) for band in bands] for name, bands in BANDS.items()}
         months = self._months[list(rows)].astype(np.int64)
-        dates = np.stack(
-            [np.full_like(months, ASSUMED_DAY), months, np.full_like(months, ASSUMED_YEAR)], axis=-1
-        )
+        turns = np.cumsum(np.diff(months, axis=1, prepend=months[:, :1]) < 0, axis=1)
+        dates = np.stack([np.full_like(months, ASSUMED_DAY), months, ASSUMED_YEAR + turns], axis=-1)
         return Batch({name: pixels[..., places] for name, places in index.items()}, dates)

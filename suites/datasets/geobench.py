@@ -24,6 +24,7 @@ from models.errors import UserError, did_you_mean
 from suites.datasets import eurosat
 from suites.datasets.base import Batch, DatasetCard
 from suites.datasets.digests import DigestCache, Progress, digest_files, fingerprint, pixel_digest
+from suites.datasets.digital_numbers import MOST_REFLECTANCE
 from suites.datasets.geobench_specs import BAND_ORDERS, SPECS, BandOrder, Spec, spec_of
 from suites.datasets.inert import array_of, read_pickle_literal
 from suites.datasets.partitions import read_partition
@@ -77,6 +78,7 @@ def read_sample(path: Path, spec: Spec) -> GeoBenchSample:
         raise UserError(f"{path} holds values that are not numbers (NaN or infinite); remove it.")
     if np.array_equal(image.max(axis=(0, 1)), image.min(axis=(0, 1))):
         raise UserError(f"{path} is constant (every pixel is the same); remove it.")
+    _check_units(image, path, spec)
     dates = {when for _, when in found}
     if len(dates) > 1:
         raise UserError(f"{path} mixes bands of several dates; fetch it again or remove it.")
@@ -97,14 +99,41 @@ def _array(
         )
     if len(keys) > 1:
         raise UserError(f'{path} holds "{name}" of {len(keys)} dates; one is expected.')
-    when = _DATE.search(keys[0])
+    when = _date(keys[0], path)
     values = _square(file[keys[0]], keys[0], path, spec)
     if values.dtype.kind not in "iuf":
         raise UserError(f'{path}: array "{name}" holds {values.dtype} values, not numbers.')
-    return values.astype(np.float32), date(*map(int, when.groups())) if when else None
+    return values.astype(np.float32), when
+
+
+def _date(key: str, path: Path) -> date | None:
+    found = _DATE.search(key)
+    try:
+        return date(*map(int, found.groups())) if found else None
+    except ValueError:
+        raise UserError(f'{path}: the date of array "{key}" is none; fetch it again.') from None
+
+
+def _check_units(image: npt.NDArray[np.float32], path: Path, spec: Spec) -> None:
+    """Refuse reflectance among digital numbers and the other way round; 8-bit sets are let pass."""
+    if spec.modality != "sentinel2_l2a":
+        return
+    brightest = float(image.max())
+    if spec.units_per_dn == 1.0 and brightest < MOST_REFLECTANCE:
+        held, meant = "reflectance", "digital numbers"
+    elif spec.units_per_dn > 1.0 and brightest > 10 * MOST_REFLECTANCE:
+        held, meant = "digital numbers", "reflectance"
+    else:
+        return
+    raise UserError(
+        f"{path} holds {held} (up to {brightest:.4g}), but {spec.name} is stored as {meant}: its "
+        "units are mixed up; fetch it again or remove it."
+    )
 
 
 def _square(array: Any, name: str, path: Path, spec: Spec) -> npt.NDArray[Any]:
+    if not isinstance(array, h5py.Dataset):
+        raise UserError(f'{path}: "{name}" is no array; fetch it again or remove it.')
     values = np.asarray(array[...])
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[..., 0]

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import tifffile
 
 from models.errors import UserError
+from suites.datasets.arrays import read_page
 from suites.datasets.audit import AuditReport, Images, check_images
 from suites.datasets.digests import Progress
 
@@ -76,8 +77,8 @@ def descriptions(page: Any) -> dict[int, str]:
 
 
 def _read_tiff(path: Path) -> LooseImage:
+    image = read_page(path)
     with tifffile.TiffFile(path) as tiff:
-        image = np.asarray(tiff.pages[0].asarray())
         told = descriptions(tiff.pages.first)
     if image.ndim != 3:
         raise UserError(f"{path} has shape {image.shape}; an image has rows, columns and bands.")

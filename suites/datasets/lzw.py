@@ -31,22 +31,26 @@ def read_lzw(path: Path) -> npt.NDArray[Any]:
     Raises `ValueError` for data that are damaged or end early.
     """
     with tifffile.TiffFile(path) as tiff:
-        page: Any = tiff.pages.first
-        page.compression = 1  # segments are handed to the library unpacked
-        # Planes, depth, rows, columns, samples: as the library counts them.
-        image = np.zeros(page.shaped, dtype=page.dtype)
-        segments = zip(page.dataoffsets, page.databytecounts, strict=True)
-        for index, (offset, count) in enumerate(segments):
-            if not count:
-                continue  # a tile without data
-            tiff.filehandle.seek(offset)
-            unpacked = unpacked_by_lzw(tiff.filehandle.read(count))
-            segment, (plane, depth, row, column, _), _ = page.decode(unpacked, index)
-            target = image[plane, depth:, row:, column:][: segment.shape[0]]
-            target = target[:, : segment.shape[1], : segment.shape[2]]
-            # Tiles at the edges reach beyond the image.
-            target[...] = segment[:, : target.shape[1], : target.shape[2]]
-        return image.reshape(page.shape)
+        return read_lzw_page(tiff, tiff.pages.first)
+
+
+def read_lzw_page(tiff: Any, page: Any) -> npt.NDArray[Any]:
+    """As `read_lzw`, of any page of an open TIFF that the library has not tried to read yet."""
+    page.compression = 1  # segments are handed to the library unpacked
+    # Planes, depth, rows, columns, samples: as the library counts them.
+    image = np.zeros(page.shaped, dtype=page.dtype)
+    segments = zip(page.dataoffsets, page.databytecounts, strict=True)
+    for index, (offset, count) in enumerate(segments):
+        if not count:
+            continue  # a tile without data
+        tiff.filehandle.seek(offset)
+        unpacked = unpacked_by_lzw(tiff.filehandle.read(count))
+        segment, (plane, depth, row, column, _), _ = page.decode(unpacked, index)
+        target = image[plane, depth:, row:, column:][: segment.shape[0]]
+        target = target[:, : segment.shape[1], : segment.shape[2]]
+        # Tiles at the edges reach beyond the image.
+        target[...] = segment[:, : target.shape[1], : target.shape[2]]
+    return image.reshape(page.shape)
 
 
 def unpacked_by_lzw(packed: bytes) -> bytes:

@@ -30,6 +30,8 @@ MEANS = {
 """Mean reflectance of each band, in stored order, as the publisher's reader has it: there as here
 it stands where a value is no number."""
 BANDS = tuple(MEANS)
+MOST_REFLECTANCE = 100.0
+"""Brighter than any cloud or glint; digital numbers are higher, but for the darkest crops."""
 WITHIN = 20.0  # nm: Sentinel-2B's B12 lies 17 nm from Sentinel-2A's, B08 and B8A lie 32 apart
 _BAND_FILE = re.compile(r"Scene_\d+_L2R_rhorc_(?P<wavelength>\d+)_(?P<number>\d+)\.tif")
 RESOLUTION = {band.name: int(band.resolution) for band in SENTINEL2_L2A.bands}
@@ -87,7 +89,7 @@ def paths_of(files: BandFiles, scene: Path, number: str) -> list[Path]:
 def reflectance(path: Path, band: str) -> npt.NDArray[np.float32]:
     """One band at its own resolution; what is no number is its published mean.
 
-    Raises `UserError` for a broken file, another size, and whole numbers.
+    Raises `UserError` for a broken file, another size, whole numbers, and digital numbers.
     """
     values = read_tiff(path)
     side = CROP_SIDE * 10 // RESOLUTION[band]
@@ -97,6 +99,11 @@ def reflectance(path: Path, band: str) -> npt.NDArray[np.float32]:
             f"numbers) of ({side}, {side}) for band {band}; fetch it again."
         )
     filled = np.where(np.isfinite(values), values, MEANS[band])
+    if filled.max() > MOST_REFLECTANCE:
+        raise UserError(
+            f"{path} holds values up to {filled.max():.4g}, which are no reflectance (0 to about "
+            "1): its units are mixed up; fetch it again."
+        )
     return filled.astype(np.float32)
 
 

@@ -6,7 +6,8 @@ nothing of models.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from models.config_file import Document
+from models.errors import UserError
 from suites.chips import open_chips
+from suites.chips.sidecar import SIDECAR, read_layout
 from suites.datasets.base import IGNORED, MAP_KINDS, SPLITS, Batch, DatasetCard
 from suites.datasets.digests import Progress, fingerprint, pixel_digest
-from suites.datasets.own_file import ByColumn, ByLocation, read_own
+from suites.datasets.findings import Finding
+from suites.datasets.own_file import ByColumn, ByLocation, OwnTask, read_own
 from suites.datasets.own_labels import labelled
-from suites.datasets.own_masks import mask_of, number_mask_of
+from suites.datasets.own_masks import Mask, class_mask, marks_zeros, number_mask, read_mask
 from suites.datasets.splits import joined, split_rule, stratified_split, three_of_groups
 
 READER = "own-1"
@@ -36,8 +40,9 @@ class Own:
     def __init__(self, file: Path, *, cache_dir: Path) -> None:
         self._task, document = read_own(file)
         self._file = file
+        _check_folders(file, self._task, document)
         self._chips = open_chips(file.parent / self._task.chips, cache_dir=cache_dir)
-        self._table = labelled(file, self._task, self._chips.ids)
+        self._table = labelled(file, self._task, self._chips.ids, self._chips.skipped)
         self._rows = [row for row, _ in self._table.chips]
         sizes = self._chips.sizes[self._rows]
         self._steps = int(sizes[0, 2])
@@ -96,17 +101,41 @@ class Own:
         nobody = np.nan if of_numbers else IGNORED
         kept = np.float32 if of_numbers else np.int16
         maps = np.full((len(self.ids), *self._shape), nobody, dtype=kept)
-        folder = self._file.parent / task.masks
-        for place, row in enumerate(self._rows):
-            size = (int(self._chips.sizes[row, 0]), int(self._chips.sizes[row, 1]))
-            chip = self._chips.ids[row]
+        for place, each in enumerate(self._masks()):
+            facts = (each.path, each.pixels)
             mask: npt.NDArray[Any] = (
-                number_mask_of(folder, chip, size, task.ignore)
+                number_mask(*facts, task.ignore, each.no_data)
                 if of_numbers
-                else mask_of(folder, chip, size, len(self._table.classes), task.ignore)
+                else class_mask(*facts, len(self._table.classes), task.ignore, each.no_data)
             )
             maps[place] = brought(mask[..., None], self._shape, nobody)[..., 0]
         return maps
+
+    def _masks(self) -> Iterator[Mask]:
+        assert self._task.masks is not None
+        folder = self._file.parent / self._task.masks
+        for row in self._rows:
+            height, width, _ = self._chips.sizes[row]
+            yield read_mask(folder, self._chips.ids[row], (int(height), int(width)))
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        """What the audit is to say of masks that mark 0 as no data, which is asked about."""
+        task = self._task
+        if task.kind not in MAP_KINDS or task.ignore == 0:
+            return ()
+        try:
+            marked = sum(map(marks_zeros, self._masks()))
+        except UserError:  # said of the labels
+            return ()
+        if not marked:
+            return ()
+        kept = "a number" if task.kind == "value_maps" else f'class "{self._table.classes[0]}"'
+        sentence = (
+            f"Masks that mark 0 as no data and hold it: {marked:,}; it is asked about, as {kept}. "
+            "Give ignore: 0 to leave it out."
+        )
+        return (Finding("classes", "warning", sentence),)
 
     @cached_property
     def _digests(self) -> list[str]:
@@ -168,6 +197,27 @@ class Own:
         if self._task.kind == "classes":
             return split_rule(self._task.fractions)
         return f"{shares}; samples with identical pixels stay in one split"
+
+
+def _check_folders(file: Path, task: OwnTask, document: Document) -> None:
+    """Raise `UserError` where the folders of chips and masks are not there, or one in the other."""
+    chips = file.parent / task.chips
+    if not chips.exists():
+        raise document.error(("chips",), f"There is no folder {chips}; correct the path.")
+    if task.masks is None:
+        return
+    masks = file.parent / task.masks
+    if not masks.is_dir():
+        raise document.error(("masks",), f"There is no folder {masks}; correct the path.")
+    if not masks.resolve().is_relative_to(chips.resolve()):
+        return
+    within = masks.resolve().relative_to(chips.resolve()).as_posix()
+    if not any(fnmatch(f"{within}/mask.tif", pattern) for pattern in read_layout(chips).ignore):
+        raise document.error(
+            ("masks",),
+            f"The masks in {masks} would be read as chips; move them out of {chips}, or write "
+            f'ignore: ["{within}/*"] into {chips / SIDECAR}.',
+        )
 
 
 def _one_size(sizes: npt.NDArray[np.int64], document: Document) -> tuple[int, int]:

@@ -6,9 +6,9 @@ file, the column and the row; masks are `own_masks`'. It must know nothing of ch
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,6 +19,7 @@ import polars as pl
 from models.errors import UserError, did_you_mean
 from suites.datasets.base import MAP_KINDS, SPLITS
 from suites.datasets.own_file import ByColumn, ByLocation, BySeed, OwnTask
+from suites.datasets.own_table import column_of, table_of
 
 
 @dataclass(frozen=True)
@@ -37,17 +38,23 @@ class Labelled:
     groups: tuple[str, ...] | None
 
 
-def labelled(file: Path, task: OwnTask, chip_ids: Sequence[str]) -> Labelled:
-    """The table of a task, matched with its chips.
+def labelled(
+    file: Path,
+    task: OwnTask,
+    chip_ids: Sequence[str],
+    unusable: Sequence[tuple[str, str]] = (),
+) -> Labelled:
+    """The table of a task, matched with its chips; ``unusable`` are ids and reasons of others.
 
     Raises `UserError` for a table that cannot be read, a column that is not there, a row without a
     chip or without a value, a chip named twice, a class outside the list.
     """
     path = file.parent / task.labels
-    table = _table(path)
-    names = [str(name) for name in _column(table, task.id, path).to_list()]
+    table = table_of(path)
+    names = [str(name) for name in column_of(table, task.id, path).to_list()]
     if not names:
         raise UserError(f"{path} has no rows; it needs one for each chip.")
+    _check_there(names, chip_ids, unusable, path, file.parent / task.chips)
     chips = _matched(names, chip_ids, path)
     classes, values = _values(table, task, path, names)
     return Labelled(
@@ -59,66 +66,45 @@ def labelled(file: Path, task: OwnTask, chip_ids: Sequence[str]) -> Labelled:
     )
 
 
-_UNREADABLE = (
-    *(pl.exceptions.PolarsError, OSError, ValueError, KeyError, TypeError, AttributeError),
-)
-"""What a damaged table raises, one way or another."""
+def _keys(chip: str) -> Iterator[str]:
+    """What a table may call a chip: its file's name, with or without folder and suffix."""
+    whole = PurePosixPath(chip)
+    yield from {chip, whole.name, whole.stem, str(whole.with_suffix(""))}
 
 
-def _table(path: Path) -> pl.DataFrame:
-    kind = path.suffix.lower()
-    try:
-        if kind == ".csv":
-            return pl.read_csv(path, infer_schema=False)
-        if kind in (".parquet", ".pq"):
-            return pl.read_parquet(path)
-        if kind in (".geojson", ".json"):
-            return _geojson(path)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; correct labels: in the task's file.") from None
-    except (
-        pl.exceptions.PolarsError,
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-    ) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is not a readable table ({reason}).") from None
-    raise UserError(f"{path} is no table; allowed: .csv, .parquet, .geojson.")
-
-
-def _geojson(path: Path) -> pl.DataFrame:
-    """The properties of each feature; of points, lon and lat as well."""
-    rows = []
-    for feature in json.loads(path.read_text(encoding="utf-8"))["features"]:
-        row = dict(feature.get("properties") or {})
-        geometry = feature.get("geometry") or {}
-        if geometry.get("type") == "Point":
-            row.setdefault("lon", float(geometry["coordinates"][0]))
-            row.setdefault("lat", float(geometry["coordinates"][1]))
-        rows.append(row)
-    return pl.DataFrame(rows, infer_schema_length=None)
-
-
-def _column(table: pl.DataFrame, name: str, path: Path) -> pl.Series:
-    if name not in table.columns:
-        raise UserError(f'{path} has no column "{name}": {did_you_mean(name, table.columns)}.')
-    column = table[name]
-    if column.null_count():
-        row = int(column.is_null().arg_max() or 0)
-        raise UserError(f'{path}: column "{name}" is empty in row {row + 1}.')
-    return column
+def _check_there(
+    names: Sequence[str],
+    chip_ids: Sequence[str],
+    unusable: Sequence[tuple[str, str]],
+    path: Path,
+    folder: Path,
+) -> None:
+    """Raise `UserError` for the first row whose chip is not there, or cannot be used."""
+    there = {key for chip in chip_ids for key in _keys(chip)}
+    missing = [row for row, name in enumerate(names) if name not in there]
+    if not missing:
+        return
+    name, place = names[missing[0]], f"row {missing[0] + 1}"
+    reasons = {key: reason for chip, reason in unusable for key in _keys(chip)}
+    if name in reasons:
+        raise UserError(
+            f'{path}: chip "{name}" ({place}) cannot be used, because it {reasons[name]}; replace '
+            "it, or remove its row."
+        )
+    closest = get_close_matches(name, chip_ids, n=1, cutoff=0)
+    more = f", and of {len(missing) - 1:,} more rows" if len(missing) > 1 else ""
+    raise UserError(
+        f'{path}: there is no chip "{name}" ({place}){more} in {folder} (the closest name of '
+        f'{len(chip_ids):,} is "{closest[0]}"); add the file, or correct or remove the row.'
+    )
 
 
 def _matched(names: Sequence[str], chip_ids: Sequence[str], path: Path) -> list[int]:
-    """The chip of each row: by its file's name, with or without folder and suffix."""
+    """The chip of each row."""
     known: dict[str, int] = {}
     doubtful: set[str] = set()
     for number, chip in enumerate(chip_ids):
-        whole = PurePosixPath(chip)
-        for key in {chip, whole.name, whole.stem, str(whole.with_suffix(""))}:
+        for key in _keys(chip):
             if key in known:
                 doubtful.add(key)
             known.setdefault(key, number)
@@ -128,9 +114,6 @@ def _matched(names: Sequence[str], chip_ids: Sequence[str], path: Path) -> list[
             raise UserError(
                 f'{path}: "{name}" in row {row + 1} names several chips; give its folder.'
             )
-        if name not in known:
-            hint = did_you_mean(name, list(chip_ids))
-            raise UserError(f'{path}: there is no usable chip "{name}" (row {row + 1}): {hint}.')
         if known[name] in found:
             raise UserError(f'{path}: row {row + 1} names chip "{name}" a second time.')
         found[known[name]] = None
@@ -144,6 +127,7 @@ def _values(
         return tuple(task.classes or ()), np.zeros(0)
     if task.kind == "labels":
         columns = list(task.label)
+        table = table.with_columns(_truths(column) for column in columns if column in table.columns)
         values = np.stack([_numbers(table, column, path, names) for column in columns], axis=1)
         if not np.isin(values, (0, 1)).all():
             row, column = np.argwhere(~np.isin(values, (0, 1)))[0]
@@ -157,8 +141,12 @@ def _values(
     assert isinstance(task.label, str)
     if task.kind == "values":
         return (), _numbers(table, task.label, path, names)
-    said = [str(value) for value in _column(table, task.label, path).to_list()]
+    said = [str(value) for value in column_of(table, task.label, path).to_list()]
     classes = tuple(task.classes or sorted(set(said)))
+    if len(classes) < 2:
+        raise UserError(
+            f'{path}: column "{task.label}" holds "{classes[0]}" only; a task needs two.'
+        )
     for name, value in zip(names, said, strict=True):
         if value not in classes:
             raise UserError(
@@ -168,10 +156,16 @@ def _values(
     return classes, np.array([classes.index(value) for value in said], dtype=np.int64)
 
 
+def _truths(column: str) -> pl.Expr:
+    """True and False of a CSV, as pandas writes them, as 1 and 0."""
+    text = pl.col(column).cast(pl.String)
+    return text.replace({"True": "1", "true": "1", "False": "0", "false": "0"})
+
+
 def _numbers(
     table: pl.DataFrame, column: str, path: Path, names: Sequence[str]
 ) -> npt.NDArray[np.float64]:
-    values = _column(table, column, path)
+    values = column_of(table, column, path)
     try:
         found = values.cast(pl.Float64).to_numpy()
     except pl.exceptions.PolarsError:
@@ -189,7 +183,7 @@ def _split(
 ) -> tuple[str, ...] | None:
     if not isinstance(task.split, ByColumn):
         return None
-    said = [str(value) for value in _column(table, task.split.column, path).to_list()]
+    said = [str(value) for value in column_of(table, task.split.column, path).to_list()]
     known = {"valid": "val", "validation": "val", **{name: name for name in SPLITS}}
     for name, value in zip(names, said, strict=True):
         if value not in known:
@@ -218,5 +212,5 @@ def _groups(
         columns, rows = np.floor(lon / split.cell), np.floor(lat / split.cell)
         return tuple(f"{int(x)}/{int(y)}" for x, y in zip(columns, rows, strict=True))
     if isinstance(split, BySeed) and split.together is not None:
-        return tuple(str(value) for value in _column(table, split.together, path).to_list())
+        return tuple(str(value) for value in column_of(table, split.together, path).to_list())
     return None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from suites.datasets.digests import (
     fingerprint,
     pixel_digest,
 )
+from suites.datasets.digital_numbers import check_digital_numbers
 
 READER = "pastis-1"
 FOLDER = "PASTIS-R"
@@ -70,11 +72,19 @@ SERIES = {
 
 @dataclass(frozen=True)
 class Patch:
-    """A patch of the metadata: ``months`` maps each modality to the month of each of its images."""
+    """A patch of the metadata: ``days`` maps each modality to the day of each of its images."""
 
     name: str
     fold: int
-    months: Mapping[str, tuple[int, ...]]
+    days: Mapping[str, tuple[int, ...]]  # 20180917
+
+    @property
+    def months(self) -> Mapping[str, tuple[int, ...]]:
+        """Of each modality, the month of each of its images, counted from year 0."""
+        return {
+            name: tuple(day // 10_000 * 12 + day // 100 % 100 - 1 for day in days)
+            for name, days in self.days.items()
+        }
 
 
 def find_folder(data_dir: Path) -> Path | None:
@@ -88,8 +98,9 @@ def find_folder(data_dir: Path) -> Path | None:
 class Pastis:
     """Quarters of all patches. Implements `suites.datasets.base.Dataset`.
 
-    Raises `UserError` for damaged metadata, a missing or broken file, another number of dates than
-    of images, fewer than twelve months, a class outside the list.
+    Raises `UserError` for damaged metadata, a patch of no published fold or a fold without any, a
+    missing or broken file, another size or number of dates than of images, an image that is there
+    twice, mixed units, fewer than twelve months, a class outside the list.
     """
 
     def __init__(self, folder: Path, *, cache_dir: Path | None = None) -> None:
@@ -198,11 +209,18 @@ class Pastis:
         series, months = SERIES[name], np.array(patch.months[name])
         path = self._folder / f"{series.stem}{patch.name}.npy"
         stored = read_npy(path)
-        if stored.ndim != 4 or len(stored) != len(months) or stored.shape[1] < len(series.bands):
+        if (
+            stored.ndim != 4
+            or len(stored) != len(months)
+            or stored.shape[1] < len(series.bands)
+            or stored.shape[2:] != (PATCH_SIDE, PATCH_SIDE)
+        ):
             raise UserError(
-                f"{path} has shape {stored.shape}, but {len(months)} dates in metadata.geojson and "
-                f"{len(series.bands)} bands or more are expected; fetch it again."
+                f"{path} has shape {stored.shape}, but {len(months)} dates in metadata.geojson, "
+                f"{len(series.bands)} bands or more and {PATCH_SIDE} x {PATCH_SIDE} pixels are "
+                "expected; fetch it again."
             )
+        _check_values(stored[:, : len(series.bands)], patch.days[name], name, path)
         means = []
         for month in kept:
             nearest = months[np.abs(months - month).argmin()]
@@ -221,6 +239,20 @@ def _quarters(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.stack([image[r : r + SIDE, c : c + SIDE] for r, c in _CORNERS])
 
 
+def _check_values(images: npt.NDArray[Any], days: Sequence[int], name: str, path: Path) -> None:
+    """``images`` ``[T, D, 128, 128]``: numbers, in one unit, none there twice."""
+    if name == "sentinel2_l2a":
+        check_digital_numbers(images.max(axis=(2, 3)), f"{path}")
+    elif not np.isfinite(images).all():
+        raise UserError(f"{path} holds NaN or infinity; fetch it again.")
+    seen: dict[int, int] = {}
+    for place, day in enumerate(days):
+        # A day may have two images, of two orbits; the same image twice is a mistake.
+        if day in seen and np.array_equal(images[seen[day]], images[place]):
+            raise UserError(f"{path} holds the image of {day} twice; fetch it again.")
+        seen.setdefault(day, place)
+
+
 def _first_months(patch: Patch) -> list[int]:
     """The first twelve months, counted from year 0, in which Sentinel-2 has images."""
     start = FIRST_MONTH[0] * 12 + FIRST_MONTH[1] - 1
@@ -237,6 +269,7 @@ def _patches(path: Path) -> tuple[Patch, ...]:
     try:
         features = json.loads(path.read_text(encoding="utf-8"))["features"]
         found = [_patch(feature["properties"]) for feature in features]
+        found.sort(key=lambda patch: (patch.fold, int(patch.name)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is no metadata of PASTIS-R ({type(error).__name__}: {error}); fetch it again."
@@ -244,13 +277,28 @@ def _patches(path: Path) -> tuple[Patch, ...]:
     names = [patch.name for patch in found]
     if len(set(names)) != len(names):
         raise UserError(f"{path} names a patch twice; fetch it again.")
-    return tuple(sorted(found, key=lambda patch: (patch.fold, int(patch.name))))
+    known = {fold: name for name, folds in FOLDS.items() for fold in folds}
+    for patch in found:
+        if patch.fold not in known:
+            raise UserError(
+                f"{path} puts patch {patch.name} into fold {patch.fold}, but the published folds "
+                f"are 1 to {len(known)}; fetch it again."
+            )
+    for name, folds in FOLDS.items():
+        if not any(patch.fold in folds for patch in found):
+            raise UserError(
+                f"{path} has no patch of the {name} split (fold {', '.join(map(str, folds))}); "
+                "fetch it again."
+            )
+    return tuple(found)
 
 
 def _patch(properties: Mapping[str, Any]) -> Patch:
-    months = {}
+    days = {}
     for name, series in SERIES.items():
         dates = properties[series.dates]
-        ordered = [int(dates[key]) for key in sorted(dates, key=int)]
-        months[name] = tuple(d // 10_000 * 12 + d // 100 % 100 - 1 for d in ordered)
-    return Patch(str(properties["ID_PATCH"]), int(properties["Fold"]), months)
+        days[name] = tuple(int(dates[key]) for key in sorted(dates, key=int))
+        for day in days[name]:
+            # ValueError where there is no such day.
+            datetime.strptime(f"{day:08d}", "%Y%m%d")
+    return Patch(str(properties["ID_PATCH"]), int(properties["Fold"]), days)

@@ -17,12 +17,12 @@ import numpy.typing as npt
 import tifffile
 
 from models.errors import UserError
-from suites.datasets.arrays import read_tiff
+from suites.datasets.arrays import no_data_of, read_tiff
 from suites.datasets.rslearn_config import BandSet
 from suites.datasets.rslearn_windows import Window
 
 FILE = "geotiff.tif"
-_SCALE, _TIE, _NO_DATA = 33550, 33922, 42113
+_SCALE, _TIE = 33550, 33922
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def read_stored(path: Path) -> Stored:
     found = read_tiff(path)
     with tifffile.TiffFile(path) as tiff:
         page: Any = tiff.pages.first
-        shape, axes, place, no_data = page.shape, page.axes, None, _no_data(page)
+        shape, axes, place, no_data = page.shape, page.axes, None, no_data_of(page) or 0.0
         if _SCALE in page.tags and _TIE in page.tags:
             scale, tie = page.tags[_SCALE].value, page.tags[_TIE].value
             place = Place((float(tie[3]), float(tie[4])), (float(scale[0]), float(scale[1])))
@@ -110,15 +110,6 @@ def read_stored(path: Path) -> Stored:
     if sorted(axes) != ["S", "X", "Y"] or found.ndim != 3:
         raise UserError(f"{path} has shape {found.shape}; an image has rows, columns and bands.")
     return Stored(found.transpose([axes.index(axis) for axis in "YXS"]), place, no_data)
-
-
-def _no_data(page: Any) -> float:
-    """The marked value, 0 where there is none; the library gives 0 for the lowest float32 too."""
-    tag = page.tags.get(_NO_DATA)
-    try:
-        return float(str(tag.value).strip(" \0")) if tag is not None else 0.0
-    except ValueError:
-        return 0.0
 
 
 Places = tuple[int, int]

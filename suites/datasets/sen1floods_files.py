@@ -89,7 +89,10 @@ def _chip(row: list[str], path: Path, number: int) -> str:
 
 
 def image(path: Path, layer: Layer) -> npt.NDArray[np.float32]:
-    """``[512, 512, D]`` in stored units; `UserError` for a broken file or one of another form."""
+    """``[512, 512, D]`` in stored units.
+
+    `UserError` for a broken file, one of another form, and radar that is not in decibels.
+    """
     stored = read_tiff(path)
     expected = (len(layer.bands), CHIP_SIDE, CHIP_SIDE)
     if stored.shape != expected or stored.dtype.kind not in layer.kind:
@@ -97,6 +100,12 @@ def image(path: Path, layer: Layer) -> npt.NDArray[np.float32]:
         raise UserError(
             f"{path} holds {stored.dtype} of shape {stored.shape}, expected {kind} numbers of "
             f"{expected} ({', '.join(layer.bands)}); fetch it again."
+        )
+    known = stored[np.isfinite(stored)] if layer.kind == "f" else stored
+    if layer.kind == "f" and known.size and known.min() >= 0 < known.max():
+        raise UserError(
+            f"{path} holds radar from {known.min():.3g} to {known.max():.3g}, which is power and "
+            "no decibels; fetch it again."
         )
     return np.moveaxis(stored, 0, -1).astype(np.float32)
 

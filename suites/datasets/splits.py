@@ -123,7 +123,15 @@ def split_of_groups(groups: Sequence[str], share: float, seed: int) -> tuple[Row
 def three_of_groups(
     groups: Sequence[str], fractions: tuple[float, float, float], seed: int
 ) -> dict[str, Rows]:
-    """Rows of train, val and test by `split_of_groups`: every group stands in one of them whole."""
+    """Rows of train, val and test by `split_of_groups`: every group stands in one of them whole.
+
+    `UserError` for fewer than three groups.
+    """
+    if (count := len(set(groups))) < 3:
+        raise UserError(
+            f"What stays together makes {count} group{'s'[: count - 1]} of all samples; train, "
+            "val and test need three: make them smaller."
+        )
     others, test = split_of_groups(groups, fractions[2], seed)
     share = fractions[1] / (fractions[0] + fractions[1])
     train, val = split_of_groups([groups[row] for row in others], share, seed)

@@ -16,6 +16,7 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 _OFFSET = 1000.0
+_REFLECTANCE, _DIGITAL = 4.0, 255.0  # below, above: the 99th percentile of an image
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Survey:
     _squares: F64 = field(default_factory=lambda: np.zeros(0))
     _low: F64 = field(default_factory=lambda: np.zeros(0))
     _high: F64 = field(default_factory=lambda: np.zeros(0))
+    _dim: list[str] = field(default_factory=list)
     _dark: list[float] = field(default_factory=list)
     _bright: list[float] = field(default_factory=list)
     _whole: bool = True
@@ -100,7 +102,10 @@ class Survey:
         self.negative += int((flat < 0).sum())
         if not empty.all():
             self._dark.append(float(flat[~empty].min()))
-        self._bright.append(float(np.percentile(flat, 99)))
+        bright = float(np.percentile(flat, 99))
+        self._bright.append(bright)
+        if 0 < bright <= _REFLECTANCE:
+            self._dim.append(name)
         self._whole = self._whole and bool((flat[:64] == np.floor(flat[:64])).all())
 
     def _is_kept(self, number: int) -> bool:
@@ -126,11 +131,15 @@ class Survey:
         if not self._bright:
             return Units("digital numbers", 1.0)
         bright, highest = float(np.median(self._bright)), float(self._high.max())
-        if bright <= 4 and not (self._whole and highest > 4):
+        if bright <= _REFLECTANCE and not (self._whole and highest > _REFLECTANCE):
             return Units("reflectance", 10_000.0)
         if self._whole and highest <= 255:
             return Units("8-bit values", 4000 / 255)
         return Units("digital numbers", 1.0)
+
+    def in_other_units(self) -> list[str]:
+        """Images in reflectance, where others are in digital numbers."""
+        return self._dim if max(self._bright, default=0.0) > _DIGITAL else []
 
     def offset_suspected(self, level: str) -> bool:
         """Whether digital numbers seem to carry the +1000 of processing baseline 04.00.

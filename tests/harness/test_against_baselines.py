@@ -87,7 +87,8 @@ def shown(results: SuiteResults) -> str:
 @pytest.mark.parametrize("n_tasks", [2, 3, 7])
 def test_tables_of_eighty_columns_lose_nothing(synthetic: Any, n_tasks: int) -> None:
     """Long names of several families, a variant without costs: no letter or digit is cut."""
-    tasks = [synthetic.make_task(f"m-eurosat-linear{i}") for i in range(n_tasks)]
+    names = [f"m-eurosat-linear-patch{2 + i}-side32" for i in range(n_tasks)]
+    tasks = [synthetic.make_task(name) for name in names]
     long = "olmoearth-v1.1-base:per-resolution-of-all"
     quality = {long: 0.8, "galileo-v1-nano": 0.7, MARK: 0.6, "baseline-convolutions-512": 0.5}
     tiers = {name: "baseline" for name in quality if name.startswith("baseline")}
@@ -101,6 +102,7 @@ def test_tables_of_eighty_columns_lose_nothing(synthetic: Any, n_tasks: int) -> 
     # A folded name goes on in its own column, below.
     width = next(line for line in text.splitlines() if "average" in line).index("average")
     assert long in "".join(line[:width].strip() for line in text.splitlines())
+    assert all(f"patch{2 + i}-" in text for i in range(n_tasks))
     for score in results.scores["score"]:
         assert f"{score:.3f}" in text
     for ranking in rank(results, resamples=50):

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pytest
 import tifffile
 import torch
+import yaml
 
 from harness.store import Store
 from harness.tracking import make_database
@@ -501,10 +502,16 @@ def test_a_store_that_cannot_be_written(
     assert in_the_way.read_text() == "not a folder"
 
 
-def test_a_report_that_cannot_be_written(
+def test_a_report_by_the_suites_file_or_name_and_one_that_cannot_be_written(
     tokenrank: Tokenrank, small_suite: Path, store: Path, tmp_path: Path
 ) -> None:
     assert tokenrank("run", small_suite, "--store", store).code == 0
+    name = yaml.safe_load(small_suite.read_text())["name"]
+    for number, asked in enumerate((small_suite, name)):
+        assert (
+            tokenrank("report", asked, "--store", store, "--out", tmp_path / f"{number}").code == 0
+        )
+    assert (tmp_path / "0/report.md").read_bytes() == (tmp_path / "1/report.md").read_bytes()
     in_the_way = tmp_path / "file"
     in_the_way.write_text("not a folder")
     ended = tokenrank("report", "--store", store, "--out", in_the_way)

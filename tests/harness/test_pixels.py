@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.data_code import pixels_key
 from harness.pixels import Pixels, open_pixels
 from harness.store import Store
 from suites.datasets.base import Batch
@@ -72,6 +73,6 @@ def test_what_an_interrupted_decoding_left_is_not_taken_for_images(
         )
         with pytest.raises(ZeroDivisionError):
             open_pixels(data, store)
-    assert [p for p in store.pixels_folder(data.fingerprint).rglob("*") if p.is_file()] == []
+    assert [p for p in store.pixels_folder(pixels_key(data)).rglob("*") if p.is_file()] == []
     expected = data.read(range(100)).images["sentinel2_l2a"]
     np.testing.assert_array_equal(as_stored(open_pixels(data, store)), expected)

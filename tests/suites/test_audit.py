@@ -148,6 +148,14 @@ def test_units_are_told_from_the_range(hundred: np.ndarray) -> None:
     assert "8-bit" in _finding(eight_bit, "units", "error").sentence
 
 
+def test_a_few_images_in_other_units_are_named(hundred: np.ndarray) -> None:
+    mixed = hundred.astype(np.float32)
+    mixed[[7, 42]] /= 10_000
+    data = Altered(mixed)
+    said = _finding(data, "units", "error").sentence
+    assert said.startswith(f"Units are mixed: {data.ids[7]}, {data.ids[42]} hold reflectance")
+
+
 def test_offset_of_baseline_0400_is_suspected(hundred: np.ndarray) -> None:
     moved = Altered(hundred + 1000)
     assert "04.00" in _finding(moved, "units", "warning").sentence

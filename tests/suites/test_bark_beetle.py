@@ -114,6 +114,10 @@ def _read_all(folder: Path) -> None:
         (_bands, r"shape \(13, 40, 33\), expected uint16 of \(12"),
         (lambda folder: (folder / "mask" / "11.tif").unlink(), "mask/11.tif is missing"),
         (lambda folder: (folder / "splits.json").write_text('{"11": "maybe"}'), "splits.json must"),
+        (
+            lambda folder: (folder / "splits.json").write_text('{"11": "train", "12": "train"}'),
+            "splits.json has 2 sites for training and 0 for the test",
+        ),
     ],
 )
 def test_a_broken_file_is_named(folder: Path, harm, said: str) -> None:

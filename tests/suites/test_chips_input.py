@@ -20,6 +20,7 @@ from suites.chips.sidecar import read_layout
 from suites.datasets import simulated
 from suites.datasets.spectra import BANDS as L1C_BANDS
 from tests.miniatures import write_geotiff
+from tests.rslearn_miniature import write_raster
 
 NATURAL = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
 NAMES = f"bands: [{', '.join(NATURAL)}]\n"
@@ -273,3 +274,23 @@ def test_the_examples_in_the_documentation_are_valid(folder: Path) -> None:
     for example in examples:
         (folder / "chips.yaml").write_text(example)
         assert read_layout(folder).text == example
+
+
+def test_chips_packed_by_lzw_or_by_what_no_library_here_unpacks(folder: Path) -> None:
+    file, plain = folder / "good_1.tif", opened(folder).chip(1)
+    write_raster(file, natural(1), (0, 0), 10, tile=16)  # as rasterio does for compress="lzw"
+    again = opened(folder)
+    assert not again.skipped
+    np.testing.assert_array_equal(
+        again.chip(1).images["sentinel2_l2a"], plain.images["sentinel2_l2a"]
+    )
+    content = bytearray(file.read_bytes())
+    with tifffile.TiffFile(file) as tiff:
+        assert tiff.pages.first.compression == 5
+        place = tiff.pages.first.tags["Compression"].valueoffset
+    content[place : place + 2] = (50000).to_bytes(2, "little")  # Zstandard
+    file.write_bytes(content)
+    with pytest.raises(
+        UserError, match=r"good_1.tif is compressed in a way that needs .* pip inst"
+    ):
+        opened(folder)

@@ -122,8 +122,28 @@ def test_a_place_stays_in_one_split(tmp_path: Path, table: pl.DataFrame) -> None
             ),
             "gives sample s002 more than one CROPTYPE_LABEL",
         ),
+        (
+            lambda t: t.with_columns(
+                pl.when(month_of(t, "s002", 3))
+                .then(pl.lit("elsewhere"))
+                .otherwise(pl.col("h3_l5_cell").cast(pl.String))
+                .alias("h3_l5_cell")
+            ),
+            "gives sample s002 more than one h3_l5_cell",
+        ),
+        (
+            lambda t: t.with_columns(
+                pl.when(month_of(t, "s002", 3)).then(pl.col(c) / 1e4).otherwise(pl.col(c)).alias(c)
+                for c in t.columns
+                if c.startswith("S2-")
+            ),
+            "sample s002 holds reflectance in time step",
+        ),
     ],
-    ids=["repeated month", "missing band", "rare crops only", "empty band", "two crops"],
+    ids=[
+        *("repeated month", "missing band", "rare crops only", "empty band", "two crops"),
+        *("two places", "mixed units"),
+    ],
 )
 def test_a_bad_table_is_named(tmp_path: Path, table: pl.DataFrame, change, said: str) -> None:
     changed = change(table.filter((pl.col("timestamp") + pl.duration(hours=2)).dt.year() == 2017))

@@ -74,6 +74,35 @@ def test_published_lists_are_used_where_they_are(eurosat_folder: Path) -> None:
     assert data.splits(0)["val"].tolist() != apart.splits(0)["val"].tolist()
 
 
+@pytest.mark.parametrize(
+    ("lists", "said"),
+    [
+        ({"train": "River_1", "val": "River_2"}, "eurosat-test.txt is missing, but other lists"),
+        (
+            {"train": "River_1", "val": "River_2", "test": "River_3 River_1"},
+            "eurosat-test.txt lists River_1, which eurosat-train.txt lists already",
+        ),
+        (
+            {"train": "River_1", "val": "River_2 River_2", "test": "River_3"},
+            "eurosat-val.txt lists River_2, which eurosat-val.txt lists already",
+        ),
+        (
+            {"train": "\xff", "val": "River_2", "test": "River_3"},
+            "train.txt is not a readable list",
+        ),
+    ],
+    ids=["one is missing", "overlap", "twice", "no text"],
+)
+def test_damaged_lists_are_named_and_nothing_stands_in_for_them(
+    eurosat_folder: Path, lists: dict[str, str], said: str
+) -> None:
+    for name, text in lists.items():
+        (eurosat_folder / f"eurosat-{name}.txt").write_text(text, encoding="latin-1")
+    with pytest.raises(UserError, match=said):
+        EuroSat(eurosat_folder)
+    assert "seeded" in EuroSat(eurosat_folder, split="seeded").card.split_rule
+
+
 def test_fingerprint_follows_the_pixels_and_is_remembered(
     eurosat_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ def arrays() -> dict[str, np.ndarray]:
     pixels[..., :2] = -pixels[..., :2] / 300  # radar in dB
     return {
         "s1_s2_era5_srtm": pixels,
-        "month": rng.integers(0, 12, (COUNT, 3)),
+        "month": (rng.integers(0, 12, (COUNT, 1)) + np.array([0, 1, 1])) % 12,
         "target": rng.uniform(40, 200, COUNT),
         "is_test": np.repeat([0, 1], [40, 20]),
         "site": np.array([f"Site {row // 4}" for row in range(COUNT)]),
@@ -48,6 +48,12 @@ def test_reads_both_sensors_by_name(folder: Path, arrays: dict[str, np.ndarray])
     np.testing.assert_allclose(optical[0, 0, 0, :, b8a], pixels[7, :, CHANNELS.index("B8A")])
     np.testing.assert_allclose(radar[1, 0, 0, :, 1], pixels[2, :, CHANNELS.index("VH")], rtol=1e-6)
     np.testing.assert_array_equal(batch.timestamps[0, :, 1], arrays["month"][7])
+    turning = np.flatnonzero(arrays["month"][:, 0] == 11)
+    assert data.read(turning[:1]).timestamps[0].tolist() == [
+        [1, 11, 2017],
+        [1, 0, 2018],
+        [1, 0, 2018],
+    ]
     np.testing.assert_array_equal(data.labels, arrays["target"])
     assert (data.card.kind, data.card.classes) == ("values", ())
 
@@ -71,7 +77,10 @@ def test_the_fingerprint_holds_all_that_can_change_a_result(
     for name, array in arrays.items():
         changed = array.copy()
         first = slice(0, 4) if name == "is_test" else (0,) * array.ndim  # a site as a whole
-        changed[first] = "Elsewhere" if name == "site" else 1 - array.flat[0] % 2
+        if name == "month":
+            changed[0] = (array[0] + 1) % 12
+        else:
+            changed[first] = "Elsewhere" if name == "site" else 1 - array.flat[0] % 2
         np.save(folder / f"{name}.npy", changed)
         seen.add(FuelMoisture(folder).fingerprint)
         np.save(folder / f"{name}.npy", array)
@@ -84,6 +93,9 @@ def test_the_fingerprint_holds_all_that_can_change_a_result(
         ("target", np.ones(3), r"target.npy has shape \(3,\), expected \(60,\)"),
         ("target", np.full(COUNT, np.nan), "target.npy holds NaN or infinity in row 0"),
         ("month", np.full((COUNT, 3), 12), "months outside 0 to 11"),
+        ("month", np.tile([5, 4, 6], (COUNT, 1)), r"the months \[5, 4, 6\] in row 0"),
+        ("is_test", np.zeros(COUNT), "is_test.npy has no test sample"),
+        ("s1_s2_era5_srtm", np.full((COUNT, 3, 18), 0.3), "row 0, holds reflectance in time step"),
         ("s1_s2_era5_srtm", np.ones((COUNT, 2, 18)), r"expected \(60, 3, 18\)"),
         ("site", None, "site.npy is missing"),
         ("is_test", b"no array", "is_test.npy is not a readable NumPy array"),

@@ -120,6 +120,10 @@ def test_a_mask_of_another_size_class_or_date_is_named(archive: Path) -> None:
     dated(folder, ["_2019-11-30", "_2020-01-04"])
     with pytest.raises(UserError, match='holds "02 - Blue" of 2 dates'):
         GeoBench(folder, "m-cashew-plant").read([0])
+    folder = made(archive / "no-date", "m-cashew-plant", [good] * 3)
+    dated(folder, ["_2019-13-30"])
+    with pytest.raises(UserError, match=r'the date of array "01 - .*_2019-13-30" is none'):
+        GeoBench(folder, "m-cashew-plant").read([0])
 
 
 def test_brick_kiln_bands_are_corrected_and_so2sat_is_reflectance(archive: Path) -> None:
@@ -136,6 +140,29 @@ def test_brick_kiln_bands_are_corrected_and_so2sat_is_reflectance(archive: Path)
     assert corrected.fingerprint != wrong.fingerprint
     folder = made(archive, "m-so2sat", [0, 16, 3])
     assert GeoBench(folder, "m-so2sat").card.units_per_dn == 10_000
+    assert GeoBench(folder, "m-so2sat").read([0]).images["sentinel2_l2a"].max() < 1
+
+
+@pytest.mark.parametrize(
+    ("name", "factor", "said"),
+    [
+        (
+            "m-brick-kiln",
+            1e-4,
+            r"sample_1.hdf5 holds reflectance \(up to 0.3999\), but m-brick-kiln",
+        ),
+        ("m-so2sat", 1e4, "sample_1.hdf5 holds digital numbers .* is stored as reflectance"),
+    ],
+)
+def test_a_sample_in_other_units_is_named(
+    archive: Path, name: str, factor: float, said: str
+) -> None:
+    folder = made(archive, name, [0, 1, 0])
+    with h5py.File(folder / "sample_1.hdf5", "r+") as file:
+        for array in SPECS[name].arrays:
+            file[array][...] = file[array][...] * factor
+    with pytest.raises(UserError, match=said):
+        _ = GeoBench(folder, name).fingerprint
 
 
 def test_every_spec_is_consistent() -> None:

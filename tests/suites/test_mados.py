@@ -162,6 +162,10 @@ def _mask(values: np.ndarray) -> Callable[[Path], None]:
             lambda f: write(path_of(f, "Scene_0_1", 1, S2A), np.zeros((240, 240), np.uint16)),
             "492_1.tif holds uint16",
         ),
+        (
+            lambda f: write(path_of(f, "Scene_0_1", 1, S2A), np.full((240, 240), 800, np.float32)),
+            "492_1.tif holds values up to 800, which are no reflectance",
+        ),
         (_truncated, "560_1.tif is not a readable TIFF"),
         (_mask(np.full((240, 240), 16, np.uint8)), "cl_2.tif holds 16, expected 0 .* 1 to 15"),
         (_mask(np.ones((80, 240), np.uint8)), r"cl_2.tif has shape \(80, 240\), but its crop is"),

@@ -106,6 +106,60 @@ def test_masks_with_a_value_that_is_not_asked_about(folder: Path) -> None:
     tifffile.imwrite(folder / "masks" / "field_05.tif", masks[0, :15])
     with pytest.raises(UserError, match=r"field_05.tif has shape \(15, 16\), but its chip has 16"):
         _ = task(folder, **settings, ignore=255).labels
+    tifffile.imwrite(folder / "masks" / "field_05.tif", np.full((16, 16), 0.7, np.float32))
+    with pytest.raises(UserError, match=r"field_05.tif holds 0.7 in row 0, column 0;"):
+        _ = task(folder, **settings, ignore=255).labels
+
+
+def write_marked(folder: Path, masks: np.ndarray, no_data: float) -> None:
+    """GeoTIFFs with the tag in which GDAL keeps the value of no data, as text."""
+    (folder / "masks").mkdir(exist_ok=True)
+    for number, mask in enumerate(masks):
+        tag = (42113, "s", 0, f"{no_data:.17g}", True)
+        tifffile.imwrite(folder / "masks" / f"field_{number:02d}.tif", mask, extratags=[tag])
+
+
+MAPS = {"kind": "maps", "masks": "masks", "classes": ["bare", "green"]}
+
+
+def test_pixels_that_a_mask_marks_as_no_data_are_not_asked_about(folder: Path) -> None:
+    masks = np.random.default_rng(0).integers(0, 2, (COUNT, 16, 16)).astype(np.uint8)
+    masks[:, 0], masks[:, 1] = 254, 255
+    write_marked(folder, masks, 254)
+    expected = np.where(masks > 1, -1, masks.astype(int))
+    np.testing.assert_array_equal(task(folder, **MAPS, ignore=255).labels, expected)
+    heights = np.random.default_rng(0).normal(8, 2, (COUNT, 16, 16)).astype(np.float32)
+    heights[:, 0], heights[:, 1] = -3.4e38, 0
+    write_marked(folder, heights, -3.4e38)
+    expected = np.where(heights < -1e38, np.nan, heights)
+    np.testing.assert_array_equal(task(folder, **NUMBERS).labels, expected)
+
+
+def test_a_marked_class_is_refused_and_a_marked_zero_kept_and_told(folder: Path) -> None:
+    masks = np.random.default_rng(0).integers(0, 2, (COUNT, 16, 16)).astype(np.uint8)
+    write_marked(folder, masks, 1)
+    with pytest.raises(UserError, match=r"field_00.tif marks 1 as no data.*ignore: 1 to leave"):
+        _ = task(folder, **MAPS).labels
+    np.testing.assert_array_equal(task(folder, **MAPS, ignore=1).labels, -masks.astype(int))
+    write_marked(folder, masks, 0)  # the default of many writers
+    data = task(folder, **MAPS)
+    np.testing.assert_array_equal(data.labels, masks)
+    (found,) = data.findings
+    assert (found.level, found.sentence[:46]) == (
+        "warning", "Masks that mark 0 as no data and hold it: 24; "
+    )  # fmt: skip
+    assert not task(folder, **MAPS, ignore=0).findings
+
+
+def test_classes_in_a_mask_of_reals_are_whole_numbers_or_nan(folder: Path) -> None:
+    masks = np.random.default_rng(0).integers(0, 2, (COUNT, 16, 16)).astype(np.float32)
+    masks[:, 3] = np.nan
+    write_numbers(folder, masks)
+    np.testing.assert_array_equal(task(folder, **MAPS).labels, np.where(np.isnan(masks), -1, masks))
+    masks[5, 9, 2] = 0.5
+    write_numbers(folder, masks)
+    with pytest.raises(UserError, match=r"field_05.npy holds 0.5 in row 9, column 2; .* whole"):
+        _ = task(folder, **MAPS).labels
 
 
 def write_numbers(folder: Path, masks: np.ndarray) -> None:
@@ -186,11 +240,25 @@ def test_splits_by_column_by_location_and_by_what_belongs_together(folder: Path)
     assert "what shares farm stays in one split" in data.card.split_rule
 
 
-def test_geojson_points_bring_their_place(folder: Path) -> None:
+def test_two_groups_make_no_three_splits(folder: Path) -> None:
+    two = table(farm=[n % 2 for n in range(COUNT)])
+    data = task(folder, two, split={"by": "seed", "together": "farm"})
+    with pytest.raises(UserError, match=r"makes 2 groups of all samples; train, val and test need"):
+        data.splits(0)
+
+
+def footprint(lon: float, lat: float) -> dict[str, Any]:
+    corners = [(-0.9, -0.1), (0.9, -0.1), (0.9, 0.1), (-0.9, 0.1), (-0.9, -0.1)]
+    return {"type": "Polygon", "coordinates": [[[lon + x, lat + y] for x, y in corners]]}
+
+
+def test_geojson_points_and_footprints_bring_their_place(folder: Path) -> None:
     features = [
         {
             "type": "Feature",
-            "geometry": {"type": "Point", "coordinates": [8.0 + n, 50.0]},
+            "geometry": footprint(8.0 + n, 50.0)
+            if n % 3
+            else {"type": "Point", "coordinates": [8.0 + n, 50.0]},
             "properties": {
                 "id": f"images/field_{n:02d}.tif".removeprefix("images/"),
                 "label": "ab"[n % 2],
@@ -216,11 +284,13 @@ def renamed(column: str, row: int, value: object) -> pl.DataFrame:
 @pytest.mark.parametrize(
     ("frame", "settings", "said"),
     [
-        (renamed("id", 3, "field_99"), {}, r'no usable chip "field_99" \(row 4\)'),
+        (renamed("id", 3, "field_99"), {}, r'there is no chip "field_99" \(row 4\) in '),
         (renamed("id", 3, "field_02"), {}, 'row 4 names chip "field_02" a second time'),
         (renamed("label", 3, None), {}, 'column "label" is empty in row 4'),
         (table(), {"label": "lable"}, 'has no column "lable": did you mean "label"'),
         (table(), {"classes": ["oats", "rye"]}, 'class "maize" of field_01 is not in the list'),
+        (table(label=["oats"] * COUNT), {}, 'holds "oats" only; a task needs two'),
+        (table(), {"chips": "imges"}, r"task.yaml:1: There is no folder .*imges; correct"),
         (table(), {"kind": "values"}, 'column "label" holds text, not numbers'),
         (renamed("flag", 2, 3), {"kind": "labels", "label": ["flag"]}, "holds 3 for field_02"),
         (
@@ -239,10 +309,15 @@ def renamed(column: str, row: int, value: object) -> pl.DataFrame:
         (table(), {"kind": "maps"}, 'Maps need "masks"'),
         (table(), {"kind": "value_maps"}, 'Maps of numbers need "masks"'),
         (table(), {**NUMBERS, "classes": ["a", "b"]}, 'Numbers have no "classes"'),
-        (table(), {"kind": "maps", "masks": "m", "classes": ["a", "b"], "ignore": 0.5}, "a whole"),
+        (
+            table(),
+            {"kind": "maps", "masks": "images", "classes": ["a", "b"], "ignore": 0.5},
+            "a whole",
+        ),
         (table(), {"ignore": 3}, "for kind: maps or value_maps, not classes"),
         (table(), {"label": ["label"]}, '"label" of kind classes must be one column'),
         (table(), {"fractions": [0.5, 0.5, 0.5]}, "1 in all"),
+        (table(), {"name": "My fields"}, 'small letters, .* not "My fields"; write my-fields'),
         (table(), {"sidee": 8}, 'task.yaml:.*unknown key "sidee": did you mean "side"'),
     ],
 )
@@ -261,3 +336,45 @@ def test_chips_of_different_sizes_need_a_side(folder: Path) -> None:
     np.testing.assert_array_equal(
         data.read([3]).images["sentinel2_l2a"][0, :, :, 0, 0], pixels(3, 24)[4:20, 4:20, 1]
     )
+
+
+def test_a_row_of_a_chip_that_cannot_be_used_is_told_why(folder: Path) -> None:
+    names = [*NAMES[:11], "SWIR2"]
+    write_geotiff(folder / "images" / "field_03.tif", pixels(3), names)
+    said = (
+        r'chip "field_03" \(row 4\) cannot be used, because it lacks B12 .*"SWIR2", which names no'
+    )
+    with pytest.raises(UserError, match=said):
+        task(folder)
+
+
+def test_masks_among_the_chips_are_not_taken_for_chips(folder: Path) -> None:
+    (folder / "images" / "masks").mkdir()
+    for number in range(COUNT):
+        mask = np.full((16, 16), number % 2, np.uint8)
+        tifffile.imwrite(folder / "images" / "masks" / f"field_{number:02d}.tif", mask)
+    settings = {**MAPS, "masks": "images/masks"}
+    with pytest.raises(UserError, match=r'would be read as chips; .*ignore: \["masks/\*"\] into'):
+        task(folder, **settings)
+    (folder / "images" / "chips.yaml").write_text('ignore: ["masks/*"]\n')
+    assert task(folder, **settings).labels.mean() == 0.5
+
+
+def test_a_csv_is_read_as_people_write_it(folder: Path) -> None:
+    rows = [f"field_{n:02d} ,{['oats', ' rye'][n % 2]},{n % 3 > 0}" for n in range(COUNT)]
+    text = "\r\n".join(["id, label,wet", *rows]) + "\r\n"
+    task(folder)
+    file, place = folder / "task.yaml", folder / "labels.csv"
+    place.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert catalogue.resolve(str(file), None, cache_dir=folder).card.classes == ("oats", "rye")
+    said = {"name": "fields", "chips": "images", "labels": "labels.csv"}
+    file.write_text(yaml.safe_dump({**said, "kind": "labels", "label": ["wet"]}))
+    labels = catalogue.resolve(str(file), None, cache_dir=folder).labels
+    assert labels[:, 0].tolist() == [0, 1, 1] * 8  # True and False, as pandas writes them
+    for mark, told in ((";", "semicolons"), ("\t", "tabs")):
+        place.write_text(text.replace(",", mark))
+        with pytest.raises(UserError, match=f"labels.csv is separated by {told}; save it with"):
+            catalogue.resolve(str(file), None, cache_dir=folder)
+    place.write_bytes(text.replace("rye", "bl\u00e9").encode("latin-1"))
+    with pytest.raises(UserError, match=r"labels.csv is not a readable table .* UTF-8"):
+        catalogue.resolve(str(file), None, cache_dir=folder)

@@ -91,6 +91,18 @@ def _edit(folder: Path, change: Any) -> None:
     path.write_text(json.dumps(content))
 
 
+def _first_two(folder: Path, second: Any) -> None:
+    path = folder / "DATA_S2" / "S2_10003.npy"
+    s2 = np.load(path).astype(np.float32)
+    s2[1] = second(s2)
+    np.save(path, s2)
+
+
+def _image_twice(folder: Path) -> None:
+    _first_two(folder, lambda s2: s2[0])
+    _edit(folder, lambda p: p["dates-S2"].update({"1": 20180903}))
+
+
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
@@ -111,6 +123,15 @@ def _edit(folder: Path, change: Any) -> None:
             ),
             "has images in 1 months, expected 12",
         ),
+        (lambda f: _edit(f, lambda p: p.update(Fold=6)), "patch 10003 into fold 6"),
+        (lambda f: _edit(f, lambda p: p.update(Fold=1)), r"no patch of the test split \(fold 5\)"),
+        (lambda f: _edit(f, lambda p: p["dates-S2"].update({"0": 20181301})), "is no metadata of"),
+        (
+            lambda f: np.save(f / "DATA_S2" / "S2_10003.npy", np.ones((40, 10, 64, 128))),
+            "and 128 x 128 pixels are expected",
+        ),
+        (lambda f: _first_two(f, lambda s2: s2[0] / 1e4), "reflectance in time step 2"),
+        (_image_twice, "S2_10003.npy holds the image of 20180903 twice"),
     ],
 )
 def test_what_is_broken_is_named(folder: Path, harm: Any, said: str) -> None:

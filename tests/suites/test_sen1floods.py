@@ -173,6 +173,10 @@ def _write_lists(folder: Path, text: str) -> None:
             lambda f: write(f, "S2Hand", "Ghana_11", np.zeros((12, 512, 512), np.int16)),
             r"S2Hand.tif holds int16 of shape \(12, .*expected whole numbers of \(13, 512, 512\)",
         ),
+        (
+            lambda f: write(f, "S1Hand", "Ghana_11", np.full((2, 512, 512), 0.1, np.float32)),
+            "Ghana_11_S1Hand.tif holds radar from 0.1 to 0.1, which is power",
+        ),
         (_truncated, "Ghana_11_S1Hand.tif is not a readable TIFF"),
         (_dry, "None of sen1floods11-both's windows in the test split can be used"),
     ],
