@@ -27,6 +27,7 @@ EMBEDDING_CODE = (
     "harness.embed",
     "harness.encoders",
     "harness.inputs",
+    "harness.memory",
     "harness.model_input",
     "harness.pixels",
     "models.encodings",

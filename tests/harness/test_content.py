@@ -23,6 +23,7 @@ OURS = ("harness", "suites", "models", "reports")
 # Reached by the computing modules, but unable to change a number: they pass data on,
 # keep it, show it or complain about it.
 CANNOT_CHANGE_A_RESULT = {
+    "harness.claims",
     "harness.content",
     "harness.entrants",
     "harness.inclusion",
