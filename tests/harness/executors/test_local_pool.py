@@ -5,63 +5,25 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from harness.executors.board import Board, WorkerNote
 from harness.executors.local import Place, cores, places
-from harness.store import Store
 from models.errors import UserError
-from tests.harness.executors.conftest import (
+from tests.disturbed import (
     Undisturbed,
     assert_same,
-    command,
+    at_work,
+    cells,
     computed,
-    environment,
+    ended,
+    start,
+    wait_for,
 )
 
-PATIENCE = 180.0  # seconds
 TWO = ("--executor", "local", "--workers", "2")
 needs_two_cores = pytest.mark.skipif(cores() < 2, reason="two workers need two processor cores")
-
-
-def start(suite: Path, store: Path, *more: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command(suite, store, *more), env=environment(), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-
-
-def ended(process: subprocess.Popen[str]) -> str:
-    said, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, said
-    return said
-
-
-def board_of(store: Path) -> Board | None:
-    runs = list((store / "work").glob("[!.]*"))
-    return Board(Store(store), runs[0].name) if runs else None
-
-
-def at_work(store: Path) -> list[WorkerNote]:
-    board = board_of(store)
-    return [note for note in board.workers() if note.cell] if board else []
-
-
-def cells(store: Path) -> int:
-    return len(list((store / "cells").rglob("[!.]*.json")))
-
-
-def wait_for(what: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.005)
 
 
 @needs_two_cores

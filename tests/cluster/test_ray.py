@@ -1,0 +1,115 @@
+"""A real Ray cluster of two nodes, each with processes of its own, on this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.executors.items import Item, Need
+from harness.executors.profile import RaySection
+from models.errors import UserError
+from tests.disturbed import Undisturbed, assert_same, cells, ended, start, wait_for
+
+ray_cluster = pytest.importorskip("ray.cluster_utils", reason="ray is a development dependency")
+NODE = {"num_cpus": 1, "memory": 4_000_000_000, "object_store_memory": 100_000_000}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A head without work of its own, and two nodes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+        head = {**NODE, "num_cpus": 0, "include_dashboard": False}
+        made = ray_cluster.Cluster(initialize_head=True, head_node_args=head)
+        made.add_node(**NODE)
+        yield made
+        made.shutdown()
+
+
+def profile(folder: Path, address: str, **more: object) -> Path:
+    path = folder / "profile.yaml"
+    settings = "".join(f", {name}: {value}" for name, value in more.items())
+    path.write_text(f'executor: ray\nray: {{address: "{address}"{settings}}}\n')
+    return path
+
+
+def test_a_node_is_lost_with_what_it_had_in_work(
+    cluster: Any, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    store, lost = tmp_path / "store", cluster.add_node(**NODE)
+    process = start(
+        undisturbed.suite, store, "--profile", str(profile(tmp_path, cluster.address))
+    )
+    wait_for(lambda: cells(store) >= 1, process)
+    cluster.remove_node(lost, allow_graceful=False)
+    ended(process)
+    assert_same(store, undisturbed)
+
+
+def test_an_address_where_nothing_answers(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    path = profile(tmp_path, "127.0.0.1:9")
+    said = ended(start(undisturbed.suite, tmp_path / "store", "--profile", str(path)), code=2)
+    assert 'No Ray cluster answers at "127.0.0.1:9"' in said
+    assert "Traceback" not in said
+
+
+CONNECTED = """
+import sys
+import ray
+from harness.executors.items import Item, Need
+from harness.executors.profile import RaySection
+from harness.executors.ray import RayEngine
+from harness.executors.spec import Spec
+from models.errors import UserError
+address, cpus, memory, store = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+spec = Spec("s.yaml", {}, None, None, store, "/", "key", "not there", {})
+try:
+    RayEngine(spec, RaySection(address=address, cpus=cpus), [Item("i", ("c",), Need(1, memory))])
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("cpus", "memory", "sentence"),
+    [
+        (1, 10**13, "needs about 10000.0 GB of memory, and the largest node"),
+        (64, 10**9, "asks for 64 cores for each item"),
+        (1, 10**9, "is not the one that the run was started on"),
+    ],
+)
+def test_what_no_node_can_do_is_said_at_the_start(
+    cluster: Any, tmp_path: Path, cpus: int, memory: int, sentence: str
+) -> None:
+    """A cell larger than any node; a store that the nodes do not share."""
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", CONNECTED, cluster.address, str(cpus), str(memory), str(tmp_path)],
+        env=env, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert sentence in done.stdout
+
+
+def test_small_items_share_a_gpu_and_large_ones_need_room() -> None:
+    from harness.executors.ray import _share  # noqa: PLC0415
+
+    small = Item("a", ("c",), Need(1.0, 2_000_000_000))
+    assert _share(small, RaySection(items_per_gpu=4), has_gpus=True)["num_gpus"] == 0.25
+    assert "num_gpus" not in _share(small, RaySection(), has_gpus=False)
+    assert _share(small, RaySection(cpus=3), has_gpus=False)["num_cpus"] == 3
+    assert _share(small, RaySection(), has_gpus=False)["memory"] == 2_000_000_000
+
+
+@pytest.mark.parametrize("address", ["nowhere", "host:port", "ray://127.0.0.1:9"])
+def test_an_address_that_is_none(address: str) -> None:
+    from harness.executors.ray import _require_answer  # noqa: PLC0415
+
+    with pytest.raises(UserError, match="No Ray cluster answers"):
+        _require_answer(address)
