@@ -100,8 +100,13 @@ def cells(store: Path) -> int:
     return len(list((store / "cells").rglob("[!.]*.json")))
 
 
-def at_work(store: Path) -> list[WorkerNote]:
-    """Notes of workers that compute a cell."""
+def begun(store: Path) -> list[WorkerNote]:
+    """Notes of workers that have an item, though they may still make the plan."""
     runs = list((store / "work").glob("[!.]*"))
     notes = Board(Store(store), runs[0].name).workers() if runs else []
-    return [note for note in notes if note.cell]
+    return [note for note in notes if note.item]
+
+
+def at_work(store: Path) -> list[WorkerNote]:
+    """Notes of workers that compute a cell."""
+    return [note for note in begun(store) if note.cell]

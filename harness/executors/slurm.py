@@ -39,6 +39,7 @@ except ImportError:  # an extra
 LOOK_EVERY = 2.0  # seconds between two questions to squeue
 GONE_AFTER = 10.0  # an element that squeue does not know so long, without a result, is lost
 ARRAY = 1000  # elements of one array; clusters allow 1001 if nobody raised it
+LEAST_WORK = 120.0  # seconds
 GRACE = 60  # seconds between the signal and the end
 _MEMORY_STATES = ("OUT_OF_MEMORY",)
 
@@ -199,13 +200,20 @@ def _lost(flight: _Flight, state: str) -> list[Ended]:
 
 
 def _bundles(items: Iterable[Item], section: SlurmSection) -> list[tuple[Item, ...]]:
-    """Items in the order given, as many in one element as its least time holds."""
+    """Items in the order given: enough in one element to be worth its start, no more than need be.
+
+    All elements that may run at once have something to do, unless that is less than two minutes
+    each, which starting Python and reading the plan would be too much for.
+    """
+    items = list(items)
+    total = sum(item.need.seconds for item in items) * section.time_factor
+    most = min(30 * section.minutes, max(LEAST_WORK, total / section.jobs))
     bundles: list[tuple[Item, ...]] = []
     current: list[Item] = []
     seconds = 0.0
     for item in items:
         taken = item.need.seconds * section.time_factor
-        if current and seconds + taken > 60 * section.minutes / 2:
+        if current and seconds + taken > most:
             bundles.append(tuple(current))
             current, seconds = [], 0.0
         current.append(item)

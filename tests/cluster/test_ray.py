@@ -44,9 +44,7 @@ def test_a_node_is_lost_with_what_it_had_in_work(
     cluster: Any, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     store, lost = tmp_path / "store", cluster.add_node(**NODE)
-    process = start(
-        undisturbed.suite, store, "--profile", str(profile(tmp_path, cluster.address))
-    )
+    process = start(undisturbed.suite, store, "--profile", str(profile(tmp_path, cluster.address)))
     wait_for(lambda: cells(store) >= 1, process)
     cluster.remove_node(lost, allow_graceful=False)
     ended(process)

@@ -1,0 +1,128 @@
+"""A real Slurm of one node, as this user, in a folder of its own: munge, slurmctld, slurmd."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "sinfo")
+PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+READY_WITHIN = 30.0  # seconds
+MEMORY = 8000  # megabytes that the node is said to have
+
+CONFIGURATION = """\
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge/socket
+CredType=cred/munge
+SlurmctldPort={ports[0]}
+SlurmdPort={ports[1]}
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+SchedulerParameters=sched_interval=1,batch_sched_delay=0
+ReturnToService=2
+MpiDefault=none
+JobRequeue=1
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/none
+KillWait=2
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
+PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def missing() -> list[str]:
+    """Programs that are not here."""
+    return [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
+
+
+@contextmanager
+def one_node_slurm(folder: Path) -> Iterator[dict[str, str]]:
+    """Environment variables of a cluster that lives while the block lasts."""
+    for name in ("munge", "state", "spool"):
+        (folder / name).mkdir()
+    (folder / "munge").chmod(0o700)
+    key = folder / "munge" / "key"
+    key.write_bytes(os.urandom(1024))
+    key.chmod(0o400)
+    settings = folder / "slurm.conf"
+    settings.write_text(
+        CONFIGURATION.format(
+            folder=folder,
+            host=socket.gethostname().partition(".")[0],
+            user=subprocess.run(
+                ["id", "-un"], capture_output=True, text=True, check=True
+            ).stdout.strip(),
+            ports=_free_ports(2),
+            cpus=os.cpu_count() or 1,
+            memory=MEMORY,
+        )
+    )
+    env = {"SLURM_CONF": str(settings), "PATH": PATH}
+    whole = {**os.environ, **env}
+    munge = [f"--{name}={folder}/munge/{file}" for name, file in MUNGE_FILES.items()]
+    daemons = [["munged", "--foreground", "--force", *munge], ["slurmctld", "-D"], ["slurmd", "-D"]]
+    running: list[subprocess.Popen[bytes]] = []
+    try:
+        for daemon in daemons:
+            with (folder / f"{daemon[0]}.out").open("wb") as out:
+                running.append(
+                    subprocess.Popen(daemon, env=whole, stdout=out, stderr=subprocess.STDOUT)
+                )
+            if daemon[0] == "munged":
+                _wait_until((folder / "munge" / "socket").exists)
+        _wait_until(lambda: "idle" in _said("sinfo", whole))
+        yield env
+    finally:
+        for process in reversed(running):
+            process.terminate()
+        for process in running:
+            process.wait(20)
+
+
+MUNGE_FILES = {
+    "key-file": "key",
+    "socket": "socket",
+    "pid-file": "pid",
+    "log-file": "log",
+    "seed-file": "seed",
+}
+
+
+def _free_ports(count: int) -> list[int]:
+    held = [socket.socket() for _ in range(count)]
+    for each in held:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in held]
+    for each in held:
+        each.close()
+    return ports
+
+
+def _said(command: str, env: dict[str, str]) -> str:
+    return subprocess.run([command], env=env, capture_output=True, text=True, check=False).stdout
+
+
+def _wait_until(what: object) -> None:
+    assert callable(what)
+    deadline = time.monotonic() + READY_WITHIN
+    while not what():
+        assert time.monotonic() < deadline, "Slurm does not start; see its logs"
+        time.sleep(0.1)
