@@ -1,18 +1,20 @@
 """What a variant costs on a task's input: tokens, MACs by part, parameters.
 
-Counted by `macs.py` (fvcore) once per architecture and shape, then kept in the store,
-so that a finished suite needs no tensor library to be shown again. It must know nothing
-of scores.
+Counted by `macs.py` (fvcore) once per architecture and shape, then kept in the store and in the
+user's cache, so that a finished suite, and a table of models, need no tensor library. It must know
+nothing of scores.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from harness.content import code_version, content_key, package_versions
 from harness.store import Store
+from models.cache import cache_folder
 from models.cost import MacCount
 from models.design import Design
 from models.errors import UserError, did_you_mean
@@ -69,7 +71,7 @@ def with_channels(design: Design, shapes: Sequence[InputShape]) -> tuple[InputSh
 def cost_of(
     variant: Variant, shapes: tuple[InputShape, ...], patch_size: int, store: Store | None
 ) -> Cost:
-    """Cost of one sample of these shapes; counted now unless the store knows it."""
+    """Cost of one sample of these shapes; counted unless the store or the user's cache knows it."""
     key = content_key(
         {
             "architecture": variant.architecture,
@@ -79,12 +81,16 @@ def cost_of(
             "packages": package_versions(["torch", "fvcore"]),
         }
     )
-    known = store.cached("costs", key) if store else None
-    if known is not None:
-        return Cost(**known)
+    # Counting loads torch and traces, for seconds: another store is no reason to do so again.
+    places = [Store(cache_folder()), *([store] if store else [])]
+    for place in reversed(places):
+        known = place.cached("costs", key)
+        if known is not None:
+            return Cost(**known)
     cost = _count(variant, shapes, patch_size)
-    if store:
-        store.cache("costs", key, asdict(cost))
+    for place in places:
+        with contextlib.suppress(OSError):  # it only saves time
+            place.cache("costs", key, asdict(cost))
     return cost
 
 

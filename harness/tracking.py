@@ -97,6 +97,7 @@ def warm_up(store: Store) -> None:
 
     def work() -> None:
         with contextlib.suppress(Exception):
+            check_reachable(tracking_uri(store))  # if it is away, MLflow is not needed either
             quieten()
             make_database(store)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import shutil
+import tempfile
 import threading
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +18,21 @@ import pytest
 
 SERVICES = "TOKENRANK_TEST_SERVICES"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+MADE = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A cache of this run's own, shared by its workers: no test reads what a user has kept."""
+    if not hasattr(config, "workerinput"):
+        config.stash[MADE] = os.environ["TOKENRANK_CACHE"] = tempfile.mkdtemp(prefix="tokenrank-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The cache goes with the run that made it."""
+    if made := config.stash.get(MADE, None):
+        shutil.rmtree(made, ignore_errors=True)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -10,20 +10,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from models.cache import cache_folder
 from models.replacing import replacing
 
 
 def notes_folder() -> Path:
-    """``TOKENRANK_CACHE``, else the user's cache folder."""
-    given = os.environ.get("TOKENRANK_CACHE")
-    return (Path(given) if given else Path.home() / ".cache" / "tokenrank") / "own-models"
+    """Where notes of users' own classes are kept."""
+    return cache_folder() / "own-models"
 
 
 def noted(what: dict[str, Any], find: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def environment(project: Path, hub: Any) -> dict[str, str]:
         "HF_HOME": str(project / ".hub"),
         "HF_HUB_DISABLE_XET": "1",
         "COLUMNS": "80",
-        "TOKENRANK_CACHE": str(project / ".notes"),
+        "TOKENRANK_CACHE": os.environ["TOKENRANK_CACHE"],
     }
 
 

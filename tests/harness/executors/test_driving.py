@@ -21,6 +21,9 @@ def item(name: str, *cells: str, seconds: float = 1.0) -> Item:
     return Item(name, cells or (f"{name}-cell",), Need(seconds, 0))
 
 
+PATIENT = Policy()
+
+
 @dataclass
 class Scripted:
     """An engine that answers from a function of the item and how often it was tried."""
@@ -57,6 +60,8 @@ class Scripted:
 
 @dataclass
 class Told:
+    """What the driver told."""
+
     scores: dict[str, float] = field(default_factory=dict)
     given_up: dict[str, str] = field(default_factory=dict)
     again: list[str] = field(default_factory=list)
@@ -79,7 +84,7 @@ def well(item: Item, _: int = 1) -> Ended:
 
 
 def run(
-    items: list[Item], engine: Scripted, tmp_path: Path, policy: Policy = Policy(), **more: object
+    items: list[Item], engine: Scripted, tmp_path: Path, policy: Policy = PATIENT, **more: object
 ) -> tuple[Driven, Told, Board]:
     told, board = Told(), Board(Store(tmp_path), "run")
     return drive(items, engine, board, policy, told, **more), told, board  # type: ignore[arg-type]
