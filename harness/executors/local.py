@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -20,6 +21,7 @@ from harness.executors.items import Item
 from harness.executors.spec import Spec
 from models.errors import UserError
 
+Work = Callable[[Connection, Spec, "Place"], None]
 STOPPED_WITHIN = 5.0  # seconds; then it is killed
 
 
@@ -80,8 +82,9 @@ class LocalPool:
 
     name = "local"
 
-    def __init__(self, spec: Spec, where: list[Place]) -> None:
-        self._spec = spec
+    def __init__(self, spec: Spec, where: list[Place], work: Work | None = None) -> None:
+        """``work`` is what a worker's process does, for measurements; else it computes items."""
+        self._spec, self._work = spec, work or compute_items
         self._context = multiprocessing.get_context("spawn")
         self._hands = [self._start(place) for place in where]
         self._queue: deque[Item] = deque()
@@ -166,7 +169,10 @@ class LocalPool:
     def _start(self, place: Place) -> _Hand:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
-            target=_work, args=(theirs, self._spec, place), daemon=True, name="tokenrank-worker"
+            target=self._work,
+            args=(theirs, self._spec, place),
+            daemon=True,
+            name="tokenrank-worker",
         )
         with _environment(place):
             process.start()
@@ -175,7 +181,7 @@ class LocalPool:
 
 
 @contextlib.contextmanager
-def _environment(place: Place):  # type: ignore[no-untyped-def]
+def _environment(place: Place) -> Iterator[None]:
     """A child takes these from its parent when it starts: before its libraries count cores."""
     given = {name: str(place.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     given["POLARS_MAX_THREADS"] = str(place.threads)
@@ -193,7 +199,7 @@ def _environment(place: Place):  # type: ignore[no-untyped-def]
                 os.environ[name] = value
 
 
-def _work(pipe: Connection, spec: Spec, place: Place) -> None:
+def compute_items(pipe: Connection, spec: Spec, place: Place) -> None:
     """A worker's process, from its start to the end of the pipe."""
     from harness.executors.worker import Worker  # noqa: PLC0415
 
