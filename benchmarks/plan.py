@@ -1,8 +1,8 @@
 """How planning, and the start of a finished suite, grow with the number of cells.
 
-Suites of 5 variants x 20 tasks (simulated sets of 100 to 195 tiles) x 1, 10 and 100 seeds. Their cells
-are not computed but made up under the plan's own keys, so only planning, reading and showing are
-timed; every figure is of a process of its own. Prints a markdown table.
+Suites of 5 variants x 20 tasks (simulated sets of 100 to 195 tiles) x 1, 10 and 100 seeds. Their
+cells are not computed but made up under the plan's own keys, so only planning, reading and showing
+are timed; every figure is of a process of its own. Prints a markdown table.
 
     python -m benchmarks.plan [--seeds 1 10 100]
 """
@@ -55,10 +55,17 @@ TASKS = 20
 class Quiet:
     """Watches a run without a word."""
 
-    def planned(self, plan: Plan, to_do: list[Cell]) -> None: ...
-    def started(self, cell: Cell) -> None: ...
-    def progress(self, what: str, done: int, total: int) -> None: ...
-    def finished(self, cell: Cell, score: float) -> None: ...
+    def planned(self, plan: Plan, to_do: list[Cell]) -> None:
+        """Nothing is said."""
+
+    def started(self, cell: Cell) -> None:
+        """Nothing is said."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Nothing is said."""
+
+    def finished(self, cell: Cell, score: float) -> None:
+        """Nothing is said."""
 
 
 def main() -> None:
