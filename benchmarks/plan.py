@@ -72,7 +72,8 @@ def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 10, 100])
-    print("| cells | planning | its peak | first showing | finished run | its peak | command |")
+    print("Seconds by the clock, and in brackets of processor time; memory is what is allocated.\n")
+    print("| cells | planning | its peak | first report | finished run | its peak | command |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for seeds in parser.parse_args().seeds:
         with tempfile.TemporaryDirectory() as folder:
@@ -86,11 +87,14 @@ def _row(folder: Path, seeds: int) -> str:
     planned = _child("plan", suite, store)
     _child("fill", suite, store)
     first = run_process(_command(suite, store))
-    runs = sorted((_child("run", suite, store) for _ in range(3)), key=lambda ran: ran[0])
-    shown = sorted(run_process(_command(suite, store)).seconds for _ in range(3))
+    ran = sorted(_child("run", suite, store) for _ in range(3))[1]
+    shown = sorted(
+        (run_process(_command(suite, store)) for _ in range(3)), key=lambda each: each.seconds
+    )[1]
     return (
-        f"| {5 * TASKS * seeds:,} | {planned[0]:.2f} s | {planned[1]:.0f} MiB "
-        f"| {first.seconds:.1f} s | {runs[1][0]:.2f} s | {runs[1][1]:.0f} MiB | {shown[1]:.2f} s |"
+        f"| {5 * TASKS * seeds:,} | {planned[0]:.1f} ({planned[1]:.1f}) s | {planned[2]:.0f} MiB "
+        f"| {first.seconds:.0f} ({first.busy:.0f}) s | {ran[0]:.1f} ({ran[1]:.1f}) s "
+        f"| {ran[2]:.0f} MiB | {shown.seconds:.1f} ({shown.busy:.1f}) s |"
     )
 
 
@@ -99,16 +103,17 @@ def _command(suite: Path, store: Path) -> list[str]:
     return ["-c", code, "run", str(suite), "--store", str(store)]
 
 
-def _child(part: str, suite: Path, store: Path) -> tuple[float, float]:
-    """Seconds of a part, without imports, and peak memory (MiB) of its process."""
+def _child(part: str, suite: Path, store: Path) -> tuple[float, float, float]:
+    """Seconds and processor seconds of a part, without imports; peak memory (MiB)."""
     code = f"from benchmarks.plan import measure; measure({part!r}, {str(suite)!r}, {str(store)!r})"
     ran = run_process(["-c", code])
-    return float(json.loads(ran.output)), ran.peak
+    seconds, busy = json.loads(ran.output)
+    return seconds, busy, ran.peak
 
 
 def measure(part: str, suite: str, store: str) -> None:
     """Do one part in this process and print its seconds."""
-    started = time.perf_counter()
+    started, before = time.perf_counter(), time.process_time()
     kept = Store(Path(store))
     kept.prepare()
     places = Places(None, None, kept.cache_folder)
@@ -117,10 +122,10 @@ def measure(part: str, suite: str, store: str) -> None:
         run_suite(loaded, places, kept, "tokenrank run many", Quiet())
     else:
         plan = make_plan(loaded, places)
-    seconds = time.perf_counter() - started
+    taken = time.perf_counter() - started, time.process_time() - before
     if part == "fill":
         fill(plan, kept)
-    json.dump(seconds, sys.stdout)
+    json.dump(taken, sys.stdout)
 
 
 def write_suite(folder: Path, seeds: int) -> Path:

@@ -28,11 +28,12 @@ tasks:
 
 @dataclass(frozen=True)
 class Ran:
-    """Wall seconds, peak memory (MiB) and output of one process."""
+    """Wall seconds, peak memory (MiB), output and processor seconds of one process."""
 
     seconds: float
     peak: float
     output: str
+    busy: float = 0.0
 
 
 def main() -> None:
@@ -77,7 +78,7 @@ def run_process(arguments: list[str], *, watched: bool = True) -> Ran:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TOKENRANK_")}
     # Mapped files count towards a process's peak as long as nobody else needs the memory;
     # what matters is what the process has allocated: anonymous memory.
-    started = time.perf_counter()
+    before, started = _busy(), time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, *arguments],
         env={**environment, "COLUMNS": "200"},
@@ -93,9 +94,14 @@ def run_process(arguments: list[str], *, watched: bool = True) -> Ran:
     output = process.stdout.read() if process.stdout else ""
     if process.returncode:
         raise SystemExit(f"python {' '.join(arguments)} failed:\n{output}")
-    return Ran(
-        seconds, peak or resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, output
-    )
+    peak = peak or resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return Ran(seconds, peak, output, _busy() - before)
+
+
+def _busy() -> float:
+    """Processor seconds of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _anonymous(pid: int) -> float:

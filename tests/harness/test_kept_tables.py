@@ -1,0 +1,111 @@
+"""A finished run is shown from its folder; whatever may have changed is read from the cells."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from harness.cell_tables import streamed_tables_of, tables_of
+from harness.provenance import load_or_create_manifest
+from harness.results import collect
+from harness.run import Outcome
+from harness.store import Store
+from reports.io import save_results
+from reports.samples import parts_by
+from tests.harness.test_run import run
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each cell's files were read, since it was last cleared."""
+    counted: Counter[str] = Counter()
+    real = Store._read_cell
+
+    def read(self: Store, key: str, with_predictions: bool) -> object:
+        counted[key] += 1
+        return real(self, key, with_predictions)
+
+    monkeypatch.setattr(Store, "_read_cell", read)
+    return counted
+
+
+def same(a: Outcome, b: Outcome) -> None:
+    assert_frame_equal(a.results.scores, b.results.scores)
+    assert_frame_equal(a.results.trials, b.results.trials)
+    assert_frame_equal(a.results.samples.lazy().collect(), b.results.samples.lazy().collect())
+
+
+def test_a_finished_run_reads_no_cell_and_shows_the_same(
+    small_suite: Path, tmp_path: Path, reads: Counter[str]
+) -> None:
+    first = run(small_suite, tmp_path / "store")
+    reads.clear()
+    second = run(small_suite, tmp_path / "store")
+    assert not reads
+    same(first, second)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def _flip(path: Path) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 3] ^= 1
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "harm", "computed"),
+    [
+        ("cells/*/*.parquet", _cut, 1),
+        ("cells/*/*.json", Path.unlink, 1),
+        ("cells/*/*.parquet", _flip, 1),
+        ("runs/*/results/samples.parquet", _flip, 0),
+        ("runs/*/results/scores.parquet", Path.unlink, 0),
+        ("cache/tables/*.json", _cut, 0),
+    ],
+)
+def test_what_was_damaged_since_is_made_again(
+    small_suite: Path, tmp_path: Path, pattern: str, harm: Callable[[Path], None], computed: int
+) -> None:
+    store = tmp_path / "store"
+    first = run(small_suite, store)
+    path = sorted(store.glob(pattern))[0]
+    before = path.read_bytes()
+    harm(path)
+    second = run(small_suite, store)
+    assert second.computed == computed
+    assert path.read_bytes() == before
+    same(first, second)
+
+
+def test_streamed_tables_are_those_that_memory_would_hold(
+    small_suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Saved by a few rows at a time or at once: the same bytes; asked for in part: that part."""
+    monkeypatch.setattr("harness.cell_tables.ROWS_TOGETHER", 70)  # two cells and a bit
+    monkeypatch.setattr("reports.io.ROWS_TOGETHER", 70)
+    outcome = run(small_suite, tmp_path / "store")
+    plan, store = outcome.plan, Store(tmp_path / "store")
+    manifest = load_or_create_manifest(store, plan, "tokenrank run small")
+    whole, streamed = tables_of(plan, store), streamed_tables_of(plan, store)
+    assert_frame_equal(whole.scores, streamed.scores)
+    assert_frame_equal(whole.trials, streamed.trials)
+    assert isinstance(whole.samples, pl.DataFrame)
+    save_results(collect(plan, store, manifest, whole), tmp_path / "whole")
+    save_results(collect(plan, store, manifest, streamed), tmp_path / "streamed")
+    for path in sorted((tmp_path / "whole").iterdir()):
+        assert path.read_bytes() == (tmp_path / "streamed" / path.name).read_bytes(), path.name
+    few = streamed.samples.lazy().filter(pl.col("seed") == 1).select("sample", "value").head(90)
+    mine = whole.samples.sort("variant", "task", "seed", "sample").filter(pl.col("seed") == 1)
+    assert_frame_equal(few.collect(), mine.select("sample", "value").head(90))
+    read, split = (parts_by(each, "task") for each in (streamed.samples, whole.samples))
+    by = ("variant", "seed", "sample")
+    assert_frame_equal(read("sim-knn").sort(by), split("sim-knn").sort(by))
+    assert read("no task") is split("no task") is None
