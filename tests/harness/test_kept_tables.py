@@ -20,6 +20,17 @@ from reports.samples import parts_by
 from tests.harness.test_run import run
 
 
+@pytest.fixture(autouse=True)
+def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports take seconds to draw, and none is looked at here."""
+
+    def blank(_: object, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.html").write_text("")
+
+    monkeypatch.setattr("reports.build.build_report", blank)
+
+
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each cell's files were read, since it was last cleared."""
