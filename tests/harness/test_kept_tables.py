@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import polars as pl
@@ -17,23 +18,42 @@ from harness.run import Outcome
 from harness.store import Store
 from reports.io import save_results
 from reports.samples import parts_by
+from tests.harness.conftest import REGISTRY, SUITE
 from tests.harness.test_run import run
 
 
-@pytest.fixture(autouse=True)
-def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def no_drawing() -> Iterator[None]:
     """Reports take seconds to draw, and none is looked at here."""
 
     def blank(_: object, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.html").write_text("")
 
-    monkeypatch.setattr("reports.build.build_report", blank)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reports.build.build_report", blank)
+        yield
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """A suite with its store beside it, run once."""
+    folder = tmp_path_factory.mktemp("once")
+    (folder / "pico.yaml").write_text(REGISTRY)
+    (folder / "small.yaml").write_text(SUITE)
+    return folder, run(folder / "small.yaml", folder / "store")
+
+
+@pytest.fixture
+def finished(once: tuple[Path, Outcome], tmp_path: Path) -> tuple[Path, Outcome]:
+    """The same, for a test to write into: times of files are as they were."""
+    shutil.copytree(once[0], tmp_path, dirs_exist_ok=True)
+    return tmp_path, once[1]
 
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each cell's files were read, since it was last cleared."""
+    """How often each cell's files were read."""
     counted: Counter[str] = Counter()
     real = Store._read_cell
 
@@ -52,11 +72,10 @@ def same(a: Outcome, b: Outcome) -> None:
 
 
 def test_a_finished_run_reads_no_cell_and_shows_the_same(
-    small_suite: Path, tmp_path: Path, reads: Counter[str]
+    finished: tuple[Path, Outcome], reads: Counter[str]
 ) -> None:
-    first = run(small_suite, tmp_path / "store")
-    reads.clear()
-    second = run(small_suite, tmp_path / "store")
+    folder, first = finished
+    second = run(folder / "small.yaml", folder / "store")
     assert not reads
     same(first, second)
 
@@ -83,36 +102,36 @@ def _flip(path: Path) -> None:
     ],
 )
 def test_what_was_damaged_since_is_made_again(
-    small_suite: Path, tmp_path: Path, pattern: str, harm: Callable[[Path], None], computed: int
+    finished: tuple[Path, Outcome], pattern: str, harm: Callable[[Path], None], computed: int
 ) -> None:
-    store = tmp_path / "store"
-    first = run(small_suite, store)
+    folder, first = finished
+    store = folder / "store"
     path = sorted(store.glob(pattern))[0]
     before = path.read_bytes()
     harm(path)
-    second = run(small_suite, store)
+    second = run(folder / "small.yaml", store)
     assert second.computed == computed
     assert path.read_bytes() == before
     same(first, second)
 
 
 def test_streamed_tables_are_those_that_memory_would_hold(
-    small_suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: tuple[Path, Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Saved by a few rows at a time or at once: the same bytes; asked for in part: that part."""
     monkeypatch.setattr("harness.cell_tables.ROWS_TOGETHER", 70)  # two cells and a bit
     monkeypatch.setattr("reports.io.ROWS_TOGETHER", 70)
-    outcome = run(small_suite, tmp_path / "store")
-    plan, store = outcome.plan, Store(tmp_path / "store")
+    folder, outcome = finished
+    plan, store = outcome.plan, Store(folder / "store")
     manifest = load_or_create_manifest(store, plan, "tokenrank run small")
     whole, streamed = tables_of(plan, store), streamed_tables_of(plan, store)
     assert_frame_equal(whole.scores, streamed.scores)
     assert_frame_equal(whole.trials, streamed.trials)
     assert isinstance(whole.samples, pl.DataFrame)
-    save_results(collect(plan, store, manifest, whole), tmp_path / "whole")
-    save_results(collect(plan, store, manifest, streamed), tmp_path / "streamed")
-    for path in sorted((tmp_path / "whole").iterdir()):
-        assert path.read_bytes() == (tmp_path / "streamed" / path.name).read_bytes(), path.name
+    save_results(collect(plan, store, manifest, whole), folder / "whole")
+    save_results(collect(plan, store, manifest, streamed), folder / "streamed")
+    for path in sorted((folder / "whole").iterdir()):
+        assert path.read_bytes() == (folder / "streamed" / path.name).read_bytes(), path.name
     few = streamed.samples.lazy().filter(pl.col("seed") == 1).select("sample", "value").head(90)
     mine = whole.samples.sort("variant", "task", "seed", "sample").filter(pl.col("seed") == 1)
     assert_frame_equal(few.collect(), mine.select("sample", "value").head(90))
