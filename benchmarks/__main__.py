@@ -1,7 +1,7 @@
 """`nox -s bench`: every speed figure of docs/benchmarks.md, side by side in one run.
 
 python -m benchmarks [encoder] [galileo] [croma_satmae] [probes] [sweep] [macs] [suite] [report]
-    [check] [tracking] [pretraining]
+    [check] [tracking] [pretraining] [plan]
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ PARTS = (
     "check",
     "tracking",
     "pretraining",
+    "plan",
 )
 
 

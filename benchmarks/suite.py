@@ -28,11 +28,12 @@ tasks:
 
 @dataclass(frozen=True)
 class Ran:
-    """Wall seconds, peak memory (MiB) and output of one process."""
+    """Wall seconds, peak memory (MiB), output and processor seconds of one process."""
 
     seconds: float
     peak: float
     output: str
+    busy: float = 0.0
 
 
 def main() -> None:
@@ -68,29 +69,39 @@ def _sized(size: int) -> Ran:
 
 def _run(arguments: list[str]) -> Ran:
     """Run the command line in a process of its own."""
+    code = "import sys; sys.argv[0] = 'tokenrank'; from harness.cli import main; main()"
+    return run_process(["-c", code, *arguments], watched=arguments != ["--help"])
+
+
+def run_process(arguments: list[str], *, watched: bool = True) -> Ran:
+    """Run Python with these arguments; unless ``watched``, nobody looks at its memory meanwhile."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TOKENRANK_")}
     # Mapped files count towards a process's peak as long as nobody else needs the memory;
     # what matters is what the process has allocated: anonymous memory.
-    code = "import sys; sys.argv[0] = 'tokenrank'; from harness.cli import main; main()"
-    started = time.perf_counter()
+    before, started = _busy(), time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
+        [sys.executable, *arguments],
         env={**environment, "COLUMNS": "200"},
         stdout=subprocess.PIPE,
         text=True,
     )
     peak = 0.0
     while process.poll() is None:
-        if arguments != ["--help"]:
+        if watched:
             peak = max(peak, _anonymous(process.pid))
         time.sleep(0.01)
     seconds = time.perf_counter() - started
     output = process.stdout.read() if process.stdout else ""
     if process.returncode:
-        raise SystemExit(f"tokenrank {' '.join(arguments)} failed:\n{output}")
-    return Ran(
-        seconds, peak or resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, output
-    )
+        raise SystemExit(f"python {' '.join(arguments)} failed:\n{output}")
+    peak = peak or resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return Ran(seconds, peak, output, _busy() - before)
+
+
+def _busy() -> float:
+    """Processor seconds of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _anonymous(pid: int) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -104,6 +104,20 @@ def canonical_json(data: Any) -> str:
 def content_key(data: Any) -> str:
     """SHA-256 (hex) of the canonical JSON."""
     return hashlib.sha256(canonical_json(data).encode()).hexdigest()
+
+
+def canonical_parts(data: Mapping[str, Any]) -> dict[str, str]:
+    """A mapping's entries in canonical JSON, one by one; `key_of_parts` makes a key of them."""
+    return {name: canonical_json({name: value})[1:-1] for name, value in data.items()}
+
+
+def key_of_parts(parts: Mapping[str, str]) -> str:
+    """The `content_key` of a mapping whose entries are canonical JSON already.
+
+    What many keys have in common is written out once, and hashed as often as need be.
+    """
+    text = ",".join(parts[name] for name in sorted(parts))
+    return hashlib.sha256(f"{{{text}}}".encode()).hexdigest()
 
 
 @lru_cache(maxsize=64)

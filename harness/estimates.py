@@ -92,7 +92,7 @@ def estimate(plan: Plan, store: Store, machine: Machine) -> list[TaskEstimate]:
     for task in plan.suite.tasks:
         mine = [cell for cell in plan.cells if cell.task.name == task.name]
         distinct = {cell.key: cell for cell in mine}.values()
-        to_do = [cell for cell in distinct if store.cell(cell.key) is None]
+        to_do = [cell for cell in distinct if not store.has_cell(cell.key)]
         jobs = [
             job
             for job in {job.key: job for cell in to_do for job in cell.embeddings}.values()

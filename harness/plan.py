@@ -15,8 +15,10 @@ from typing import Any
 from harness.content import (
     EMBEDDING_CODE,
     PROBE_CODE,
+    canonical_parts,
     code_version,
     content_key,
+    key_of_parts,
     package_versions,
 )
 from harness.data_code import data_code
@@ -145,7 +147,8 @@ def make_plan(suite: Suite, places: Places, progress: Progress | None = None) ->
     """
     suite, left_out = _with_data(suite, places)
     datasets = _datasets(suite, places, progress)
-    known = {task.name: _DataIdentity.of(datasets[dataset_id(task)], task) for task in suite.tasks}
+    ids = {task.name: dataset_id(task) for task in suite.tasks}
+    known = {task.name: _DataIdentity.of(datasets[ids[task.name]], task) for task in suite.tasks}
     cells: list[Cell] = []
     missing: list[Missing] = []
     entrants: list[Entrant] = []
@@ -156,16 +159,20 @@ def make_plan(suite: Suite, places: Places, progress: Progress | None = None) ->
         entrant = found.entrant
         _refuse_second(entrant, entrants)
         entrants.append(entrant)
+        settings: dict[str, _Setting | str] = {}
         for seed, weights in zip(suite.seeds, found.weights, strict=True):
             for task in suite.tasks:
-                dataset = datasets[dataset_id(task)]
-                given = weights if isinstance(weights, str) else given_input(entrant, task, dataset)
-                if isinstance(given, str) or isinstance(weights, str):
-                    missing.append(Missing(entrant, task, seed, str(given)))
+                if isinstance(weights, str):
+                    missing.append(Missing(entrant, task, seed, weights))
+                    continue
+                if task.name not in settings:
+                    dataset = datasets[ids[task.name]]
+                    settings[task.name] = _setting(entrant, task, dataset, known[task.name])
+                setting = settings[task.name]
+                if isinstance(setting, str):
+                    missing.append(Missing(entrant, task, seed, setting))
                 else:
-                    cells.append(
-                        _cell(entrant.variant, weights, task, seed, known[task.name], given)
-                    )
+                    cells.append(setting.cell(weights, seed))
     require_equal_terms(entrants)
     asked = {e.row for e in entrants if not e.added}
     if not any(cell.row in asked for cell in cells):
@@ -324,32 +331,95 @@ class _DataIdentity:
         return cls(images, split_identity(dataset, task.split_seed), is_map)
 
 
-def _cell(
-    variant: Variant,
-    weights: Weights,
-    task: Task,
-    seed: int,
-    data: _DataIdentity,
-    given: ModelInput,
-) -> Cell:
+@dataclass
+class _Setting:
+    """An entrant on a task, whatever the seed: all that its cells have in common, found once.
+
+    A cell's key is the hash of its ``inputs`` in canonical JSON. Of a hundred seeds nearly all of
+    that text is the same; ``texts`` has it ready, value by value.
+    """
+
+    variant: Variant
+    task: Task
+    dataset: str
+    given: ModelInput
+    views: tuple[str, ...]
+    pooled: tuple[str, ...]
+    grid: tuple[int, int] | None
+    inputs: Mapping[str, Any]
+    passes: Mapping[str, Mapping[str, Any]]  # by normalisation: an embedding's inputs
+    tuned: Mapping[str, Any] | None  # of the encoder, where it is trained
+
+    def __post_init__(self) -> None:
+        self._texts = canonical_parts(self.inputs)
+        self._pass_texts = {name: canonical_parts(each) for name, each in self.passes.items()}
+        self._jobs: dict[str, tuple[EmbeddingJob, ...]] = {}
+
+    def cell(self, weights: Weights, seed: int) -> Cell:
+        """The cell of one seed."""
+        embeddings = self._embeddings(weights)
+        own: dict[str, Any] = {"embeddings": [job.key for job in embeddings]}
+        if not isinstance(self.task.probe, KnnProbe) or self.task.label_fraction is not None:
+            # kNN draws nothing: with the same weights, every seed is the same cell.
+            own["seed"] = seed
+        if self.tuned is not None:
+            own["encoder"] = {**self.tuned, "weights": weights.identity}
+        return Cell(
+            key=key_of_parts({**self._texts, **canonical_parts(own)}),
+            variant=self.variant,
+            weights=weights,
+            task=self.task,
+            seed=seed,
+            dataset=self.dataset,
+            given=self.given,
+            normalisations=self.views,
+            poolings=self.pooled,
+            embeddings=embeddings,
+            inputs={**self.inputs, **own},
+        )
+
+    def _embeddings(self, weights: Weights) -> tuple[EmbeddingJob, ...]:
+        """One for each normalisation; seeds with the same weights share them."""
+        same = canonical_parts({"weights": weights.identity})
+        known = self._jobs.get(same["weights"])
+        if known is None:
+            known = self._jobs[same["weights"]] = tuple(
+                EmbeddingJob(
+                    key=key_of_parts({**texts, **same}),
+                    variant=self.variant,
+                    weights=weights,
+                    dataset=self.dataset,
+                    given=self.given,
+                    normalisation=normalisation,
+                    patch_size=self.task.patch_size,
+                    split_seed=self.task.split_seed,
+                    grid=self.grid,
+                )
+                for normalisation, texts in self._pass_texts.items()
+            )
+        return known
+
+
+def _setting(entrant: Entrant, task: Task, dataset: Dataset, data: _DataIdentity) -> _Setting | str:
+    """What an entrant's cells on a task share, or why there are none."""
+    given = given_input(entrant, task, dataset)
+    if isinstance(given, str):
+        return given
+    variant = entrant.variant
     is_tuned = isinstance(task.probe, FinetuneProbe)
     views = normalisations(given, task.normalisations)
-    embeddings = tuple(
-        _embedding(variant, weights, task, data, given, normalisation)
-        for normalisation in views
-        if not is_tuned
-    )
     layout = design_of(variant).layout(given.shapes, task.patch_size)
     grid = _grid(task, given)
-    if is_tuned and data.is_map:
-        grid = patch_grid(given.shapes[0], task.patch_size)
-    pooled = poolings(layout.tokens // (grid[0] * grid[1] if grid else 1), task.poolings)
+    each_patch = patch_grid(given.shapes[0], task.patch_size) if is_tuned and data.is_map else grid
+    patches = each_patch[0] * each_patch[1] if each_patch else 1
+    pooled = poolings(layout.tokens // patches, task.poolings)
+    identity = given.identity
+    encoder = code_version((*EMBEDDING_CODE, *code_of(variant)))
     inputs: dict[str, Any] = {
-        "embeddings": [job.key for job in embeddings],
         "normalisations": list(views),
         "poolings": list(pooled),
         "data": data.images,
-        "given": given.identity,
+        "given": identity,
         "split": data.split,
         "probe": task.probe.model_dump(),
         "metric": task.metric,
@@ -359,66 +429,34 @@ def _cell(
     }
     if task.label_fraction is not None:
         inputs["label_fraction"] = task.label_fraction
-    if not isinstance(task.probe, KnnProbe) or task.label_fraction is not None:
-        # kNN draws nothing: with the same weights, every seed is the same cell.
-        inputs["seed"] = seed
     if isinstance(task.probe, LinearProbe | FinetuneProbe):
         inputs["tuning"] = package_versions(["optuna"])
+    tuned = None
     if is_tuned:
-        inputs["encoder"] = {
+        tuned = {
             "architecture": variant.architecture,
-            "weights": weights.identity,
             "patch_size": task.patch_size,
-            "code": code_version((*EMBEDDING_CODE, *code_of(variant))),
+            "code": encoder,
         }
-    return Cell(
-        key=content_key(inputs),
-        variant=variant,
-        weights=weights,
-        task=task,
-        seed=seed,
-        dataset=dataset_id(task),
-        given=given,
-        normalisations=views,
-        poolings=pooled,
-        embeddings=embeddings,
-        inputs=inputs,
-    )
-
-
-def _embedding(
-    variant: Variant,
-    weights: Weights,
-    task: Task,
-    data: _DataIdentity,
-    given: ModelInput,
-    normalisation: str,
-) -> EmbeddingJob:
-    grid = _grid(task, given)
-    inputs = {
-        **({"grid": list(grid)} if grid else {}),
-        "architecture": variant.architecture,
-        "weights": weights.identity,
-        "data": data.images,
-        "given": given.identity,
-        "normalisation": normalisation,
-        # The data set's own statistics come from its training split.
-        "split": data.split if normalisation == "dataset" else None,
-        "patch_size": task.patch_size,
-        "precision": "float16" if grid else "float32",
-        "code": code_version((*EMBEDDING_CODE, *code_of(variant))),
-        "packages": package_versions(["torch", "numpy"]),
+    passes = {
+        normalisation: {
+            **({"grid": list(grid)} if grid else {}),
+            "architecture": variant.architecture,
+            "data": data.images,
+            "given": identity,
+            "normalisation": normalisation,
+            # The data set's own statistics come from its training split.
+            "split": data.split if normalisation == "dataset" else None,
+            "patch_size": task.patch_size,
+            "precision": "float16" if grid else "float32",
+            "code": encoder,
+            "packages": package_versions(["torch", "numpy"]),
+        }
+        for normalisation in views
+        if not is_tuned
     }
-    return EmbeddingJob(
-        key=content_key(inputs),
-        variant=variant,
-        weights=weights,
-        dataset=dataset_id(task),
-        given=given,
-        normalisation=normalisation,
-        patch_size=task.patch_size,
-        split_seed=task.split_seed,
-        grid=grid,
+    return _Setting(
+        variant, task, dataset_id(task), given, views, pooled, grid, inputs, passes, tuned
     )
 
 

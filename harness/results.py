@@ -6,20 +6,21 @@ computed or of how the table is shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 
 import polars as pl
 
 from harness.atlas.of_plan import atlas_of
-from harness.content import canonical_json, content_key
+from harness.cell_tables import COSTS, CellTables, tables_of
+from harness.content import content_key
 from harness.costs import Cost, cost_curve, cost_of
 from harness.entrants import BASELINE, Entrant
 from harness.metrics import metric
 from harness.model_input import level_mismatch
 from harness.plan import Plan, given_input, left_out_sentences, shown_name
 from harness.provenance import Manifest
-from harness.store import CellResult, Store
+from harness.store import Store
 from harness.study_facts import cards_of, study_facts
 from harness.suite import Task
 from harness.suite_file import (
@@ -36,9 +37,7 @@ from models.sensors import modality
 from models.study_cards import StudyCard
 from reports.table import (
     CURVE_SCHEMA,
-    SAMPLE_SCHEMA,
     SCORE_SCHEMA,
-    TRIAL_SCHEMA,
     VARIANT_SCHEMA,
     MissingCell,
     RunInfo,
@@ -52,20 +51,25 @@ NOT_COMPUTED = "not computed yet"
 
 
 def collect(
-    plan: Plan, store: Store, manifest: Manifest, broken: Mapping[str, str] | None = None
+    plan: Plan,
+    store: Store,
+    manifest: Manifest,
+    tables: CellTables | None = None,
+    broken: Mapping[str, str] | None = None,
 ) -> SuiteResults:
     """The table of a run. A cell without a result is listed as missing, never imputed.
 
-    ``broken``: why cells, by key, could not be computed.
+    ``tables``: of the plan's cells, where they were read already. ``broken``: why cells, by key,
+    could not be computed.
     """
-    found = {cell.key: store.cell(cell.key) for cell in plan.cells}
+    found = tables or tables_of(plan, store)
     costs = _costs(plan, store)
     return SuiteResults(
-        run=_run_info(plan, manifest, found, broken or {}),
+        run=_run_info(plan, manifest, found.absent, broken or {}),
         variants=_variants(plan, costs),
-        scores=_scores(plan, found, costs),
-        samples=_samples(plan, found),
-        trials=_trials(plan, found),
+        scores=_with_costs(plan, found.scores, costs),
+        samples=found.samples,
+        trials=found.trials,
         curves=_curves(plan),
         atlas=atlas_of(plan, {name: cost.params for (name, _), cost in costs.items()}),
     )
@@ -168,86 +172,19 @@ def _weights_label(plan: Plan, entrant: Entrant) -> str:
     return ", ".join(labels) or "none"
 
 
-def _scores(plan: Plan, found: dict[str, CellResult | None], costs: Costs) -> pl.DataFrame:
-    rows = []
-    for cell in plan.cells:
-        result = found[cell.key]
-        if result is None:
-            continue
-        score, low, high = result.scores[result.metric]
-        cost = costs[cell.variant.name, cell.task.name]
-        rows.append(
-            {
-                "variant": shown_name(plan, cell),
-                "task": cell.task.name,
-                "seed": cell.seed,
-                "score": score,
-                "ci_low": low,
-                "ci_high": high,
-                "val_score": result.val_score,
-                "tokens": cost.tokens,
-                "macs": float(cost.macs),
-                "chosen": _chosen(result),
-                "cell": cell.key,
-                "sketch": list(result.sketch),
-            }
-        )
-    return pl.DataFrame(rows, schema=SCORE_SCHEMA, orient="row")
-
-
-def _chosen(result: CellResult) -> str:
-    return ", ".join(
-        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
-        for name, value in result.chosen.items()
-    )
-
-
-def _samples(plan: Plan, found: dict[str, CellResult | None]) -> pl.DataFrame:
-    frames = []
-    for cell in plan.cells:
-        result = found[cell.key]
-        if result is None:
-            continue
-        frames.append(
-            result.predictions.select(
-                pl.lit(shown_name(plan, cell)).alias("variant"),
-                pl.lit(cell.task.name).alias("task"),
-                pl.lit(cell.seed, dtype=pl.Int64).alias("seed"),
-                "sample",
-                "value",
-                *_predicted(result),
-            ).select(list(SAMPLE_SCHEMA))
-        )
-    return pl.concat(frames) if frames else pl.DataFrame(schema=SAMPLE_SCHEMA)
-
-
-def _predicted(result: CellResult) -> list[pl.Expr]:
-    """Label, prediction and confidence, where each sample has one class; else none of them."""
-    nothing = [
-        pl.lit(None, dtype=SAMPLE_SCHEMA[name]).alias(name)
-        for name in ("label", "prediction", "confidence")
-    ]
-    if metric(result.metric).kind != "classes":
-        return nothing
-    confidence = pl.max_horizontal(pl.col(r"^p\d+$").cast(pl.Float64)).alias("confidence")
-    return [pl.col("label"), pl.col("prediction"), confidence]
-
-
-def _trials(plan: Plan, found: dict[str, CellResult | None]) -> pl.DataFrame:
+def _with_costs(plan: Plan, scores: pl.DataFrame, costs: Costs) -> pl.DataFrame:
+    """Scores of cells, and beside each what its variant costs on its task."""
+    shown = {entrant.row: shown_name(plan, entrant) for entrant in plan.suite.entrants}
     rows = [
-        (
-            shown_name(plan, cell),
-            cell.task.name,
-            cell.seed,
-            trial["number"],
-            canonical_json(trial["params"]),
-            trial["val_score"],
-        )
-        for cell in plan.cells
-        if (result := found[cell.key]) is not None
-        for trial in result.trials
+        (name, task.name, cost.tokens, float(cost.macs))
+        for row, name in shown.items()
+        for task in plan.suite.tasks
+        if (cost := costs.get((row.variant, task.name))) is not None
     ]
-    return pl.DataFrame(rows, schema=TRIAL_SCHEMA, orient="row")
+    keys = ("variant", "task", *COSTS)
+    beside = pl.DataFrame(rows, schema={k: SCORE_SCHEMA[k] for k in keys}, orient="row")
+    joined = scores.join(beside, on=["variant", "task"], how="left", maintain_order="left")
+    return joined.select(list(SCORE_SCHEMA))
 
 
 def _curves(plan: Plan) -> pl.DataFrame:
@@ -272,10 +209,7 @@ def _curves(plan: Plan) -> pl.DataFrame:
 
 
 def _run_info(
-    plan: Plan,
-    manifest: Manifest,
-    found: dict[str, CellResult | None],
-    broken: Mapping[str, str],
+    plan: Plan, manifest: Manifest, absent: Collection[str], broken: Mapping[str, str]
 ) -> RunInfo:
     suite = plan.suite
     missing = [
@@ -287,7 +221,7 @@ def _run_info(
             shown_name(plan, cell), cell.task.name, cell.seed, broken.get(cell.key, NOT_COMPUTED)
         )
         for cell in plan.cells
-        if found[cell.key] is None
+        if cell.key in absent
     ]
     return RunInfo(
         suite=suite.name,

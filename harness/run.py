@@ -9,19 +9,21 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from harness.cell_tables import streamed_tables_of
 from harness.content import content_key, package_versions, reports_version
 from harness.estimates import Expected, remembered
+from harness.kept_tables import keep_tables, kept_tables, tables_hashes
 from harness.plan import Cell, Places, Plan, make_plan
 from harness.provenance import load_or_create_manifest
 from harness.results import collect, results_digest
 from harness.store import Store, write_json
 from harness.suite import Suite
 from harness.tracking import warm_up
-from reports.io import ResultsError, load_results, save_results
+from reports.io import ResultsError, load_results, save_results, scan_samples
 from reports.table import SuiteResults
 
 REPORT_PACKAGES = ("altair", "vl-convert-python", "jinja2", "polars", "numpy")
@@ -85,7 +87,8 @@ def run_suite(
     store.prepare()
     plan = make_plan(suite, places, watch.progress)
     distinct = {cell.key: cell for cell in plan.cells}.values()
-    to_do = [cell for cell in distinct if store.cell(cell.key) is None]
+    kept = kept_tables(plan, store)
+    to_do = [] if kept else [cell for cell in distinct if not store.has_cell(cell.key)]
     watch.planned(plan, to_do)
     manifest = load_or_create_manifest(store, plan, command)
     seconds = Seconds()
@@ -95,8 +98,11 @@ def run_suite(
         broken = compute(plan, to_do, store, watch, seconds)
     elif to_do:
         compute_cells(plan, to_do, store, watch, seconds, lambda: warm_up(store))
-    results = collect(plan, store, manifest, broken)
+    results = collect(plan, store, manifest, kept or streamed_tables_of(plan, store), broken)
     report = write_views(results, store, plan.key)
+    if not kept:
+        keep_tables(plan, store)
+        results = replace(results, samples=scan_samples(report.parent / "results"))
     seconds.total = time.perf_counter() - started
     computed = len(to_do) - len(broken)
     return Outcome(plan, results, report, computed, seconds, remembered(store, plan), broken)
@@ -137,26 +143,29 @@ def write_views(results: SuiteResults, store: Store, run_key: str) -> Path:
             "packages": package_versions(REPORT_PACKAGES),
         }
     )
-    if not (_has_stamp(stamp_file, stamp) and _is_whole(folder)):
+    if not (_has_stamp(stamp_file, stamp, folder / "results") and _is_whole(folder)):
         from reports.build import build_report  # noqa: PLC0415  (draws; slow to import)
 
         save_results(results, folder / "results")
-        build_report(results, folder / "report")
-        write_json(stamp_file, {"stamp": stamp})
+        # From here on samples are read from the file: they may be more than memory need hold.
+        build_report(replace(results, samples=scan_samples(folder / "results")), folder / "report")
+        write_json(stamp_file, {"stamp": stamp, "tables": tables_hashes(folder / "results")})
     return folder / "report"
 
 
 def _is_whole(folder: Path) -> bool:
     """Whether what was once written is still there and readable."""
     try:
-        load_results(folder / "results")
+        load_results(folder / "results", scan=True)
     except ResultsError:
         return False
     return (folder / "report" / "report.html").is_file()
 
 
-def _has_stamp(path: Path, stamp: str) -> bool:
+def _has_stamp(path: Path, stamp: str, results: Path) -> bool:
+    """Whether a report was written from this, and the large tables beside it are as they were."""
     try:
-        return bool(json.loads(path.read_text(encoding="utf-8"))["stamp"] == stamp)
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return bool(found["stamp"] == stamp and found["tables"] == tables_hashes(results))
     except (OSError, ValueError, KeyError):
         return False

@@ -23,9 +23,9 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,6 +92,9 @@ class Embedding:
     poolings: Mapping[str, Array]
 
 
+_CELL_FIELDS = {each.name for each in fields(CellResult)} - {"predictions"}
+
+
 class Store:
     """A folder of results, which any number of processes may read and write at once."""
 
@@ -116,22 +119,56 @@ class Store:
 
     # --- cells -----------------------------------------------------------------
 
-    def cell(self, key: str) -> CellResult | None:
-        """A finished cell, or None. A damaged one counts as not computed."""
+    def cell(self, key: str, *, with_predictions: bool = True) -> CellResult | None:
+        """A finished cell, or None. A damaged one counts as not computed.
+
+        Without predictions their table is empty, and the file that holds them is not looked at.
+        """
+        read = self._read_cell(key, with_predictions)
+        if read is None:
+            return None
+        data, raw = read
+        try:
+            data["scores"] = {name: tuple(score) for name, score in data["scores"].items()}
+            table = pl.DataFrame() if raw is None else pl.read_parquet(raw)
+            return CellResult(**data, predictions=table)
+        except (KeyError, TypeError):  # written by a version with other fields
+            return None
+
+    def has_cell(self, key: str) -> bool:
+        """Whether `cell` would give one: its files are read and their hash compared, no more."""
+        read = self._read_cell(key, with_predictions=True)
+        return read is not None and read[0].keys() == _CELL_FIELDS
+
+    def _read_cell(
+        self, key: str, with_predictions: bool
+    ) -> tuple[dict[str, Any], bytes | None] | None:
         path = self._cell_path(key)
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             expected = data.pop("predictions_sha256")
-            raw = path.with_suffix(".parquet").read_bytes()
+            raw = path.with_suffix(".parquet").read_bytes() if with_predictions else None
         except (FileNotFoundError, ValueError, KeyError):
             return None
-        if hashlib.sha256(raw).hexdigest() != expected:
+        if raw is not None and hashlib.sha256(raw).hexdigest() != expected:
             return None
-        try:
-            data["scores"] = {name: tuple(score) for name, score in data["scores"].items()}
-            return CellResult(**data, predictions=pl.read_parquet(raw))
-        except (KeyError, TypeError):  # written by a version with other fields
-            return None
+        return data, raw
+
+    def cells_mark(self, keys: Iterable[str]) -> str | None:
+        """A hash of sizes and times of cells' files; None where a file is missing.
+
+        With the same mark nobody has written to them since. Nothing is read for it.
+        """
+        digest = hashlib.sha256()
+        for key in sorted(set(keys)):
+            path = self._cell_path(key)
+            for file in (path, path.with_suffix(".parquet")):
+                try:
+                    found = file.stat()
+                except OSError:
+                    return None
+                digest.update(f"{key} {found.st_size} {found.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
 
     def put_cell(self, result: CellResult) -> None:
         """Write a finished cell: predictions first, then the JSON that commits them."""

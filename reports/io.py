@@ -32,6 +32,8 @@ from reports.table import (
 
 FORMAT = "tokenrank-results-2"
 ATLAS = "atlas.json"
+ROWS_TOGETHER = 100_000
+"""Samples are saved in groups of so many rows, whether they come in a frame or a few at a time."""
 _TABLES = {
     "variants": VARIANT_SCHEMA,
     "scores": SCORE_SCHEMA,
@@ -73,32 +75,54 @@ def as_json(value: Any) -> str:
     return text + "\n"
 
 
-def as_parquet(frame: pl.DataFrame) -> bytes:
-    """A frame as Parquet bytes."""
+def as_parquet(frame: pl.DataFrame, together: int | None = None) -> bytes:
+    """A frame as Parquet bytes, in groups of ``together`` rows where that is said."""
     buffer = io.BytesIO()
-    frame.write_parquet(buffer, compression="zstd", statistics=True)
+    frame.write_parquet(buffer, compression="zstd", statistics=True, row_group_size=together)
     return buffer.getvalue()
+
+
+def _write_rows(path: Path, rows: pl.LazyFrame) -> None:
+    """Write sorted rows as they are read, a group at a time: the bytes that a frame would give."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        rows.sink_parquet(
+            temporary,
+            compression="zstd",
+            statistics=True,
+            row_group_size=ROWS_TOGETHER,
+            maintain_order=True,
+        )
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def save_results(results: SuiteResults, folder: Path) -> None:
     """Write results into a folder: ``run.json``, one Parquet file per table, ``atlas.json``.
 
-    ``run.json`` comes last, so a folder that has one is complete.
+    Samples that are still to be read must be sorted by variant, task, seed and sample. ``run.json``
+    comes last, so a folder that has one is complete.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, schema in _TABLES.items():
-        frame: pl.DataFrame = getattr(results, name)
-        tidy = frame.select(pl.col(column).cast(kind) for column, kind in schema.items())
+        table: pl.DataFrame | pl.LazyFrame = getattr(results, name)
+        tidy = table.select(pl.col(column).cast(kind) for column, kind in schema.items())
+        path = folder / f"{name}.parquet"
+        if isinstance(tidy, pl.LazyFrame):
+            _write_rows(path, tidy)
+            continue
         if name in _ORDER:
             tidy = tidy.sort(_ORDER[name])
-        write_whole(folder / f"{name}.parquet", as_parquet(tidy))
+        together = ROWS_TOGETHER if name == "samples" else None
+        write_whole(path, as_parquet(tidy, together))
     _save_atlas(results.atlas, folder / ATLAS)
     facts = {**asdict(results.run), "versions": dict(results.run.versions)}
     write_whole(folder / "run.json", as_json({"format": FORMAT, "run": facts}))
 
 
-def load_results(folder: Path) -> SuiteResults:
-    """Read what `save_results` wrote.
+def load_results(folder: Path, *, scan: bool = False) -> SuiteResults:
+    """Read what `save_results` wrote; with ``scan`` the samples stay in their file.
 
     Raises `ResultsError` when the folder lacks a file, or one is broken or of another format.
     """
@@ -109,8 +133,31 @@ def load_results(folder: Path) -> SuiteResults:
         raise ResultsError(
             f"{folder / 'run.json'} lacks or mistypes {error}; save the results again."
         ) from None
-    frames = {name: _read_table(folder / f"{name}.parquet", s) for name, s in _TABLES.items()}
-    return SuiteResults(run, **frames, atlas=_load_atlas(folder / ATLAS))
+    samples = scan_samples(folder) if scan else load_table(folder, "samples")
+    frames = {name: load_table(folder, name) for name in _TABLES if name != "samples"}
+    return SuiteResults(run, samples=samples, **frames, atlas=_load_atlas(folder / ATLAS))
+
+
+def load_table(folder: Path, name: str) -> pl.DataFrame:
+    """One table of saved results; raises as `load_results` does."""
+    return _read_table(folder / f"{name}.parquet", _TABLES[name])
+
+
+def scan_samples(folder: Path) -> pl.LazyFrame:
+    """The samples of saved results, to be read from their file; raises as `load_results` does."""
+    path = folder / "samples.parquet"
+    try:
+        rows = pl.scan_parquet(path)
+        found = rows.collect_schema()
+    except FileNotFoundError:
+        raise ResultsError(f"{path} is missing; save the results again.") from None
+    except (pl.exceptions.PolarsError, OSError):
+        raise ResultsError(f"{path} is broken or cut short; save the results again.") from None
+    if dict(found) != dict(SAMPLE_SCHEMA):
+        raise ResultsError(
+            f"{path} has other columns than {', '.join(SAMPLE_SCHEMA)}; save the results again."
+        )
+    return rows
 
 
 def _save_atlas(atlas: Atlas | None, path: Path) -> None:

@@ -13,6 +13,7 @@ from reports.answer import caveats
 from reports.document import Part
 from reports.pairs import Pair
 from reports.ranking import RankingTable
+from reports.samples import is_empty
 from reports.significance import ALPHA
 from reports.study_part import study_part
 from reports.table import SuiteResults
@@ -131,7 +132,7 @@ def _intervals(results: SuiteResults, rankings: Sequence[RankingTable]) -> str:
             "Some scores have neither per-sample values nor an interval, so ranks have none; a "
             "difference has one where both of its scores have."
         )
-    if results.samples.is_empty():
+    if is_empty(results.samples):
         return (
             "The results are published scores without per-sample values. Scores are drawn "
             f"{draws:,} times from a normal distribution as wide as the published 95% interval, "
@@ -202,7 +203,7 @@ def _costs(results: SuiteResults) -> list[tuple[str, str]]:
 
 def _probes(results: SuiteResults) -> list[tuple[str, str]]:
     run = results.run
-    if results.samples.is_empty():
+    if is_empty(results.samples):
         return []
     seeds = f"{words.number(len(run.seeds), 'seed')} ({words.listed([str(s) for s in run.seeds])})"
     return [

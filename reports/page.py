@@ -36,6 +36,7 @@ from reports.methods import how_it_was_computed, provenance
 from reports.pairs import Pair
 from reports.predictions import predictions
 from reports.ranking import BASELINE, RankingTable
+from reports.samples import is_empty
 from reports.sensitivity import sensitivity_sentences
 from reports.side_by_side import side_by_side
 from reports.table import SuiteResults
@@ -213,7 +214,7 @@ def _task_scores(
     rows = len(ranking.ranked) + len(ranking.incomplete)
     bars = " with its 95% interval" if ranking.draws is not None else ""
     paired = ""
-    if bars and not results.samples.is_empty():
+    if bars and not is_empty(results.samples):
         paired = "Overlapping intervals do not mean a tie: differences are paired. "
     marks = found.best if found else {}
     shared = "Panels of one metric share their axis. "

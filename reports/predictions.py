@@ -13,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from reports.resampling import Floats
+from reports.samples import parts_by
 from reports.table import SuiteResults, TaskInfo
 
 Ints = npt.NDArray[np.int64]
@@ -69,12 +70,12 @@ def predictions(results: SuiteResults) -> dict[str, Predictions]:
     tasks = {task.name: task for task in results.run.tasks}
     variants = results.variants["variant"].to_list()
     wanted = pl.col("variant").is_in(variants) & pl.col("seed").is_in(results.run.seeds)
-    by_task = results.samples.filter(wanted).partition_by("task", as_dict=True)
-    frames = {str(key[0]): frame for key, frame in by_task.items()}
+    by_task = parts_by(results.samples.filter(wanted), "task")
     found = {}
     for name, task in tasks.items():
-        if name in frames:
-            arrays = _arrays(frames[name], task, variants, results.run.seeds)
+        frame = by_task(name)
+        if frame is not None:
+            arrays = _arrays(frame, task, variants, results.run.seeds)
             if arrays is not None:
                 found[name] = arrays
     return found

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from reports.samples import parts_by
 from reports.table import SuiteResults, TaskInfo
 
 Floats = npt.NDArray[np.float64]
@@ -90,13 +91,10 @@ def bootstrap(
     twice, variants measured on different test samples, or a score that is not the mean
     of its samples.
     """
-    by_task = {
-        str(key[0]): frame
-        for key, frame in results.samples.partition_by("task", as_dict=True).items()
-    }
+    by_task = parts_by(results.samples, "task")
     seed_counts = _seed_counts(len(results.run.seeds), resamples, seed)
     return {
-        task.name: _task_scores(results, task, by_task.get(task.name), seed_counts, seed)
+        task.name: _task_scores(results, task, by_task(task.name), seed_counts, seed)
         for task in results.run.tasks
     }
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from reports.atlas import Atlas
+from reports.samples import Samples
 
 VARIANT_SCHEMA: dict[str, pl.DataType] = {
     "variant": pl.String(),
@@ -179,13 +180,13 @@ class SuiteResults:
     """Everything a report is computed from (see the schemas above).
 
     ``samples``, ``trials`` and ``curves`` may be empty: an imported table has none, nor an
-    ``atlas`` of its variants' token designs.
+    ``atlas`` of its variants' token designs. ``samples`` may still be in their file.
     """
 
     run: RunInfo
     variants: pl.DataFrame
     scores: pl.DataFrame
-    samples: pl.DataFrame
+    samples: Samples
     trials: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=TRIAL_SCHEMA))
     curves: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=CURVE_SCHEMA))
     atlas: Atlas | None = None

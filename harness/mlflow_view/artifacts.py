@@ -7,7 +7,7 @@ A table that the results lack (an imported one has no predictions) makes no file
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import jinja2
 import polars as pl
 
 from reports.io import as_parquet
+from reports.samples import parts_by
 from reports.table import SuiteResults, TaskInfo
 
 MOST_CLASSES = 60
@@ -45,13 +46,14 @@ class Tables:
 
     results: SuiteResults
     scores: Mapping[str, pl.DataFrame]
-    samples: Mapping[str, pl.DataFrame]
+    samples: Callable[[str], pl.DataFrame | None]
     trials: Mapping[str, pl.DataFrame]
 
     @classmethod
     def of(cls, results: SuiteResults) -> Tables:
         """Split by variant."""
-        return cls(results, *map(_by_variant, (results.scores, results.samples, results.trials)))
+        scores, trials = _by_variant(results.scores), _by_variant(results.trials)
+        return cls(results, scores, parts_by(results.samples, "variant"), trials)
 
 
 def _by_variant(frame: pl.DataFrame) -> dict[str, pl.DataFrame]:
@@ -67,7 +69,7 @@ def write_variant_files(tables: Tables, variant: str, folder: Path) -> None:
         shown.write_csv(folder / "scores.csv")
     if trials is not None:
         trials.drop("variant").sort("task", "seed", "number").write_csv(folder / "tuning.csv")
-    samples = tables.samples.get(variant)
+    samples = tables.samples(variant)
     if samples is None:
         return
     tidy = samples.drop("variant").sort("task", "seed", "sample")

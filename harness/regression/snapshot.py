@@ -107,7 +107,7 @@ def snapshot(results: SuiteResults) -> Snapshot:
 
     Raises `UserError` where a task's cells were scored on different test samples.
     """
-    samples = _by_cell(results.samples)
+    samples = _by_cell(results.samples.lazy().collect())
     tasks = {task.name: _task(task, samples) for task in results.run.tasks}
     rows = {row["variant"]: row for row in results.variants.iter_rows(named=True)}
     variants = {

@@ -112,7 +112,7 @@ def test_artifacts_hold_predictions_tuning_confusion_and_the_report(
 
     mine = pl.col("variant") == "olmoearth-one-pico"
     predictions = pl.read_parquet(variant / "predictions.parquet")
-    assert len(predictions) == len(outcome.results.samples.filter(mine))
+    assert len(predictions) == len(outcome.results.samples.lazy().filter(mine).collect())
     confusion = pl.read_csv(variant / "confusion.csv")
     # The diagonal is the accuracy: an independent way to the score that was logged.
     knn = confusion.filter(pl.col("task") == "sim-knn")
