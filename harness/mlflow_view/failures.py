@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import re
 import textwrap
 from urllib.parse import urlsplit
@@ -16,8 +18,27 @@ FORBIDDEN = (
 )
 
 
+def failures() -> tuple[type[Exception], ...]:
+    """What MLflow, its database and its store of artifacts raise; imports MLflow (seconds)."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+
+    found: list[type[Exception]] = [MlflowException, SQLAlchemyError, OSError, ImportError]
+    # Where artifacts go to an S3 store directly; its client's errors share no other ancestor.
+    for module, name in (
+        ("botocore.exceptions", "BotoCoreError"),
+        ("botocore.exceptions", "ClientError"),
+        ("boto3.exceptions", "Boto3Error"),
+    ):
+        with contextlib.suppress(ImportError):
+            found.append(getattr(importlib.import_module(module), name))
+    return tuple(found)
+
+
 def reason(error: BaseException) -> str:
     """One clause without a final full stop, e.g. "it demands a login (set ...)"."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"the package {error.name} is needed for it and not installed here"
     text = str(error)
     status = getattr(error, "get_http_status_code", lambda: 0)()
     code = getattr(error, "error_code", "")
