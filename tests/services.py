@@ -49,13 +49,15 @@ class Postgres:
 
     @property
     def uri(self) -> str:
-        """Its SQLAlchemy URI."""
-        return f"postgresql+psycopg2://{self.superuser}@127.0.0.1:{self.port}/postgres"
+        """Its superuser's SQLAlchemy URI, by its socket: on the network, roles need passwords."""
+        place = f"host={self.folder}&port={self.port}"
+        return f"postgresql+psycopg2://{self.superuser}@/postgres?{place}"
 
     def create(self) -> None:
         """Make the cluster's files."""
-        initdb = ["initdb", "-D", f"{self.folder}/data", "-U", self.superuser, "-A", "trust"]
-        self._run(*initdb, "-E", "UTF8", "--no-sync", "--locale=C.UTF-8")
+        initdb = ["initdb", "-D", f"{self.folder}/data", "-U", self.superuser]
+        who = ["--auth-local=trust", "--auth-host=scram-sha-256"]
+        self._run(*initdb, *who, "-E", "UTF8", "--no-sync", "--locale=C.UTF-8")
 
     def start(self) -> None:
         """Start it, and return when it answers."""
@@ -112,7 +114,8 @@ def serving(
             wait_until_healthy(address, process)
             yield
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):  # it ended before it answered
+                os.killpg(process.pid, signal.SIGTERM)
             process.wait()
 
 
@@ -137,10 +140,45 @@ def mlflow_server(database: str, artifacts: Path) -> Iterator[str]:
 def wait_until_healthy(address: str, process: subprocess.Popen[Any]) -> None:
     """Return when the server's health check is answered; it must not end before."""
     for _ in range(600):
-        assert process.poll() is None, "the server ended before it answered"
+        assert process.poll() is None, "the server ended before it answered; see its log"
         try:
             with urllib.request.urlopen(f"{address}/health", timeout=1):
                 return
         except OSError:
             time.sleep(0.1)
     raise AssertionError(f"no server at {address}")
+
+
+# --- an S3 store --------------------------------------------------------------------------
+
+
+class S3:
+    """A local stand-in for an S3 store; what it holds outlives a stop."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._server: Any = None
+
+    def start(self) -> None:
+        """Start it, and return when it answers."""
+        from moto.server import ThreadedMotoServer  # noqa: PLC0415
+
+        self._server = ThreadedMotoServer("127.0.0.1", self.port, verbose=False)
+        self._server.start()
+
+    def stop(self) -> None:
+        """Stop it; nothing listens on its port then."""
+        self._server.stop()
+
+
+@contextmanager
+def s3() -> Iterator[S3]:
+    """An S3 store on loopback that runs."""
+    pytest.importorskip("moto.server")
+    store = S3()
+    store.start()
+    try:
+        yield store
+    finally:
+        store.stop()

@@ -37,8 +37,6 @@ def failures() -> tuple[type[Exception], ...]:
 
 def reason(error: BaseException) -> str:
     """One clause without a final full stop, e.g. "it demands a login (set ...)"."""
-    if isinstance(error, ModuleNotFoundError):
-        return f"the package {error.name} is needed for it and not installed here"
     text = str(error)
     status = getattr(error, "get_http_status_code", lambda: 0)()
     code = getattr(error, "error_code", "")
