@@ -22,7 +22,7 @@ from typing import TypeVar
 from filelock import FileLock, Timeout
 
 from harness.content import content_key
-from harness.mlflow_view.failures import reason, shown_uri
+from harness.mlflow_view.failures import failures, reason, shown_uri
 from harness.pretraining.curves import Point, Training
 from harness.provenance import Manifest
 from harness.results import results_digest
@@ -136,6 +136,8 @@ def quieten() -> None:
         # A new database announces every table that it makes; nobody asked for that.
         ("MLFLOW_LOGGING_LEVEL", "ERROR"),
         ("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"),
+        # Two lines on standard output for every run that is written to a server.
+        ("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),
         ("MLFLOW_DISABLE_TELEMETRY", "true"),
     ):
         os.environ.setdefault(name, value)
@@ -224,12 +226,8 @@ def _artifacts(uri: str, store: Store) -> str | None:
 def _asking(store: Store, write: Callable[[], Answer]) -> Answer:
     """What ``write`` returns; `TrackingAwayError` for whatever MLflow or its database raises."""
     quieten()
-    # MLflow takes seconds to import.
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415
-    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
-
     try:
         make_database(store)
         return write()
-    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+    except failures() as error:
         raise TrackingAwayError(reason(error)) from None

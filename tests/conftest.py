@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 
 SERVICES = "TOKENRANK_TEST_SERVICES"
+NEED_SERVICES = {"browser", "tracking_server"}
+"""Folders of tests that need them."""
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -39,7 +41,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     """Where the browser and the database must be there (CI), a test that skips for them fails."""
     report = yield
-    needed = "browser" in item.path.parts and os.environ.get(SERVICES) == "required"
+    in_place = NEED_SERVICES.intersection(item.path.parts)
+    needed = in_place and os.environ.get(SERVICES) == "required"
     if report.skipped and needed:
         report.outcome = "failed"
         report.longrepr = f"must run where {SERVICES} is required: {report.longrepr}"

@@ -128,8 +128,10 @@ def strip_of(design: Design, shape: InputShape) -> Strip:
     read = shape.bands or asked
     bands = sorted(sensor.bands if sensor else (), key=_place)
     channels = [
-        Channel(band.name, region_of(shape.modality, band), band.resolution, band.name in read)
-        for band in bands
+        # Some resolutions are written as whole numbers. Read again from a file, they are not, and
+        # the same results must be the same bytes.
+        Channel(b.name, region_of(shape.modality, b), float(b.resolution), b.name in read)
+        for b in bands
     ]
     known = {channel.name for channel in channels}
     for name in (channel for channel in read if channel not in known):

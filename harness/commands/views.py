@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.mlflow_view.failures import reason, shown_uri
+from harness.mlflow_view.failures import failures, reason, shown_uri
 from harness.provenance import Manifest
 from harness.store import Store
 from harness.tracking import (
@@ -102,15 +102,11 @@ def _from_mlflow(uri: str, suite: str | None) -> SuiteResults:
     except TrackingAwayError as error:
         raise UserError(f"MLflow at {shown_uri(uri)} gives no results: {error}.") from None
     quieten()
-    # MLflow takes seconds to import.
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415
-    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
-
-    from harness.mlflow_view.fetch import fetch_results  # noqa: PLC0415
+    from harness.mlflow_view.fetch import fetch_results  # noqa: PLC0415  (seconds)
 
     try:
         return fetch_results(uri, suite)
-    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+    except failures() as error:
         raise UserError(f"MLflow at {shown_uri(uri)} gives no results: {reason(error)}.") from None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import re
 import textwrap
 from urllib.parse import urlsplit
@@ -14,6 +16,23 @@ FORBIDDEN = (
     "it refuses access (error 403; the account may lack the permission, or the server does not "
     "allow this host name)"
 )
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """What MLflow, its database and its store of artifacts raise; imports MLflow (seconds)."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+
+    found: list[type[Exception]] = [MlflowException, SQLAlchemyError, OSError, ImportError]
+    # Where artifacts go to an S3 store directly; its client's errors share no other ancestor.
+    for module, name in (
+        ("botocore.exceptions", "BotoCoreError"),
+        ("botocore.exceptions", "ClientError"),
+        ("boto3.exceptions", "Boto3Error"),
+    ):
+        with contextlib.suppress(ImportError):
+            found.append(getattr(importlib.import_module(module), name))
+    return tuple(found)
 
 
 def reason(error: BaseException) -> str:

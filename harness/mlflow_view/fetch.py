@@ -13,13 +13,12 @@ from pathlib import Path
 import mlflow.artifacts
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 from harness.mlflow_view.comparison import TAG, view_link
+from harness.mlflow_view.experiments import experiment_name
 from harness.mlflow_view.facts import SUITE_RUN
-from harness.mlflow_view.failures import reason, shown_uri
+from harness.mlflow_view.failures import failures, reason, shown_uri
 from harness.mlflow_view.standing import DIGEST_TAG, KIND_TAG
-from harness.mlflow_view.write import experiment_name
 from models.errors import UserError, did_you_mean
 from reports.io import ResultsError, load_results
 from reports.table import SuiteResults
@@ -46,7 +45,7 @@ def fetch_results(uri: str, suite: str | None) -> SuiteResults:
             return load_results(Path(place))
         except ResultsError as error:
             raise UserError(f"The results of {where} cannot be used: {error}") from None
-        except (MlflowException, OSError) as error:
+        except failures() as error:
             raise UserError(
                 f"The results of {where} cannot be downloaded: {reason(error)}."
             ) from None

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 from harness.mlflow_view import names
+from harness.mlflow_view.experiments import experiment_named
 from harness.mlflow_view.standing import KEY_TAG, KIND_TAG, runs_tagged
 from harness.pretraining.curves import Point, Training
 
@@ -78,11 +79,7 @@ def _missing(client: MlflowClient, run_id: str, points: Sequence[Point]) -> list
 
 
 def _run(client: MlflowClient, local_artifacts: str | None, training: Training) -> str:
-    found = client.get_experiment_by_name(EXPERIMENT)
-    if found is None:
-        experiment = client.create_experiment(EXPERIMENT, local_artifacts)
-    else:
-        experiment = found.experiment_id
+    experiment = experiment_named(client, EXPERIMENT, local_artifacts, {})
     for run in runs_tagged(client, experiment, KEY_TAG, training.key):
         return str(run.info.run_id)
     tags = {KEY_TAG: training.key, KIND_TAG: PRETRAINING, **training.tags}

@@ -28,8 +28,15 @@ from mlflow.entities import (
 )
 from mlflow.exceptions import MlflowException
 
-from harness.mlflow_view import comparison, describe, names
+from harness.mlflow_view import describe, names
 from harness.mlflow_view.artifacts import Tables, write_variant_files
+from harness.mlflow_view.experiments import (
+    describe_experiment,
+    experiment_name,
+    experiment_named,
+    link,
+    once_more_if_taken,
+)
 from harness.mlflow_view.facts import (
     SUITE_RUN,
     VARIANT,
@@ -60,6 +67,8 @@ from reports.io import save_results
 from reports.table import TaskInfo
 
 _BATCH = 1000
+ROUNDS = 5
+"""How often a suite run is written anew because another process removed it."""
 
 
 def write_suite_run(uri: str, run: SuiteRun, report: Path, local_artifacts: Path) -> bool:
@@ -70,19 +79,28 @@ def write_suite_run(uri: str, run: SuiteRun, report: Path, local_artifacts: Path
     """
     client = MlflowClient(tracking_uri=uri)
     place = local_artifacts.resolve().as_uri() if uri.startswith("sqlite:") else None
-    experiment = _experiment(client, run, place)
-    fresh = keep_one(client, experiment, run) is None
-    if fresh:
+    # The kind makes the page open on runs rather than on traces of language models.
+    kind = {"mlflow.experimentKind": "custom_model_development"}
+    experiment = experiment_named(client, experiment_name(run.results.run.suite), place, kind)
+    written: set[str] = set()
+    for _ in range(ROUNDS):
+        kept = keep_one(client, experiment, run)
+        if kept is not None:
+            describe_experiment(client, experiment, run)
+            return kept in written
         writing = _Writing(client, experiment, run)
+        written.add(writing.mark)
         try:
             writing.write(report)
+        except MlflowException:
+            removed = writing.is_removed()
+            writing.undo()
+            if not removed:
+                raise
         except BaseException:
             writing.undo()
             raise
-        if keep_one(client, experiment, run) is None:
-            raise MlflowException("another process is writing the same suite run")
-    _describe_experiment(client, experiment, run)
-    return fresh
+    raise MlflowException("other processes keep writing the same suite run")
 
 
 @dataclass
@@ -109,6 +127,14 @@ class _Writing:
         # Last: a suite run without it is one that was cut short.
         self.client.set_tag(parent, DIGEST_TAG, self.run.digest)
         self.client.set_terminated(parent)
+
+    def is_removed(self) -> bool:
+        """Whether another process, whose own mirror was whole first, has removed this one."""
+        try:
+            found = runs_tagged(self.client, self.experiment, MARK_TAG, self.mark, deleted=True)
+            return any(True for _ in found)
+        except MlflowException:
+            return False
 
     def undo(self) -> None:
         """Remove what was written so far; what cannot be reached now, the next writing removes."""
@@ -140,7 +166,8 @@ class _Writing:
             },
             params=params,
         ).model_id
-        self.client.log_inputs(run_id, list(_dataset_inputs(self.run)))
+        datasets = list(_dataset_inputs(self.run))
+        once_more_if_taken(lambda: self.client.log_inputs(run_id, datasets))
         metrics = [self._metric(m, model) for m in variant_metrics(self.run, row)]
         self._log(run_id, params, metrics)
         self.client.log_outputs(run_id, [LoggedModelOutput(model, 0)])
@@ -176,7 +203,7 @@ class _Writing:
         return {**shared_tags(self.run), KIND_TAG: kind, MARK_TAG: self.mark}
 
     def _suite_note(self) -> str:
-        return describe.suite_note(self.run, _link(self.experiment, self.run))
+        return describe.suite_note(self.run, link(self.experiment, self.run))
 
 
 # --- data sets --------------------------------------------------------------------------
@@ -202,54 +229,3 @@ def _dataset_name(task: TaskInfo) -> str:
 
 def _dataset_digest(task: TaskInfo) -> str:
     return names.one_line(task.fingerprint, names.DATASET_LENGTH)[:8]
-
-
-# --- the experiment -----------------------------------------------------------------------
-
-
-def experiment_name(suite: str) -> str:
-    """The experiment of a suite."""
-    return f"tokenrank/{names.one_line(suite, names.EXPERIMENT_LENGTH - len('tokenrank/'))}"
-
-
-def _experiment(client: MlflowClient, run: SuiteRun, artifacts: str | None) -> str:
-    name = experiment_name(run.results.run.suite)
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        # The kind makes the page open on runs rather than on traces of language models.
-        tags = {"mlflow.experimentKind": "custom_model_development"}
-        try:
-            return str(client.create_experiment(name, artifacts, tags))
-        except MlflowException:
-            found = client.get_experiment_by_name(name)  # made by another process just now?
-            if found is None:
-                raise
-    if found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    return str(found.experiment_id)
-
-
-def _describe_experiment(client: MlflowClient, experiment: str, run: SuiteRun) -> None:
-    """Description and saved view, unless they stand already (each is a write)."""
-    note = describe.experiment_note(run, _link(experiment, run))
-    standing = client.get_experiment(experiment).tags
-    key, view = comparison.view_tag(run, int(time.time() * 1000))
-    wanted = {"mlflow.note.content": note}
-    if _state_of(standing.get(key)) != _state_of(view):
-        wanted[key] = view
-    for name, value in wanted.items():
-        if standing.get(name) != value:
-            client.set_experiment_tag(experiment, name, value)
-
-
-def _link(experiment: str, run: SuiteRun) -> str:
-    return comparison.view_link(experiment, comparison.view_key(run))
-
-
-def _state_of(view: str | None) -> object:
-    """A saved view without its times."""
-    try:
-        found = json.loads(view or "{}")
-    except ValueError:
-        return None
-    return (found.get("name"), found.get("state")) if isinstance(found, dict) else None

@@ -30,7 +30,10 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = ("tutorial.md", "extending.md", "own-model.md", "regression-check.md", "tokens.md")
-RUN_ELSEWHERE = {"published.md": "tests/harness/published/test_beside.py"}  # with its table
+RUN_ELSEWHERE = {
+    "published.md": "tests/harness/published/test_beside.py",  # with its table
+    "team-server.md": "tests/harness/tracking_server/conftest.py",  # with its servers
+}
 SERVED_WITHIN = 60.0  # seconds
 
 

@@ -13,6 +13,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
+from harness.mlflow_view import standing
+from harness.mlflow_view.facts import SuiteRun
 from harness.provenance import Manifest
 from harness.store import Store
 from harness.tracking import publish
@@ -123,4 +125,46 @@ def test_two_processes_at_once_leave_one_mirror(
     assert sum("done=True" in words for words in said) >= 1
     for name in stores:  # one that lost the race catches up with the next sync
         assert publish_now(to_publish(name)).done
+    assert_one_whole_mirror(tmp_path)
+
+
+def test_two_that_remove_each_other_at_the_same_moment_do_not_end_with_none(
+    to_publish: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One looks while the other is still half; before it removes that, the other is whole."""
+
+    class Gone(BaseException):
+        """The first has looked, when it was whole, and does not come back."""
+
+    finish, delete = MlflowClient.set_terminated, standing.delete_run
+    state: dict[str, Any] = {"nested": False, "removing": False}
+    first_store, second_store = to_publish("one"), to_publish("two")
+
+    def begin_another(client: MlflowClient, run_id: str, *rest: Any) -> None:
+        """The first has written all but the end of its suite run; the second comes and goes."""
+        is_suite_run = client.get_run(run_id).data.tags["tokenrank.kind"] == "suite run"
+        if is_suite_run and not state["nested"]:
+            state["nested"] = True
+            state["first"] = (client, run_id)
+            assert publish_now(second_store).done
+            raise Gone
+        finish(client, run_id, *rest)
+
+    def become_whole_first(client: MlflowClient, found: Any) -> None:
+        """The second is about to remove the first's, which ends just now and is the older."""
+        if not state["removing"]:
+            state["removing"] = True
+            first_client, run_id = state["first"]
+            finish(first_client, run_id)
+            results, manifest, *_ = first_store
+            run = SuiteRun(results, manifest, (), found.data.tags["tokenrank.digest"])
+            assert standing.keep_one(first_client, found.info.experiment_id, run)
+        delete(client, found)
+
+    monkeypatch.setattr(MlflowClient, "set_terminated", begin_another)
+    monkeypatch.setattr(standing, "delete_run", become_whole_first)
+    with pytest.raises(Gone):
+        publish_now(first_store)
+    assert state["removing"]  # else this test proves nothing
+    monkeypatch.undo()
     assert_one_whole_mirror(tmp_path)

@@ -12,10 +12,12 @@ from mlflow import MlflowClient
 from harness.commands.views import sync_command
 from harness.plan import Cell, Places, Plan
 from harness.provenance import load_or_create_manifest
+from harness.results import results_digest
 from harness.run import Outcome, run_suite
 from harness.store import Store
 from harness.suite import load_suite
 from harness.tracking import Published, publish
+from reports.io import load_results
 
 
 class Quiet:
@@ -60,6 +62,9 @@ def test_a_flat_search_finds_each_variant_complete(
     for note in store.root.rglob("tracking.json"):
         note.unlink()
     assert publish_to(outcome, store).done
+    # `tokenrank sync` reads results from the store: they must be the same, or they are sent anew.
+    stored = load_results(outcome.report.parent / "results")
+    assert results_digest(stored) == results_digest(outcome.results)
     runs = all_runs(uri)
     assert len(runs) == 3
     assert {run.info.status for run in runs} == {"FINISHED"}
