@@ -1,8 +1,8 @@
-"""The cost of handing out: cells that do nothing, by real worker processes, and a simulated cluster.
+"""The cost of handing out: cells that do nothing, by real processes, and a simulated cluster.
 
-No-op cells go through everything but the computing: the driver's loop, pipes, claims in the store. The
-simulation (seeded) takes the measured cost of handing out and asks what limits 10 to 1,000 nodes that
-fail. Prints markdown tables.
+No-op cells go through everything but the computing: the driver's loop, pipes, claims in the store.
+The simulation (seeded) takes the measured cost of handing out and asks what limits 10 to 1,000
+nodes that fail. Prints markdown tables.
 """
 
 from __future__ import annotations

@@ -117,16 +117,27 @@ def compute_cells(
     meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
     """Compute cells and store each. ``meanwhile`` starts what may go on beside it."""
-    from harness.executors.work import check_first, run_cells  # noqa: PLC0415  (torch loads)
+    from harness.executors.work import Done, check_first, try_cell, wait_cell  # noqa: PLC0415
 
     meanwhile()
     check_first(to_do, store)
+
+    def told(done: Done) -> None:
+        seconds.encoder += done.seconds.encoder
+        seconds.probe += done.seconds.probe
+        watch.finished(done.cell, done.score)
+
+    elsewhere = []  # another run on this store has them in work
     for cell in to_do:
         watch.started(cell)
-        for done in run_cells(plan, [cell], store, watch.progress):
-            seconds.encoder += done.seconds.encoder
-            seconds.probe += done.seconds.probe
-            watch.finished(cell, done.score)
+        done = try_cell(plan, cell, store, watch.progress)
+        if done is None:
+            elsewhere.append(cell)
+        else:
+            told(done)
+    for cell in elsewhere:
+        watch.started(cell)
+        told(wait_cell(plan, cell, store, watch.progress))
 
 
 def write_views(results: SuiteResults, store: Store, run_key: str) -> Path:

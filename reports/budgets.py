@@ -145,7 +145,8 @@ def _as_one_task(
         as_one = joined.with_columns(pl.col("name").alias("variant"), pl.lit("one").alias("task"))
         return as_one.select(frame.columns)
 
-    samples = renamed(results.samples)
+    asked = pl.col("task").is_in([point.task.name for point in points])
+    samples = renamed(results.samples.lazy().filter(asked).collect())
     counts = samples.group_by("variant", "seed").len("mine")
     every = samples.group_by("seed").agg(pl.col("sample").n_unique().alias("all"))
     lacking = counts.join(every, on="seed").filter(pl.col("mine") != pl.col("all"))

@@ -181,6 +181,10 @@ class _Drive:
         for cell, score in account.scores.items():
             self._count(done=1)
             self.told.finished(cell, score)
+        if account.elsewhere:  # last, when whoever has them may be done
+            keys = tuple(account.elsewhere)
+            key = f"{flight.item.key}-later"
+            self.waiting.append(replace(flight.item, key=key, cells=keys, patient=True))
         again = []
         for cell, fault in account.faults.items():
             if fault.is_final or self._tried(cell) > self.policy.retries:

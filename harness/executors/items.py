@@ -26,16 +26,15 @@ class Need:
 
 @dataclass(frozen=True)
 class Item:
-    """Cells (by key, in the suite's order) that one worker computes one after another."""
+    """Cells (by key, in the suite's order) that one worker computes one after another.
+
+    ``patient``: it waits for cells that others have in work; else it leaves them to a later turn.
+    """
 
     key: str
     cells: tuple[str, ...]
     need: Need
-
-    def without(self, done: Iterable[str]) -> Item:
-        """The same item, without cells that are settled."""
-        gone = set(done)
-        return Item(self.key, tuple(key for key in self.cells if key not in gone), self.need)
+    patient: bool = False
 
 
 Expect = Callable[[tuple[Cell, ...]], Need]

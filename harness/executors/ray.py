@@ -7,6 +7,7 @@ waits for a node that holds it. It must not know what an item is made of.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import time
@@ -60,7 +61,7 @@ class RayEngine:
             return self._section.slots
         if time.monotonic() - self._looked > LOOK_AT_NODES_EVERY:
             self._looked = time.monotonic()
-            cpus = ray.cluster_resources().get("CPU", 1.0)
+            cpus = _resources().get("CPU", 1.0)
             self._slots = max(1, int(2 * cpus / self._section.cpus))
         return self._slots
 
@@ -141,7 +142,7 @@ def _connect(address: str | None) -> None:
             address=address or "local",
             runtime_env=environment if environment["env_vars"]["PYTHONPATH"] else None,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             include_dashboard=False if address in (None, "local") else None,
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -168,7 +169,12 @@ def _largest(resource: str) -> float:
 
 
 def _alive() -> list[dict[str, Any]]:
-    return [node for node in ray.nodes() if node["Alive"]]
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _resources() -> dict[str, float]:
+    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return found
 
 
 def _require_room(items: list[Item], section: RaySection, has_gpus: bool) -> None:

@@ -260,8 +260,8 @@ def _require_cluster(section: SlurmSection, items: list[Item]) -> None:
         ) from None
     nodes: dict[str, list[tuple[int, int]]] = {}
     for line in said.splitlines():
-        name, memory, cores = line.split()
-        size = (int(memory.rstrip("+")), int(cores.rstrip("+")))
+        name, memory, processors = line.split()
+        size = (int(memory.rstrip("+")), int(processors.rstrip("+")))
         nodes.setdefault(name, []).append(size)
     if section.partition is not None and section.partition not in nodes:
         raise UserError(

@@ -15,9 +15,7 @@ import torch
 from harness.cell import Notify, Seconds, compute
 from harness.encoders import check_weights
 from harness.plan import Cell, Plan
-from harness.store import Store
-
-_LOOK_AGAIN = 0.5  # seconds
+from harness.store import CellResult, Store
 
 
 @dataclass(frozen=True)
@@ -52,18 +50,35 @@ def run_cells(plan: Plan, cells: Iterable[Cell], store: Store, notify: Notify) -
     """
     others: deque[Cell] = deque()
     for cell in cells:
-        name = _claim(cell)
-        if store.claims.take(name):
-            try:
-                yield finish(plan, cell, store, notify)
-            finally:
-                store.claims.release(name)
-        else:
+        done = try_cell(plan, cell, store, notify)
+        if done is None:
             others.append(cell)
+        else:
+            yield done
     for cell in others:
+        yield wait_cell(plan, cell, store, notify)
+
+
+def try_cell(plan: Plan, cell: Cell, store: Store, notify: Notify) -> Done | None:
+    """The cell, computed now unless it is stored; None while another process computes it."""
+    name = _claim(cell)
+    if not store.claims.take(name):
+        return None
+    try:
+        return finish(plan, cell, store, notify)
+    finally:
+        store.claims.release(name)
+
+
+def wait_cell(plan: Plan, cell: Cell, store: Store, notify: Notify) -> Done:
+    """The cell, waiting for whoever computes it; computed here where they give up."""
+
+    def known() -> CellResult | None:
         notify("waiting for another process", 0, 1)
-        with store.claims.first(_claim(cell), lambda cell=cell: store.cell(cell.key)):  # type: ignore[misc]
-            yield finish(plan, cell, store, notify)
+        return store.cell(cell.key)
+
+    with store.claims.first(_claim(cell), known):
+        return finish(plan, cell, store, notify)
 
 
 def _claim(cell: Cell) -> str:

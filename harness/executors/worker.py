@@ -37,12 +37,16 @@ class Fault:
 
 @dataclass
 class Account:
-    """What a worker has to say of an item: scores of finished cells, and faults of others."""
+    """What a worker has to say of an item: scores of finished cells, and faults of others.
+
+    ``elsewhere``: cells that another process has in work.
+    """
 
     item: str
     worker: str = ""
     scores: dict[str, float] = field(default_factory=dict)
     faults: dict[str, Fault] = field(default_factory=dict)
+    elsewhere: list[str] = field(default_factory=list)
     encoder: float = 0.0
     probe: float = 0.0
     refused: str = ""
@@ -77,7 +81,7 @@ class Worker:
         try:
             plan, store, cells = self._ready()
             for key in item.cells:
-                self._one(cells[key], plan, store, working, account)
+                self._one(cells[key], plan, store, working, account, item.patient)
         except UserError as error:
             account.refused = str(error)
         except StoppedError:
@@ -93,19 +97,28 @@ class Worker:
         return self._found
 
     def _one(
-        self, cell: Cell, plan: Plan, store: Store, working: Working, account: Account
+        self,
+        cell: Cell,
+        plan: Plan,
+        store: Store,
+        working: Working,
+        account: Account,
+        patient: bool,
     ) -> None:
-        from harness.executors.work import run_cells  # noqa: PLC0415  (torch loads)
+        from harness.executors.work import try_cell, wait_cell  # noqa: PLC0415  (torch loads)
 
         what = f"{shown_name(plan, cell)} · {cell.task.name} · seed {cell.seed}"
         working.begins(account.item, cell.key, what)
         log = working.board.log_file(cell.key) if self._own_logs else None
         with printed_to(log):
             try:
-                for done in run_cells(plan, [cell], store, working.progress):
-                    account.scores[cell.key] = done.score
-                    account.encoder += done.seconds.encoder
-                    account.probe += done.seconds.probe
+                done = (wait_cell if patient else try_cell)(plan, cell, store, working.progress)
+                if done is None:
+                    account.elsewhere.append(cell.key)
+                    return
+                account.scores[cell.key] = done.score
+                account.encoder += done.seconds.encoder
+                account.probe += done.seconds.probe
             except StoppedError:
                 raise
             except UserError as error:
