@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 SERVICES = "TOKENRANK_TEST_SERVICES"
-NEED_SERVICES = {"browser", "tracking_server"}
+NEED_SERVICES = {"browser", "cluster", "tracking_server"}
 """Folders of tests that need them."""
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
