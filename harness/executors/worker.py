@@ -7,6 +7,7 @@ which engine hands out the items.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import traceback
@@ -123,9 +124,21 @@ class Worker:
                 raise
             except UserError as error:
                 account.faults[cell.key] = Fault(str(error), is_final=True)
+            except OSError as error:
+                traceback.print_exc()
+                account.faults[cell.key] = Fault(_of_the_system(error), is_final=False)
             except Exception as error:
                 traceback.print_exc()
                 account.faults[cell.key] = Fault(f"{type(error).__name__}: {error}", False)
+
+
+def _of_the_system(error: OSError) -> str:
+    """What the system refused, and on which machine: another may not."""
+    here = os.uname().nodename
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full on {here}"
+    place = f" ({error.filename})" if error.filename else ""
+    return f"{error.strerror or error}{place} on {here}"
 
 
 @contextmanager
