@@ -137,6 +137,6 @@ def synthetic() -> Any:
 @pytest.fixture(autouse=True)
 def no_settings_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a user or a nox session has set for real runs must not reach a test."""
-    for name in ("CHIPS", "DATA", "STORE", "WEIGHTS", "UI_COMMAND"):
+    for name in ("CHIPS", "DATA", "PROFILE", "STORE", "TUNING", "WEIGHTS", "UI_COMMAND"):
         monkeypatch.delenv(f"TOKENRANK_{name}", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -31,6 +31,7 @@ except ImportError:  # an extra
 
 CONNECT_WITHIN = 5.0  # seconds
 GREET_WITHIN = 120.0
+FOR_WORKERS = ("PYTHONPATH", "TOKENRANK_TUNING")  # settings that they have from the driver
 LOOK_AT_NODES_EVERY = 5.0
 
 
@@ -135,12 +136,12 @@ def _connect(address: str | None) -> None:
     """Join the cluster, or start one here. Raises `UserError`, soon, if it does not answer."""
     if address is not None and address not in ("auto", "local"):
         _require_answer(address)
-    environment = {"env_vars": {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}}
+    given = {name: os.environ[name] for name in FOR_WORKERS if name in os.environ}
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         ray.init(
             address=address or "local",
-            runtime_env=environment if environment["env_vars"]["PYTHONPATH"] else None,
+            runtime_env={"env_vars": given},
             log_to_driver=False,
             logging_level=logging.ERROR,
             include_dashboard=False if address in (None, "local") else None,
