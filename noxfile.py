@@ -12,6 +12,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nox
@@ -97,7 +98,6 @@ def tests(session: nox.Session) -> None:
     if not session.posargs:
         run(session, "dev", "ruff", "check", ".")
         run(session, "dev", "ruff", "format", "--check", ".")
-        run(session, "dev", "mypy")
         run(session, "dev", "lint-imports")
     if session.posargs:
         run(session, "dev", "pytest", *session.posargs)
@@ -106,7 +106,11 @@ def tests(session: nox.Session) -> None:
     # with one thread: two workers with two each would fight over two cores.
     one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     workers = ("-n", "2", "--dist", "loadgroup", "--durations", "25")
-    run(session, "dev", "pytest", *workers, settings=one)
+    # Types are checked beside the first tests: it takes one core, and the other would be idle.
+    with ThreadPoolExecutor(1) as beside:
+        types = beside.submit(run, session, "dev", "mypy")
+        run(session, "dev", "pytest", *workers, settings=one)
+        types.result()
 
 
 @nox.session

@@ -147,7 +147,7 @@ def scan_samples(folder: Path) -> pl.LazyFrame:
     """The samples of saved results, to be read from their file; raises as `load_results` does."""
     path = folder / "samples.parquet"
     try:
-        rows = pl.scan_parquet(path)
+        rows = pl.scan_parquet(path, glob=False)  # brackets in a folder's name are text
         found = rows.collect_schema()
     except FileNotFoundError:
         raise ResultsError(f"{path} is missing; save the results again.") from None

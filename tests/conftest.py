@@ -53,12 +53,20 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file's tests run on one worker, which makes its fixtures once; a page's commands on any.
 
-    The pages are the longest of all and come first, so that no worker is left with one at the end.
+    So do all that disturb the same run. The pages are the longest of all and come first, so that no
+    worker is left with one at the end.
     """
     for item in items:
-        is_page = "docs" in item.path.parts
-        item.add_marker(pytest.mark.xdist_group(item.nodeid if is_page else str(item.path)))
-    items.sort(key=lambda item: "docs" not in item.path.parts)
+        parts = item.path.parts
+        is_disturbed = "executors" in parts or "cluster" in parts
+        together = "disturbed" if is_disturbed else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(item.nodeid if "docs" in parts else together))
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    parts = item.path.parts
+    return 0 if "docs" in parts else 1 if "executors" in parts or "cluster" in parts else 2
 
 
 @dataclass

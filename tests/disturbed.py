@@ -14,7 +14,6 @@ from pathlib import Path
 
 from harness.executors.board import Board, WorkerNote
 from harness.store import Store
-from tests.harness.conftest import REGISTRY, SUITE
 
 # Nothing listens there: MLflow is not what these tests are about. A commit that is made while they
 # run would be an honest difference.
@@ -60,10 +59,10 @@ def assert_same(store: Path, undisturbed: Undisturbed) -> None:
     assert [name for name in found if found[name] != undisturbed.files[name]] == []
 
 
-def run_undisturbed(folder: Path) -> Undisturbed:
-    """The small suite, computed by one process that nothing happens to."""
-    (folder / "pico.yaml").write_text(REGISTRY)
-    (folder / "small.yaml").write_text(SUITE)
+def run_undisturbed(folder: Path, suite: str, registry: str) -> Undisturbed:
+    """A suite, computed by one process that nothing happens to."""
+    (folder / "pico.yaml").write_text(registry)
+    (folder / "small.yaml").write_text(suite)
     store = folder / "store"
     subprocess.run(
         command(folder / "small.yaml", store), check=True, env=environment(), capture_output=True

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness import cli
+from tests.disturbed import Undisturbed, run_undisturbed
 
 SUITE = """\
 name: small
@@ -48,6 +49,12 @@ def small_suite(tmp_path: Path) -> Path:
     path = tmp_path / "small.yaml"
     path.write_text(SUITE)
     return path
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """The small suite as one process computes it: what every executor has to come to."""
+    return run_undisturbed(tmp_path_factory.mktemp("undisturbed"), SUITE, REGISTRY)
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A head without work of its own, and two nodes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
         head = {**NODE, "num_cpus": 0, "include_dashboard": False}
         made = ray_cluster.Cluster(initialize_head=True, head_node_args=head)
         made.add_node(**NODE)
@@ -87,7 +87,7 @@ def test_what_no_node_can_do_is_said_at_the_start(
     cluster: Any, tmp_path: Path, cpus: int, memory: int, sentence: str
 ) -> None:
     """A cell larger than any node; a store that the nodes do not share."""
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     done = subprocess.run(
         [sys.executable, "-c", CONNECTED, cluster.address, str(cpus), str(memory), str(tmp_path)],
         env=env, capture_output=True, text=True, check=True,

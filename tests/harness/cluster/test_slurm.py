@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.one_node_slurm import missing, one_node_slurm
 from tests.disturbed import Undisturbed, assert_same, begun, cells, computed, ended, start, wait_for
+from tests.harness.cluster.one_node_slurm import missing, one_node_slurm
 
 pytest.importorskip("submitit", reason="submitit is a development dependency")
 
@@ -21,7 +21,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     if missing():
         pytest.skip(f"Slurm is not installed: {', '.join(missing())}")
     with one_node_slurm(tmp_path_factory.mktemp("slurm")) as env:
-        yield {**env, "PYTHONPATH": str(Path(__file__).parents[2])}
+        yield {**env, "PYTHONPATH": str(Path(__file__).parents[3])}
 
 
 def profile(folder: Path, **settings: object) -> Path:
@@ -66,7 +66,7 @@ def test_a_job_that_is_killed_in_the_middle(
         ({"memory_gb": 4000}, "needs 4000.0 GB of memory as the profile asks for it"),
         ({"cpus": 4000}, "asks for 4000 cores for each job"),
         ({"options": "{nodelist: nowhere}"}, "sbatch refuses the job"),
-        ({"partitions": "main"}, '"slurm.partitions" is not'),
+        ({"partitions": "main"}, 'unknown key "partitions"'),
     ],
 )
 def test_what_the_cluster_does_not_have(
