@@ -173,6 +173,12 @@ def show_time(console: Console, outcome: Outcome) -> None:
     if not outcome.computed:
         console.print(f"Nothing to compute; done in {seconds.total:.1f} s.")
         return
+    if seconds.workers:  # theirs went by at the same time
+        console.print(
+            f"{outcome.computed} cells in {seconds.total:.0f} s; workers spent "
+            f"{seconds.encoder:.0f} s on encoders and {seconds.probe:.0f} s on probes."
+        )
+        return
     rest = seconds.total - seconds.encoder - seconds.probe
     console.print(
         f"{outcome.computed} cells in {seconds.total:.0f} s: encoders {seconds.encoder:.0f} s, "

@@ -47,11 +47,15 @@ class Watcher(Protocol):
 
 @dataclass
 class Seconds:
-    """Wall time of a run and of its two real workloads, for the overhead figure."""
+    """Wall time of a run and of its two real workloads, for the overhead figure.
+
+    ``workers``: the workloads are those of several processes, side by side.
+    """
 
     total: float = 0.0
     encoder: float = 0.0
     probe: float = 0.0
+    workers: bool = False
 
 
 @dataclass(frozen=True)

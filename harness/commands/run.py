@@ -113,6 +113,7 @@ def _by_workers(
         from harness.executors.executing import compute_on  # noqa: PLC0415
 
         driven = compute_on(profile, plan, to_do, places, store, overrides, watcher)
+        seconds.workers = True
         seconds.encoder += driven.encoder
         seconds.probe += driven.probe
         return driven.broken

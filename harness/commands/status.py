@@ -90,6 +90,8 @@ def _runs(store: Store, suite: str | None) -> list[_Run]:
         old = {each for kind in before[key] for each in kind}
         drivers = [(note, note not in old) for note in board.drivers()]
         workers = [(note, note not in old) for note in board.workers() if note.item]
+        if not any(alive for _, alive in drivers):  # notes of who was killed or stopped with it
+            workers = [each for each in workers if each[1]]
         runs.append(_Run(key, names[key], board, drivers, workers))
     return runs
 

@@ -91,9 +91,10 @@ class Board:
         """All drivers' notes, by name."""
         return [DriverNote(**data) for data in self._notes("drivers")]
 
-    def forget_worker(self, worker: str) -> None:
-        """A worker that has ended well leaves no note."""
-        (self.folder / "workers" / f"{worker}.json").unlink(missing_ok=True)
+    def forget_workers(self) -> None:
+        """Notes of workers that were killed go; who is alive writes a new one soon."""
+        for path in (self.folder / "workers").glob("*.json"):
+            path.unlink(missing_ok=True)
 
     def write_broken(self, cell: str, what: str, reason: str) -> None:
         """Why a cell could not be computed."""

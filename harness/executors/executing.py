@@ -87,6 +87,7 @@ def compute_on(
     board = Board(store, plan.key)
     board.go()
     board.forget_broken()
+    board.forget_workers()
     items = items_of(to_do, Needs(plan, store).of)
     told = _Told(plan, {cell.key: cell for cell in to_do}, watch, board)
     with _shaken(store) as shake:
