@@ -17,7 +17,7 @@ from harness.content import EMBEDDING_CODE, PROBE_CODE, code_version, package_ve
 from harness.plan import Places, Plan, make_plan
 from harness.provenance import PACKAGES
 from harness.store import Store
-from harness.suite import Overrides, load_suite
+from harness.suite import SUITES_FOLDER, Overrides, load_suite, suite_path
 from models.errors import UserError
 
 SHAKES = "handshakes"
@@ -28,6 +28,7 @@ SHAKEN_WITHIN = 5  # seconds
 class Spec:
     """A run, for workers; all paths are absolute, and the same for every worker.
 
+    ``suite`` is a shipped suite's name, or a path.
     ``shake`` names a file in the store that only this run's driver wrote.
     """
 
@@ -45,7 +46,7 @@ class Spec:
     def of(cls, plan: Plan, overrides: Overrides, places: Places, store: Store, shake: str) -> Spec:
         """The spec of a plan that this process made."""
         return cls(
-            suite=str(plan.suite.path.resolve()),
+            suite=_named(plan.suite.path),
             overrides=_plain(overrides),
             data=_absolute(places.data),
             weights=_absolute(places.weights),
@@ -96,7 +97,7 @@ def plan_of(spec: Spec) -> tuple[Plan, Store]:
     store = Store(Path(spec.store))
     spec.require_shared()
     os.chdir(spec.folder)
-    suite = load_suite(Path(spec.suite), _overrides(spec.overrides))
+    suite = load_suite(suite_path(spec.suite), _overrides(spec.overrides))
     places = Places(_path(spec.data), _path(spec.weights), store.cache_folder)
     plan = make_plan(suite, places)
     if plan.key != spec.plan_key:
@@ -106,6 +107,12 @@ def plan_of(spec: Spec) -> tuple[Plan, Store]:
             "data and weights."
         )
     return plan, store
+
+
+def _named(path: Path) -> str:
+    """A shipped suite's name, as it may be installed elsewhere on another machine; else its path."""
+    shipped = path.resolve().parent == SUITES_FOLDER.resolve()
+    return path.stem if shipped else str(path.resolve())
 
 
 def _sees(plan: Plan) -> dict[str, Any]:
