@@ -110,7 +110,7 @@ def plan_of(spec: Spec) -> tuple[Plan, Store]:
 
 
 def _named(path: Path) -> str:
-    """A shipped suite's name, as it may be installed elsewhere on another machine; else its path."""
+    """A shipped suite's name, as it may be installed elsewhere on other machines; else its path."""
     shipped = path.resolve().parent == SUITES_FOLDER.resolve()
     return path.stem if shipped else str(path.resolve())
 
