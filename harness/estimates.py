@@ -67,9 +67,9 @@ class TaskEstimate:
     ``cells`` in all, ``to_do`` without a result; ``passes``: encodings of the whole data set that
     are not in the store; ``samples`` that those encode, ``macs`` that they take; ``bytes``: what
     decoded images and embeddings will add to the store. ``memory``: bytes that the widest moment of
-    a pass holds, beside weights and libraries. Seconds are of what is to do. Fine-tuning makes no
-    passes; its samples and MACs are the most that it may take, without a trial that ends early, and
-    a training step counts as three forward passes.
+    a cell holds, beside weights and libraries (`cell_bytes`). Seconds are of what is to do.
+    Fine-tuning makes no passes; its samples and MACs are the most that it may take, without a trial
+    that ends early, and a training step counts as three forward passes.
     """
 
     task: str
@@ -119,7 +119,7 @@ def estimate(plan: Plan, store: Store, machine: Machine) -> list[TaskEstimate]:
                 macs=sum(count * rates.macs(job) for job in jobs)
                 + sum(forward[cell.key] * rates.macs(cell) for cell in tuned),
                 bytes=pixels + sum(count * _embedding_bytes(job) for job in jobs),
-                memory=max((_activation_bytes(job, machine) for job in jobs), default=0),
+                memory=max((cell_bytes(cell, count, machine) for cell in to_do), default=0),
                 encoder_seconds=sum(count * rates.seconds(job) for job in jobs),
                 probe_seconds=sum(probe_seconds(cell, plan, machine.probes) for cell in to_do)
                 + sum(forward[cell.key] * rates.seconds(cell) for cell in tuned),
