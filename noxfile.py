@@ -21,6 +21,12 @@ ROOT = Path(__file__).parent
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["tests"]
 WINDOWS = os.name == "nt"
+# Tests that start whole services, or many processes: minutes more, a session of their own.
+REAL_SERVICES = (
+    "tests/harness/cluster",
+    "tests/harness/executors/test_local_pool.py",
+    "tests/harness/tracking_server",
+)
 
 
 def run(
@@ -106,11 +112,18 @@ def tests(session: nox.Session) -> None:
     # with one thread: two workers with two each would fight over two cores.
     one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     workers = ("-n", "2", "--dist", "loadgroup", "--durations", "25")
+    elsewhere = [f"--ignore={place}" for place in REAL_SERVICES]
     # Types are checked beside the first tests: it takes one core, and the other would be idle.
     with ThreadPoolExecutor(1) as beside:
         types = beside.submit(run, session, "dev", "mypy")
-        run(session, "dev", "pytest", *workers, settings=one)
+        run(session, "dev", "pytest", *workers, *elsewhere, settings=one)
         types.result()
+
+
+@nox.session
+def cluster(session: nox.Session) -> None:
+    """Real Ray, Slurm, PostgreSQL and S3 services on this machine, and workers on a bad day."""
+    run(session, "dev", "pytest", *REAL_SERVICES, *session.posargs)
 
 
 @nox.session
