@@ -152,9 +152,12 @@ class Claims:
         self._seen.pop(name, None)
 
     def _beat(self) -> None:
-        while True:
-            time.sleep(self._beat_every)
+        pause = threading.Event()
+        while not pause.wait(self._beat_every):
             with self._lock:
+                if not self._held:
+                    self._thread = None  # `take` starts another
+                    return
                 for name in self._held:
                     self._held[name] += 1
                 held = dict(self._held)
