@@ -16,8 +16,9 @@ from rich.markup import escape
 from harness.commands.pretrain import chips_of
 from harness.commands.run import room_on, run_suite_command
 from harness.entrants import PRETRAINED
+from harness.processors import cores
 from harness.store import Store
-from harness.studies.children import cores, run_children
+from harness.studies.children import run_children
 from harness.studies.curves import ArmCost, arm_costs, learning_curves
 from harness.studies.file import ProbeEntry, Study, load_study, study_path
 from harness.studies.progress import StudyProgress

@@ -19,6 +19,7 @@ from multiprocessing.process import BaseProcess
 from harness.executors.driving import Ended
 from harness.executors.items import Item
 from harness.executors.spec import Spec
+from harness.processors import cores
 from models.errors import UserError
 
 Work = Callable[[Connection, Spec, "Place"], None]
@@ -31,13 +32,6 @@ class Place:
 
     threads: int
     gpu: str | None = None
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def places(workers: int | None, gpus: list[str]) -> list[Place]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import os
 import shutil
 import subprocess
 import time
@@ -305,4 +304,4 @@ def _ask(*command: str) -> str | None:
 
 def _quietly(*command: str) -> None:
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        subprocess.run(command, capture_output=True, check=False, timeout=30, env=os.environ)
+        subprocess.run(command, capture_output=True, check=False, timeout=30)

@@ -6,8 +6,7 @@ It must know nothing of suites' files, ranking, tracking, or who hands out the w
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -40,23 +39,6 @@ def check_first(cells: Iterable[Cell], store: Store) -> None:
         for each in (cell.embeddings or [cell])  # without embeddings, the encoder is trained
         if isinstance(each, Cell) or store.embedding(each.key) is None
     )
-
-
-def run_cells(plan: Plan, cells: Iterable[Cell], store: Store, notify: Notify) -> Iterator[Done]:
-    """Compute cells, store each as soon as it is done, and yield it.
-
-    Cells that another process has in work come last, and are only waited for. Raises what a cell
-    raises: what stands in the store by then stays valid.
-    """
-    others: deque[Cell] = deque()
-    for cell in cells:
-        done = try_cell(plan, cell, store, notify)
-        if done is None:
-            others.append(cell)
-        else:
-            yield done
-    for cell in others:
-        yield wait_cell(plan, cell, store, notify)
 
 
 def try_cell(plan: Plan, cell: Cell, store: Store, notify: Notify) -> Done | None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from harness.processors import cores
 from harness.studies.trainings import Training
 
 LOG = "training.log"
@@ -48,13 +49,6 @@ class _Child:
     process: subprocess.Popen[bytes]
     log: BinaryIO
     log_start: int
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def environment(workers: int) -> dict[str, str]:

@@ -93,7 +93,7 @@ def test_the_same_results_are_green(check: Callable[..., Any]) -> None:
 def test_a_cached_suite_is_checked_without_computing(
     small_run: Any, kept: Path, tokenrank: Tokenrank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.executors.work.run_cells", None)  # would be called
+    monkeypatch.setattr("harness.executors.work.try_cell", None)  # would be called
     ended = tokenrank("check", "--baseline", kept, small_run.suite, "--store", small_run.store)
     assert ended.code == 0, ended.err
 

@@ -84,11 +84,10 @@ def test_counts_are_the_plans_and_shared_passes_count_once(plan: Plan, store: St
 
 
 def test_what_is_done_costs_nothing_and_what_it_took_is_known(plan: Plan, store: Store) -> None:
-    from harness.executors.work import run_cells  # noqa: PLC0415
+    from harness.executors.work import finish  # noqa: PLC0415
 
     cell = plan.cells[0]
-    for _ in run_cells(plan, [cell], store, lambda *_: None):
-        pass
+    finish(plan, cell, store, lambda *_: None)
     near = estimates.estimate(plan, store, machine(lambda *_: 0.001))[0]
     assert (near.cells, near.to_do, near.passes) == (4, 3, 6)
     assert near.bytes == 6 * 100 * 2 * 4 * 128  # images are decoded

@@ -13,7 +13,7 @@ import tifffile
 from harness import estimates
 from harness.costs import cost_of
 from harness.estimates import Machine, ProbeSpeed
-from harness.executors.work import run_cells
+from harness.executors.work import finish
 from harness.plan import Places, Plan, make_plan
 from harness.provenance import load_or_create_manifest
 from harness.results import collect, probe_name, protocol_sentence
@@ -58,10 +58,8 @@ def computed(path: Path, folder: Path) -> tuple[Plan, Store, SuiteResults]:
     """Every cell, and the table; no report is drawn."""
     store, plan = Store(folder), plan_of(path, folder)
     store.prepare()
-    for _ in run_cells(
-        plan, {cell.key: cell for cell in plan.cells}.values(), store, lambda *_: None
-    ):
-        pass
+    for cell in {cell.key: cell for cell in plan.cells}.values():
+        finish(plan, cell, store, lambda *_: None)
     return plan, store, collect(plan, store, load_or_create_manifest(store, plan, "tokenrank run"))
 
 
