@@ -129,7 +129,7 @@ def _fine_tuned(
         finetune_settings(probe, cell.task.metric),
         cell.seed,
         store.study_path(cell.key),
-        lambda done, total: notify("fine-tuning", done, total),
+        _tuning(cell, store, notify, "fine-tuning"),
         device=device,
     )
     result = _score(cell, dataset, found, drawn)
@@ -296,8 +296,18 @@ def _probe(
         seed=cell.seed,
         study_path=store.study_path(cell.key),
         device=device,
-        progress=lambda done, total: notify("tuning the probe", done, total),
+        progress=_tuning(cell, store, notify, "tuning the probe"),
     )
+
+
+def _tuning(cell: Cell, store: Store, notify: Notify, stage: str) -> Callable[[int, int], None]:
+    """Told of a study's progress; its finished trials outlive this machine."""
+
+    def progress(done: int, total: int) -> None:
+        store.keep_study(cell.key)
+        notify(stage, done, total)
+
+    return progress
 
 
 def _said(name: str, found: ProbeResult) -> npt.NDArray[Any]:

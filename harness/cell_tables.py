@@ -176,7 +176,7 @@ def _batches(order: list[Standing], store: Store) -> Iterator[pl.DataFrame]:
         result = store.cell(each.key)
         if result is None:
             raise UserError(
-                f"The cell {each.key[:16]} in {store.root} was damaged or removed while it was "
+                f"The cell {each.key[:16]} in {store} was damaged or removed while it was "
                 "read; run the same command again."
             )
         held.append(_labelled(_sample_rows(result).sort("sample"), each))

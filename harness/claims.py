@@ -19,7 +19,9 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
+
+from harness.shared_files import SharedFiles
 
 Found = TypeVar("Found")
 STALE_AFTER = 60.0  # seconds
@@ -27,65 +29,19 @@ BEAT_EVERY = 5.0
 POLL_EVERY = 0.2
 
 
-class ClaimFiles(Protocol):
-    """Where claims are kept. Only `create` has to be atomic among all writers."""
-
-    def create(self, name: str, content: bytes) -> bool:
-        """Make the file; False if there is one."""
-
-    def read(self, name: str) -> bytes | None:
-        """Its content; None if there is none."""
-
-    def replace(self, name: str, content: bytes) -> None:
-        """Write it anew."""
-
-    def remove(self, name: str) -> None:
-        """Remove it, if it is there."""
-
-
-class FolderClaims:
-    """Claims in a folder, of one machine or of a network file system."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def create(self, name: str, content: bytes) -> bool:
-        """By exclusive creation, which NFS keeps as well (version 3 and later)."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(self.folder / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            return False
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        return True
-
-    def read(self, name: str) -> bytes | None:
-        """Its content; None if there is none."""
-        try:
-            return (self.folder / name).read_bytes()
-        except FileNotFoundError:
-            return None
-
-    def replace(self, name: str, content: bytes) -> None:
-        """In place: a claim that is seen half-written has changed, which is all that is asked."""
-        with contextlib.suppress(FileNotFoundError), (self.folder / name).open("r+b") as file:
-            file.write(content)
-            file.truncate()
-
-    def remove(self, name: str) -> None:
-        """Remove it, if it is there."""
-        (self.folder / name).unlink(missing_ok=True)
-
-
 class Claims:
     """The claims of this process, kept alive by a thread of its own while there are any."""
 
     def __init__(
-        self, files: ClaimFiles, stale_after: float = STALE_AFTER, beat_every: float = BEAT_EVERY
+        self,
+        files: SharedFiles,
+        stale_after: float = STALE_AFTER,
+        beat_every: float = BEAT_EVERY,
+        poll_every: float = POLL_EVERY,
     ) -> None:
         self._files = files
         self._stale_after, self._beat_every = stale_after, beat_every
+        self._poll_every = poll_every
         self._owner = {"owner": uuid.uuid4().hex, **_this_process()}
         self._held: dict[str, int] = {}  # by name, how often it was changed
         self._lock = threading.Lock()
@@ -96,9 +52,9 @@ class Claims:
 
     def take(self, name: str) -> bool:
         """Claim it if nobody has; a stale claim is broken on the way. Never waits."""
-        if not self._files.create(name, self._note(0)):
+        if not self._files.create(_file(name), self._note(0)):
             self._break_if_stale(name)
-            if not self._files.create(name, self._note(0)):
+            if not self._files.create(_file(name), self._note(0)):
                 return False
         with self._lock:
             self._held[name] = 0
@@ -110,10 +66,10 @@ class Claims:
 
     def release(self, name: str) -> None:
         """Give it back; a claim that somebody else broke meanwhile is theirs and stays."""
-        with self._lock:
+        with self._lock:  # a beat under way would make it again
             self._held.pop(name, None)
-        if self._is_ours(self._files.read(name)):
-            self._files.remove(name)
+            if self._is_ours(self._files.read(_file(name))):
+                self._files.remove(_file(name))
 
     @contextmanager
     def first(self, name: str, known: Callable[[], Found | None]) -> Iterator[Found | None]:
@@ -128,14 +84,14 @@ class Claims:
                 return
             if self.take(name):
                 break
-            time.sleep(POLL_EVERY)
+            time.sleep(self._poll_every)
         try:
             yield known()  # it may have been finished between the look and the claim
         finally:
             self.release(name)
 
     def _break_if_stale(self, name: str) -> None:
-        content = self._files.read(name)
+        content = self._files.read(_file(name))
         if content is None:
             return
         seen, since = self._seen.get(name, (None, 0.0))
@@ -147,8 +103,8 @@ class Claims:
         elif now - since < self._stale_after:
             return
         # Two watchers may do so at once, or one too late: work is done twice then, no more.
-        if self._files.read(name) == content:
-            self._files.remove(name)
+        if self._files.read(_file(name)) == content:
+            self._files.remove(_file(name))
         self._seen.pop(name, None)
 
     def _beat(self) -> None:
@@ -158,19 +114,28 @@ class Claims:
                 if not self._held:
                     self._thread = None  # `take` starts another
                     return
-                for name in self._held:
-                    self._held[name] += 1
-                held = dict(self._held)
-            for name, count in held.items():
-                with contextlib.suppress(OSError):  # a full disk, a server away: the next beat
-                    if self._is_ours(self._files.read(name)):
-                        self._files.replace(name, self._note(count))
+                names = list(self._held)
+            for name in names:
+                with self._lock:
+                    self._beat_once(name)
+
+    def _beat_once(self, name: str) -> None:
+        if name not in self._held:
+            return
+        self._held[name] += 1
+        with contextlib.suppress(OSError):  # a full disk, a server away: the next beat
+            if self._is_ours(self._files.read(_file(name))):
+                self._files.replace(_file(name), self._note(self._held[name]))
 
     def _note(self, count: int) -> bytes:
         return json.dumps({**self._owner, "count": count}).encode()
 
     def _is_ours(self, content: bytes | None) -> bool:
         return content is not None and _read(content).get("owner") == self._owner["owner"]
+
+
+def _file(name: str) -> str:
+    return f"claims/{name}"
 
 
 def _read(content: bytes) -> dict[str, object]:

@@ -15,7 +15,12 @@ DataDir = Annotated[
     typer.Option("--data-dir", envvar="TOKENRANK_DATA", help="Folder that holds data sets."),
 ]
 StoreDir = Annotated[
-    Path, typer.Option("--store", envvar="TOKENRANK_STORE", help="Folder for results.")
+    str,
+    typer.Option(
+        "--store",
+        envvar="TOKENRANK_STORE",
+        help="Where results are: a folder, or an object store (s3://BUCKET/FOLDER).",
+    ),
 ]
 WeightsDir = Annotated[
     Optional[Path],  # noqa: UP045
@@ -76,6 +81,6 @@ Tolerate = Annotated[
     float, typer.Option("--tolerate", min=0, max=1, help="Share of unusable chips allowed.")
 ]
 Track = Annotated[bool, typer.Option("--track/--no-track", help="Log the curves to MLflow.")]
-DEFAULT_STORE = Path("store")
+DEFAULT_STORE = "store"
 DEFAULT_PRETRAINED = Path("pretrained")  # `harness.entrants` looks there for a study's weights
 DEFAULT_TOLERATE = 0.05  # `suites.chips.TOLERATED`, which takes NumPy to import

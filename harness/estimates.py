@@ -89,6 +89,7 @@ def estimate(plan: Plan, store: Store, machine: Machine) -> list[TaskEstimate]:
     found = []
     seen: set[str] = set()
     rates = _Rates(machine.encoder, store)
+    store.fetch_cells(cell.key for cell in plan.cells)
     for task in plan.suite.tasks:
         mine = [cell for cell in plan.cells if cell.task.name == task.name]
         distinct = {cell.key: cell for cell in mine}.values()
@@ -96,7 +97,7 @@ def estimate(plan: Plan, store: Store, machine: Machine) -> list[TaskEstimate]:
         jobs = [
             job
             for job in {job.key: job for cell in to_do for job in cell.embeddings}.values()
-            if job.key not in seen and store.embedding(job.key) is None
+            if job.key not in seen and not store.has_embedding(job.key)
         ]
         dataset = plan.dataset_of(task)
         count, card = len(dataset.ids), dataset.card
@@ -255,11 +256,7 @@ def taken(store: Store, plan: Plan) -> Mapping[str, float]:
     keys = {cell.key: cell.task.name for cell in plan.cells}
     found: dict[str, float] = {}
     last: dict[str, Mapping[str, Any]] = {}
-    try:
-        lines = (store.root / "timings.jsonl").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return found
-    for line in lines:
+    for line in store.timings().splitlines():
         try:
             entry = json.loads(line)
         except ValueError:

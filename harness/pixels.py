@@ -53,7 +53,9 @@ def open_pixels(dataset: Dataset, store: Store, progress: Progress | None = None
     if not mark.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Two runs on one store may want the same images at the same time; the second waits.
-        with store.claims.first(f"pixels-{folder.name}", lambda: mark.exists() or None) as there:
+        with store.claims_here.first(
+            f"pixels-{folder.name}", lambda: mark.exists() or None
+        ) as there:
             if not there:
                 _decode(dataset, folder, progress)
     modalities = tuple(json.loads(mark.read_text(encoding="utf-8"))["modalities"])

@@ -20,6 +20,7 @@ from harness.plan import Plan
 from harness.store import Store, write_json
 
 # Packages that can change a number in the report.
+MANIFEST = "manifest.json"
 PACKAGES = ("torch", "numpy", "optuna", "scipy", "polars", "fvcore")
 
 
@@ -37,7 +38,7 @@ class Manifest:
 
 def load_or_create_manifest(store: Store, plan: Plan, command: str) -> Manifest:
     """The manifest of this run: as first written, whoever asks again."""
-    path = store.run_folder(plan.key) / "manifest.json"
+    path = store.run_folder(plan.key) / MANIFEST
     try:
         return Manifest(**json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):

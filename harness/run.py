@@ -18,9 +18,9 @@ from harness.content import content_key, package_versions, reports_version
 from harness.estimates import Expected, remembered
 from harness.kept_tables import keep_tables, kept_tables, tables_hashes
 from harness.plan import Cell, Places, Plan, make_plan
-from harness.provenance import load_or_create_manifest
+from harness.provenance import MANIFEST, load_or_create_manifest
 from harness.results import collect, results_digest
-from harness.store import Store, write_json
+from harness.store import Store, run_name, write_json
 from harness.suite import Suite
 from harness.tracking import warm_up
 from reports.io import ResultsError, load_results, save_results, scan_samples
@@ -91,21 +91,26 @@ def run_suite(
     store.prepare()
     plan = make_plan(suite, places, watch.progress)
     distinct = {cell.key: cell for cell in plan.cells}.values()
+    store.fetch_folder(run_name(plan.key))
+    store.fetch_cells(cell.key for cell in distinct)
     kept = kept_tables(plan, store)
     to_do = [] if kept else [cell for cell in distinct if not store.has_cell(cell.key)]
     watch.planned(plan, to_do)
     manifest = load_or_create_manifest(store, plan, command)
+    store.keep_file(f"{run_name(plan.key)}/{MANIFEST}")
     seconds = Seconds()
     broken: Mapping[str, str] = {}
     if to_do and compute:
         warm_up(store)
         broken = compute(plan, to_do, store, watch, seconds)
+        store.fetch_cells(cell.key for cell in to_do)
     elif to_do:
         compute_cells(plan, to_do, store, watch, seconds, lambda: warm_up(store))
     results = collect(plan, store, manifest, kept or streamed_tables_of(plan, store), broken)
     report = write_views(results, store, plan.key)
     if not kept:
         keep_tables(plan, store)
+        store.keep_folder(run_name(plan.key))
         results = replace(results, samples=scan_samples(report.parent / "results"))
     seconds.total = time.perf_counter() - started
     computed = len(to_do) - len(broken)

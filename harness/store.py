@@ -23,7 +23,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -33,7 +33,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from harness.claims import Claims, FolderClaims
+from harness.claims import Claims
+from harness.shared_files import FolderFiles, SharedFiles
 from models.errors import UserError
 from models.replacing import replacing
 
@@ -96,11 +97,23 @@ _CELL_FIELDS = {each.name for each in fields(CellResult)} - {"predictions"}
 
 
 class Store:
-    """A folder of results, which any number of processes may read and write at once."""
+    """A folder of results, which any number of processes may read and write at once.
+
+    ``place`` is what other machines call it. ``claims`` are seen by everyone, ``claims_here`` by
+    whoever shares ``root``, which for a folder are the same. ``notes_every``: seconds between two
+    notes of one worker.
+    """
+
+    notes_every = 1.0
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.claims = Claims(FolderClaims(root / "claims"))
+        self.place = str(root.resolve())
+        self.files: SharedFiles = FolderFiles(root)
+        self.claims = self.claims_here = Claims(self.files)
+
+    def __str__(self) -> str:
+        return str(self.root)
 
     def prepare(self) -> None:
         """Create the folder and prove that it can be written to; `UserError` otherwise."""
@@ -114,8 +127,10 @@ class Store:
                 probe.unlink(missing_ok=True)
             raise UserError(
                 f"The store {self.root} cannot be written to ({error.strerror}); "
-                "choose another folder with --store or TOKENRANK_STORE."
+                f"choose another folder with {self._chosen_by}."
             ) from None
+
+    _chosen_by = "--store or TOKENRANK_STORE"
 
     # --- cells -----------------------------------------------------------------
 
@@ -136,7 +151,10 @@ class Store:
             return None
 
     def has_cell(self, key: str) -> bool:
-        """Whether `cell` would give one: its files are read and their hash compared, no more."""
+        """Whether it is at hand, whole: its files are read and their hash compared, no more.
+
+        Where cells are kept elsewhere, `fetch_cells` comes first.
+        """
         read = self._read_cell(key, with_predictions=True)
         return read is not None and read[0].keys() == _CELL_FIELDS
 
@@ -181,7 +199,10 @@ class Store:
             temporary.write_bytes(raw.getvalue())
         data = {k: v for k, v in asdict_shallow(result).items() if k != "predictions"}
         data["predictions_sha256"] = file_sha256(table)
-        write_json(path, data)
+        self._commit(path, data, table)
+
+    def fetch_cells(self, keys: Iterable[str]) -> None:
+        """Have finished cells at hand, where they are kept elsewhere."""
 
     def _cell_path(self, key: str) -> Path:
         return self.root / "cells" / key[:2] / f"{key}.json"
@@ -227,7 +248,11 @@ class Store:
             for array in arrays.values():
                 array.flush()
         meta = {"sha256": file_sha256(path), "rows": rows, "dim": dim, "poolings": list(poolings)}
-        write_json(path.with_suffix(".json"), meta | draft.facts)
+        self._commit(path.with_suffix(".json"), meta | draft.facts, path)
+
+    def _commit(self, path: Path, data: Any, beside: Path) -> None:
+        """Write what makes the file ``beside`` it count."""
+        write_json(path, data)
 
     def _embedding_path(self, key: str) -> Path:
         return self.root / "embeddings" / key[:2] / f"{key}.safetensors"
@@ -244,9 +269,21 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
+    def keep_study(self, key: str) -> None:
+        """The journal has grown: a store that is elsewhere takes it there."""
+
     def run_folder(self, run_key: str) -> Path:
         """Folder of one suite run."""
-        return self.root / "runs" / run_key[:16]
+        return self.root / run_name(run_key)
+
+    def fetch_folder(self, folder: str, only: Collection[str] = ("*",)) -> None:
+        """Have a folder's files at hand (those that ``only`` matches), if they are elsewhere."""
+
+    def keep_folder(self, folder: str) -> None:
+        """A folder's files are as they shall be: a store that is elsewhere takes them there."""
+
+    def keep_file(self, name: str) -> None:
+        """The same for one file, if there is one."""
 
     def cached(self, kind: str, key: str) -> Any | None:
         """Something small that only saves time, if it is known."""
@@ -264,6 +301,13 @@ class Store:
         with (self.root / "timings.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry, sort_keys=True) + "\n")
 
+    def timings(self) -> str:
+        """The lines that were noted; the last one may be torn."""
+        try:
+            return (self.root / "timings.jsonl").read_text(encoding="utf-8")
+        except OSError:
+            return ""
+
     @property
     def cache_folder(self) -> Path:
         """Small caches that only save time (file hashes)."""
@@ -275,12 +319,21 @@ def asdict_shallow(result: CellResult) -> dict[str, Any]:
     return dict(vars(result))
 
 
+def run_name(run_key: str) -> str:
+    """A suite run's folder, relative to the store."""
+    return f"runs/{run_key[:16]}"
+
+
+def as_json(data: Any) -> bytes:
+    """Readable, canonical JSON."""
+    return (json.dumps(data, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
+
+
 def write_json(path: Path, data: Any) -> None:
     """Write readable, canonical JSON in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        text = json.dumps(data, sort_keys=True, indent=1, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_bytes(as_json(data))
 
 
 def file_sha256(path: Path) -> str:

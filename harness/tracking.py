@@ -26,7 +26,7 @@ from harness.mlflow_view.failures import failures, reason, shown_uri
 from harness.pretraining.curves import Point, Training
 from harness.provenance import Manifest
 from harness.results import results_digest
-from harness.store import Store, write_json
+from harness.store import Store, run_name, write_json
 from reports.table import SuiteResults
 
 Answer = TypeVar("Answer")
@@ -81,6 +81,7 @@ def publish(
         with FileLock(f"{state}.guard", timeout=LOCK_SECONDS):
             fresh = _mirror(uri, results, manifest, store, report, digest)
             write_json(state, {**_state(state), place: digest})
+            store.keep_file(f"{run_name(manifest.run_key)}/{state.name}")
     except Timeout:
         return Published(False, shown, "another process is still writing this suite run there")
     except TrackingAwayError as error:

@@ -18,7 +18,7 @@ from harness.commands.measure import saved, writing
 from harness.commands.views import latest_results
 from harness.comparison import Compared, Comparison, CostChange, change_of, compare
 from harness.regression.escaping import log_line
-from harness.store import Store
+from harness.store_place import open_store
 from reports.against_baselines import against_baselines
 from reports.io import as_json, write_whole
 from reports.pairs import Difference
@@ -48,12 +48,12 @@ def compare_command(
     candidate: str,
     *,
     suite: str | None,
-    store: Path,
+    store: str,
     results: Path | None,
     json_file: Path | None,
 ) -> None:
     """Compare two variants or versions of a finished run, or of saved results, and show it."""
-    table = latest_results(Store(store), suite) if results is None else saved(results)
+    table = latest_results(open_store(store), suite) if results is None else saved(results)
     comparison = compare(table, reference, candidate)
     show(Console(), comparison, baselines_words(table, comparison))
     if json_file is not None:

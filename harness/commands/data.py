@@ -21,7 +21,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from harness.store import Store
+from harness.store_place import open_store
 from harness.terminal import plain_table
 from models.errors import UserError
 from suites.datasets import catalogue
@@ -93,7 +93,7 @@ def _state(part: Fetched) -> str:
 def check_command(
     name: str,
     data_dir: Path | None,
-    store: Path,
+    store: str,
     usual: Mapping[str, str],
     options: Sequence[str] = (),
 ) -> None:
@@ -108,7 +108,7 @@ def check_command(
         report = _audit(
             name,
             data_dir,
-            Store(store).cache_folder,
+            open_store(store).cache_folder,
             usual,
             said,
             lambda done, all_: bar.update(task, completed=done, total=all_),

@@ -20,7 +20,7 @@ from harness.provenance import load_or_create_manifest
 from harness.regression.snapshot import CellId
 from harness.results import collect
 from harness.run import Seconds, compute_cells
-from harness.store import Store
+from harness.store_place import open_store
 from harness.suite import Overrides, load_suite, suite_path
 from models.errors import UserError
 from reports.io import ResultsError, load_results
@@ -32,7 +32,7 @@ class RunOptions:
     """Where and how a suite is run; as for `tokenrank run`."""
 
     data_dir: Path | None
-    store: Path
+    store: str
     weights_dir: Path | None
     registry: tuple[Path, ...] = ()
     variants: tuple[str, ...] | None = None
@@ -45,7 +45,7 @@ class RunOptions:
     def asked(
         cls,
         data_dir: Path | None,
-        store: Path,
+        store: str,
         weights_dir: Path | None,
         registry: Sequence[Path] | None,
         variants: Sequence[str] | None,
@@ -121,15 +121,16 @@ def measure(
     """
     overrides = options.overrides()
     suite = load_suite(path, overrides)
-    store = Store(options.store)
+    store = open_store(options.store)
     store.prepare()
     plan = make_plan(suite, Places(options.data_dir, options.weights_dir, store.cache_folder))
     command = regenerating_command(named, overrides, options.data_dir is not None)
     manifest = load_or_create_manifest(store, plan, command)
+    store.fetch_cells(cell.key for cell in plan.cells)
     results = collect(plan, store, manifest)
     to_do = _to_do(plan, results, wanted(results))
     if to_do:
-        with room_on(options.store), terminal.TerminalWatcher(console) as watcher:
+        with room_on(store.root), terminal.TerminalWatcher(console) as watcher:
             watcher.planned(plan, to_do)
             compute_cells(plan, to_do, store, watcher, Seconds())
         results = collect(plan, store, manifest)
@@ -139,7 +140,7 @@ def measure(
 def loaded_plan(named: str, options: RunOptions) -> Plan:
     """The plan of a suite, with nothing computed."""
     suite = load_suite(suite_path(named), options.overrides())
-    store = Store(options.store)
+    store = open_store(options.store)
     store.prepare()
     return make_plan(suite, Places(options.data_dir, options.weights_dir, store.cache_folder))
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from harness import estimates
 from harness.commands.measure import RunOptions, loaded_plan
 from harness.estimates import TaskEstimate
-from harness.store import Store
+from harness.store_place import open_store
 from harness.terminal import plain_table
 from reports.words import quantity
 
@@ -20,7 +20,7 @@ def plan_command(suite: str, options: RunOptions) -> None:
     from harness.calibration import this_machine  # noqa: PLC0415  (torch loads)
 
     console = Console()
-    store = Store(options.store)
+    store = open_store(options.store)
     with console.status("Planning, and timing this machine for a few seconds"):
         plan = loaded_plan(suite, options)
         found = estimates.estimate(plan, store, this_machine())

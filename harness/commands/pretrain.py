@@ -34,6 +34,7 @@ from harness.pretraining.watching import (
 )
 from harness.provenance import git_commit, hardware
 from harness.store import Store
+from harness.store_place import open_store
 from models.errors import UserError
 from models.olmoearth.config import config_of
 from models.pretraining.checkpoint import CHECKPOINT
@@ -56,7 +57,7 @@ class Asked:
     seed: int
     samples: int | None
     out: Path
-    store: Path
+    store: str
     probe: str | None
     probe_every: int
     patch_size: int
@@ -70,7 +71,7 @@ class Asked:
 def pretrain_command(asked: Asked) -> None:
     """Train, or go on training, and write the encoder with its card. Raises `UserError`."""
     console = Console()
-    store = Store(asked.store)
+    store = open_store(asked.store)
     with group_of_environment() as group, room_on(asked.out, "the last checkpoint is kept"):
         store.prepare()
         job = job_of(asked, store)

@@ -37,6 +37,7 @@ from harness.published.matching import select
 from harness.published.shown import heading, ranking_table, told, verdicts
 from harness.published.table import build
 from harness.store import Store
+from harness.store_place import open_store
 from harness.tracking import publish
 from models.errors import UserError, did_you_mean
 from models.registry import load_registry
@@ -59,11 +60,11 @@ class Tables:
 
 
 def import_command(
-    path: Path, store: Path, percent: bool, duplicates: str, licence: str, citation: str
+    path: Path, store: str, percent: bool, duplicates: str, licence: str, citation: str
 ) -> None:
     """Import one file and say what became of its rows."""
     imported = read_published(path, Rules(percent, _rule(duplicates)), licence, citation)
-    fresh = keep(imported, Store(store))
+    fresh = keep(imported, open_store(store))
     console = Console()
     for line in told(imported):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
@@ -71,9 +72,9 @@ def import_command(
     console.print(f"{what} {imported.source.short}.", highlight=False, markup=False)
 
 
-def list_command(store: Path, models: bool) -> None:
+def list_command(store: str, models: bool) -> None:
     """Show the imported tables, and with ``models`` every model in them."""
-    tables = imported_tables(Store(store))
+    tables = imported_tables(open_store(store))
     if not tables:
         raise UserError(
             f"The store {store} holds no published results; import a table with "
@@ -102,14 +103,14 @@ def _model_row(entrant: Entrant) -> tuple[str, str, str]:
 def report_command(
     models: Sequence[str],
     tables: Tables,
-    store: Path,
+    store: str,
     probes: Sequence[str],
     datasets: Sequence[str],
     any_grid: bool,
     out: Path | None,
 ) -> None:
     """Rank published models on the tasks they share, as a full report kept in the store."""
-    kept = Store(store)
+    kept = open_store(store)
     imported = _tables(tables, kept)
     entrants = entrants_of([r for table in imported for r in table.results])
     if not models:
@@ -136,13 +137,13 @@ def beside_command(
     suite: str | None,
     models: Sequence[str],
     tables: Tables,
-    store: Path,
+    store: str,
     results: Path | None,
     mix_tiers: bool,
     out: Path | None,
 ) -> None:
     """Published results beside an own suite run, where both measure the same."""
-    kept = Store(store)
+    kept = open_store(store)
     own = latest_results(kept, suite) if results is None else _saved(results)
     imported = _tables(tables, kept)
     entrants = entrants_of([r for table in imported for r in table.results])

@@ -25,12 +25,13 @@ from harness.plan import Cell, Places, Plan
 from harness.provenance import load_or_create_manifest
 from harness.run import Compute, Outcome, Seconds, run_suite
 from harness.store import Store
+from harness.store_place import open_store
 from harness.suite import Overrides, load_suite, suite_names, suite_path
 from harness.tracking import publish
 from models.errors import UserError, did_you_mean
 from reports.table import SuiteResults
 
-DEFAULT_STORE = Path("store")
+DEFAULT_STORE = "store"
 TIERS = ("official", "study", "random")
 
 
@@ -59,7 +60,7 @@ def run_suite_command(
     suite: str,
     *,
     data_dir: Path | None,
-    store: Path,
+    store: str,
     weights_dir: Path | None,
     registry: list[Path],
     variants: list[str] | None,
@@ -83,11 +84,11 @@ def run_suite_command(
     )
     console = Console()
     loaded = load_suite(suite_path(suite), overrides)
-    kept = Store(store)
+    kept = open_store(store)
     places = Places(data_dir, weights_dir, kept.cache_folder)
     command = regenerating_command(suite, overrides, data_dir is not None)
     profile = computing.resolved()
-    with room_on(store):
+    with room_on(kept.root):
         with terminal.TerminalWatcher(console) as watcher:
             compute = _by_workers(profile, places, overrides, watcher) if profile else None
             outcome = run_suite(loaded, places, kept, command, watcher, compute)
@@ -125,7 +126,7 @@ def _broken_sentence(outcome: Outcome, store: Store) -> str:
     reasons = list(dict.fromkeys(outcome.broken.values()))
     first = reasons[0].rstrip(".")
     others = f", and {len(reasons) - 1} other reasons" if len(reasons) > 1 else ""
-    logs = Board(store, outcome.plan.key).folder / "logs"
+    logs = Board(store, outcome.plan.key).logs
     return (
         f"{len(outcome.broken)} of {len({c.key for c in outcome.plan.cells})} cells could not be "
         f"computed ({first}{others}); what was printed meanwhile is in {logs}; all others are in "
@@ -146,7 +147,7 @@ def room_on(place: Path, kept: str = "cells that are finished are kept") -> Iter
         ) from None
 
 
-def _ui_command(store: Path) -> str:
+def _ui_command(store: str) -> str:
     """The line that opens the UI; a session that hides the environment names its own."""
     given = os.environ.get("TOKENRANK_UI_COMMAND")
     if store == DEFAULT_STORE:

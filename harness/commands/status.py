@@ -15,11 +15,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness.executors.board import Board, DriverNote, WorkerNote
-from harness.store import Store
+from harness.provenance import MANIFEST
+from harness.store import Store, run_name
+from harness.store_place import open_store
 from harness.terminal import plain_table
 from models.errors import UserError, did_you_mean
 
-LOOK_AGAIN_AFTER = 2.5  # seconds; notes of who is alive change every second
+LOOK_AGAIN_AFTER = 2.5  # times the seconds after which notes of who is alive change
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,10 @@ class _Run:
         return any(alive and note.state == "running" for note, alive in self.drivers)
 
 
-def status_command(suite: str | None, store: Path) -> None:
+def status_command(suite: str | None, store: str) -> None:
     """Print how far runs are and who is at what."""
     console = Console()
-    runs = _runs(Store(store), suite)
+    runs = _runs(open_store(store), suite)
     if not runs:
         console.print(
             f"Nobody has worked on {'a suite' if suite is None else escape(suite)} in {store} with "
@@ -53,10 +55,10 @@ def status_command(suite: str | None, store: Path) -> None:
         _show(console, run)
 
 
-def cancel_command(suite: str, store: Path) -> None:
+def cancel_command(suite: str, store: str) -> None:
     """Ask drivers and workers of a suite's runs to end; wait until the drivers did."""
     console = Console()
-    going = [run for run in _runs(Store(store), suite) if run.is_going_on]
+    going = [run for run in _runs(open_store(store), suite) if run.is_going_on]
     if not going:
         raise UserError(
             f'No run of "{suite}" is going on in {store} (tokenrank status); nothing to cancel.'
@@ -71,20 +73,20 @@ def cancel_command(suite: str, store: Path) -> None:
 
 
 def _runs(store: Store, suite: str | None) -> list[_Run]:
-    keys = sorted(path.name for path in (store.root / "work").glob("[!.]*"))
+    keys = store.files.names("work")
     boards = {key: Board(store, key) for key in keys}
     names = {key: _suite_of(store, key) for key in keys}
     if suite is not None:
         asked = Path(suite).stem if suite.endswith((".yaml", ".yml")) else suite
         if names and asked not in names.values():
             raise UserError(
-                f'Nobody has worked on "{suite}" in {store.root}: '
+                f'Nobody has worked on "{suite}" in {store}: '
                 f"{did_you_mean(asked, set(names.values()))}."
             )
         boards = {key: board for key, board in boards.items() if names[key] == asked}
     before = {key: (board.drivers(), board.workers()) for key, board in boards.items()}
     if any(note.state == "running" for drivers, _ in before.values() for note in drivers):
-        time.sleep(LOOK_AGAIN_AFTER)
+        time.sleep(LOOK_AGAIN_AFTER * store.notes_every)
     runs = []
     for key, board in boards.items():
         old = {each for kind in before[key] for each in kind}
@@ -98,8 +100,8 @@ def _runs(store: Store, suite: str | None) -> list[_Run]:
 
 def _suite_of(store: Store, key: str) -> str:
     try:
-        text = (store.root / "runs" / key / "manifest.json").read_text(encoding="utf-8")
-        return str(json.loads(text)["suite"])
+        text = store.files.read(f"{run_name(key)}/{MANIFEST}")
+        return str(json.loads(text or b"")["suite"])
     except (OSError, ValueError, KeyError):
         return "unknown"
 
@@ -135,4 +137,4 @@ def _show(console: Console, run: _Run) -> None:
             soft_wrap=True,
         )
     if run.board.broken():
-        console.print(f"  Logs: {run.board.folder / 'logs'}", highlight=False, soft_wrap=True)
+        console.print(f"  Logs: {run.board.logs}", highlight=False, soft_wrap=True)

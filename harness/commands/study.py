@@ -18,6 +18,7 @@ from harness.commands.run import room_on, run_suite_command
 from harness.entrants import PRETRAINED
 from harness.processors import cores
 from harness.store import Store
+from harness.store_place import open_store
 from harness.studies.children import run_children
 from harness.studies.curves import ArmCost, arm_costs, learning_curves
 from harness.studies.file import ProbeEntry, Study, load_study, study_path
@@ -43,7 +44,7 @@ class Asked:
     study: str
     data: str | None
     out: Path
-    store: Path
+    store: str
     data_dir: Path | None
     registry: tuple[Path, ...]
     workers: int | None
@@ -63,7 +64,7 @@ def study_command(asked: Asked) -> None:
         )
     console = Console()
     study = load_study(study_path(asked.study), asked.registry)
-    store = Store(asked.store)
+    store = open_store(asked.store)
     with room_on(asked.out):
         store.prepare()
         chips = _chips(asked, study, store)

@@ -16,7 +16,8 @@ from rich.console import Console
 
 from harness.mlflow_view.failures import failures, reason, shown_uri
 from harness.provenance import Manifest
-from harness.store import Store
+from harness.store import Store, run_name
+from harness.store_place import open_store
 from harness.tracking import (
     LOCAL_ARTIFACTS,
     LOCAL_DATABASE,
@@ -34,7 +35,7 @@ from reports.table import SuiteResults
 
 
 def report_command(
-    suite: str | None, store: Path, results: Path | None, out: Path, mlflow_uri: str | None = None
+    suite: str | None, store: str, results: Path | None, out: Path, mlflow_uri: str | None = None
 ) -> None:
     """Build a report from a run in the store, from saved results, or from a tracking server."""
     from reports.build import build_report  # noqa: PLC0415
@@ -42,7 +43,7 @@ def report_command(
     if mlflow_uri is not None:
         table = _from_mlflow(mlflow_uri, _name_of(suite))
     else:
-        table = latest_results(Store(store), suite) if results is None else _results(results)
+        table = latest_results(open_store(store), suite) if results is None else _results(results)
     try:
         files = build_report(table, out)
     except OSError as error:
@@ -53,15 +54,16 @@ def report_command(
     Console().print(f"Report: {files.html}", soft_wrap=True, highlight=False, markup=False)
 
 
-def sync_command(store: Path) -> None:
+def sync_command(store: str) -> None:
     """Publish every run of the store that the tracking server does not have yet."""
     console = Console()
-    kept = Store(store)
+    kept = open_store(store)
     runs = _runs(kept)
     if not runs:
         raise UserError(f"The store {store} holds no finished run; run a suite first.")
     failed = 0
     for manifest, folder in runs:
+        kept.fetch_folder(run_name(manifest.run_key))
         results = _results(folder / "results")
         published = publish(results, manifest, kept, folder / "report", ask=True)
         words = "mirrored now" if published.fresh else "already there"
@@ -76,7 +78,7 @@ def sync_command(store: Path) -> None:
 
 
 def source_of_report(
-    store: Path, results: Path | None, from_mlflow: bool, uri: str | None
+    store: str, results: Path | None, from_mlflow: bool, uri: str | None
 ) -> str | None:
     """The tracking server to fetch results from, None for the store or saved results.
 
@@ -86,7 +88,7 @@ def source_of_report(
         return None
     if results is not None:
         raise UserError("--results and --from-mlflow name two sources; give one of them.")
-    return uri or tracking_uri(Store(store))
+    return uri or tracking_uri(open_store(store))
 
 
 def _from_mlflow(uri: str, suite: str | None) -> SuiteResults:
@@ -110,9 +112,10 @@ def _from_mlflow(uri: str, suite: str | None) -> SuiteResults:
         raise UserError(f"MLflow at {shown_uri(uri)} gives no results: {reason(error)}.") from None
 
 
-def ui_command(store: Path, port: int) -> None:
+def ui_command(store: str, port: int) -> None:
     """Start the MLflow UI on loopback and stay until it is stopped."""
-    uri = tracking_uri(Store(store))
+    kept = open_store(store)
+    uri = tracking_uri(kept)
     console = Console()
     if uri.startswith(("http://", "https://")):
         address = shown_uri(uri).rstrip("/")
@@ -120,17 +123,17 @@ def ui_command(store: Path, port: int) -> None:
         console.print(said, soft_wrap=True, highlight=False, markup=False)
         _print_comparisons(console, uri, address)
         return
-    if not os.environ.get(URI_VARIABLE) and not (store / LOCAL_DATABASE).exists():
+    if not os.environ.get(URI_VARIABLE) and not (kept.root / LOCAL_DATABASE).exists():
         raise UserError(
             f"The store {store} holds no tracking database; run a suite first, or give --store."
         )
     address = f"http://127.0.0.1:{port}"
     console.print(f"MLflow UI: {address} (stop it with Ctrl-C)")
     _print_comparisons(console, uri, address)
-    sys.exit(_serve(uri, port, store))
+    sys.exit(_serve(uri, port, kept))
 
 
-def _serve(uri: str, port: int, store: Path) -> int:
+def _serve(uri: str, port: int, store: Store) -> int:
     """Run MLflow's server on loopback until it is stopped; its exit code."""
     # MLflow answers no request whose Host header is not local, so a page on the web cannot
     # reach this server through a name of its own. Jobs are for other products.
@@ -142,7 +145,7 @@ def _serve(uri: str, port: int, store: Path) -> int:
     own = {"MLFLOW_BACKEND_STORE_URI": uri}
     # Two workers: a page asks for runs and for logged models at the same time.
     place = ["--host", "127.0.0.1", "--port", str(port), "--workers", "2"]
-    files = (store / LOCAL_ARTIFACTS).resolve()
+    files = (store.root / LOCAL_ARTIFACTS).resolve()
     with contextlib.suppress(KeyboardInterrupt):
         return subprocess.run(
             [
@@ -169,8 +172,9 @@ def _print_comparisons(console: Console, uri: str, address: str) -> None:
 
 def _runs(store: Store) -> list[tuple[Manifest, Path]]:
     """Finished runs, oldest first."""
-    folders = [p.parent for p in (store.root / "runs").glob("*/manifest.json")]
     # Results are complete once their run.json, which is written last, is there.
+    store.fetch_folder("runs", ("*/manifest.json", "*/results/run.json"))
+    folders = [p.parent for p in (store.root / "runs").glob("*/manifest.json")]
     finished = [f for f in folders if (f / "results" / "run.json").is_file()]
     finished.sort(key=lambda f: (f / "manifest.json").stat().st_mtime_ns)
     return [(_manifest(f / "manifest.json"), f) for f in finished]
@@ -214,8 +218,10 @@ def latest_results(store: Store, suite: str | None) -> SuiteResults:
         names = {manifest.suite for manifest, _ in runs}
         if names and suite not in names:
             hint = did_you_mean(suite, names)
-            raise UserError(f'The store {store.root} holds no run of "{suite}": {hint}.')
+            raise UserError(f'The store {store} holds no run of "{suite}": {hint}.')
         runs = [run for run in runs if run[0].suite == suite]
     if not runs:
-        raise UserError(f"The store {store.root} holds no finished run; run a suite first.")
-    return _results(runs[-1][1] / "results")
+        raise UserError(f"The store {store} holds no finished run; run a suite first.")
+    manifest, folder = runs[-1]
+    store.fetch_folder(run_name(manifest.run_key))
+    return _results(folder / "results")

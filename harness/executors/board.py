@@ -22,10 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.store import Store, write_json
-
-NOTE_EVERY = 1.0  # seconds
-LOOK_EVERY = 1.0
+from harness.store import Store, as_json
 
 Note = TypeVar("Note", "WorkerNote", "DriverNote")
 
@@ -68,20 +65,23 @@ class DriverNote:
 
 
 class Board:
-    """The notes of one run."""
+    """The notes of one run. ``every``: seconds between two looks or two notes of one worker."""
 
     def __init__(self, store: Store, run_key: str) -> None:
-        self.folder = store.root / "work" / run_key[:16]
+        self._store, self._files = store, store.files
+        self.name = f"work/{run_key[:16]}"
+        self.folder = store.root / self.name  # of logs, until they are kept
+        self.every = store.notes_every
 
     def write_worker(self, note: WorkerNote) -> None:
         """Replace a worker's note. What the disk refuses is lost: it is only a note."""
         with contextlib.suppress(OSError):
-            write_json(self.folder / "workers" / f"{note.worker}.json", asdict(note))
+            self._write("workers", note.worker, asdict(note))
 
     def write_driver(self, note: DriverNote) -> None:
         """Replace a driver's note."""
         with contextlib.suppress(OSError):
-            write_json(self.folder / "drivers" / f"{note.driver}.json", asdict(note))
+            self._write("drivers", note.driver, asdict(note))
 
     def workers(self) -> list[WorkerNote]:
         """All workers' notes, by name."""
@@ -93,17 +93,15 @@ class Board:
 
     def forget_workers(self) -> None:
         """Notes of workers that were killed go; who is alive writes a new one soon."""
-        for path in (self.folder / "workers").glob("*.json"):
-            path.unlink(missing_ok=True)
+        self._forget("workers")
 
     def write_broken(self, cell: str, what: str, reason: str) -> None:
         """Why a cell could not be computed."""
-        write_json(self.folder / "broken" / f"{cell}.json", {"cell": what, "reason": reason})
+        self._write("broken", cell, {"cell": what, "reason": reason})
 
     def forget_broken(self) -> None:
         """A new start gives every cell a new chance."""
-        for path in (self.folder / "broken").glob("*.json"):
-            path.unlink(missing_ok=True)
+        self._forget("broken")
 
     def broken(self) -> list[Mapping[str, str]]:
         """Cells that could not be computed, and why."""
@@ -115,23 +113,39 @@ class Board:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
+    def keep_log(self, name: str) -> None:
+        """The log is written: it goes to where the others see it."""
+        self._store.keep_file(f"{self.name}/logs/{name}.log")
+
+    @property
+    def logs(self) -> str:
+        """Where logs are, in words."""
+        return f"{self._store}/{self.name}/logs"
+
     def stop(self) -> None:
         """Ask all who work on the run to end."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "stop").touch()
+        self._files.write(f"{self.name}/stop", b"")
 
     def go(self) -> None:
         """Take back an earlier request to stop."""
-        (self.folder / "stop").unlink(missing_ok=True)
+        self._files.remove(f"{self.name}/stop")
 
     def is_stopped(self) -> bool:
         """Whether somebody asked for it."""
-        return (self.folder / "stop").exists()
+        return self._files.read(f"{self.name}/stop") is not None
+
+    def _write(self, kind: str, name: str, data: Mapping[str, Any]) -> None:
+        self._files.write(f"{self.name}/{kind}/{name}.json", as_json(data))
+
+    def _forget(self, kind: str) -> None:
+        for name in self._files.names(f"{self.name}/{kind}"):
+            self._files.remove(f"{self.name}/{kind}/{name}")
 
     def _notes(self, kind: str) -> Iterator[dict[str, Any]]:
-        for path in sorted((self.folder / kind).glob("[!.]*.json")):
+        folder = f"{self.name}/{kind}"
+        for name in self._files.names(folder):
             with contextlib.suppress(OSError, ValueError):  # gone, or of another version
-                yield json.loads(path.read_text(encoding="utf-8"))
+                yield json.loads(self._files.read(f"{folder}/{name}") or b"")
 
 
 class Working:
@@ -152,7 +166,7 @@ class Working:
         """How far the cell's stage is. Raises `StoppedError` where that was asked for."""
         self._move(replace(self.note, stage=stage, done=done, total=total))
         now = time.monotonic()
-        if now - self._looked > LOOK_EVERY:
+        if now - self._looked > self.board.every:
             self._looked = now
             if self._should_end() or self.board.is_stopped():
                 raise StoppedError
@@ -166,6 +180,6 @@ class Working:
         begins = note.cell != self.note.cell
         self.note = replace(note, moves=note.moves + 1)
         now = time.monotonic()
-        if begins or now - self._written > NOTE_EVERY:
+        if begins or now - self._written > self.board.every:
             self._written = now
             self.board.write_worker(self.note)

@@ -20,8 +20,7 @@ from harness.executors.worker import Account
 from models.errors import UserError
 
 How = Literal["done", "lost", "memory"]
-NOTE_EVERY = 1.0  # seconds
-WAIT = 0.25
+WAIT = 0.25  # seconds
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Told(Protocol):
         """An item starts again."""
 
     def workers(self, notes: list[WorkerNote]) -> None:
-        """What everyone is at, about once a second."""
+        """What everyone is at, every few seconds at most."""
 
 
 @dataclass
@@ -228,9 +227,9 @@ class _Drive:
         )
 
     def _look_around(self) -> None:
-        """Once a second: tell, end workers that hang, stop if that was asked for."""
+        """Once in a while: tell, end workers that hang, stop if that was asked for."""
         now = time.monotonic()
-        if now - self.noted < NOTE_EVERY:
+        if now - self.noted < self.board.every:
             return
         self.noted = now
         self.note = replace(self.note, beats=self.note.beats + 1)

@@ -23,7 +23,8 @@ from harness.executors.items import Item
 from harness.executors.profile import SlurmSection
 from harness.executors.spec import Spec
 from harness.executors.worker import Account, Worker
-from harness.store import Store
+from harness.store_place import open_store
+from models.cache import cache_folder
 from models.errors import UserError, did_you_mean
 
 try:
@@ -78,8 +79,7 @@ class SlurmEngine:
         """Check the cluster. Raises `UserError` for what it does not have."""
         _require_cluster(section, items)
         self._spec, self._section = spec, section
-        board = Board(Store(Path(spec.store)), spec.plan_key)
-        self._folder = board.folder / "slurm"
+        self._folder = _folder(spec)
         self._job_name = f"tokenrank-{spec.shake[:8]}"
         self._new: list[Item] = []
         self._flying: dict[str, _Flight] = {}  # by job id
@@ -173,6 +173,15 @@ class SlurmEngine:
         """Ids of this run's elements that wait or run."""
         done = _ask("squeue", "--noheader", "--array", "--name", self._job_name, "--format", "%i")
         return None if done is None else set(done.split())
+
+
+def _folder(spec: Spec) -> Path:
+    """Where submitit keeps its files, which all nodes must see: the store, or the user's cache."""
+    store = open_store(spec.store)
+    board = Board(store, spec.plan_key)
+    if store.root.resolve() == Path(store.place):
+        return board.folder / "slurm"
+    return cache_folder() / "slurm" / board.folder.name
 
 
 def _outcome(flight: _Flight) -> list[Ended]:

@@ -17,6 +17,7 @@ from harness.content import EMBEDDING_CODE, PROBE_CODE, code_version, package_ve
 from harness.plan import Places, Plan, make_plan
 from harness.provenance import PACKAGES
 from harness.store import Store
+from harness.store_place import open_store
 from harness.suite import SUITES_FOLDER, Overrides, load_suite, suite_path
 from models.errors import UserError
 
@@ -50,7 +51,7 @@ class Spec:
             overrides=_plain(overrides),
             data=_absolute(places.data),
             weights=_absolute(places.weights),
-            store=str(store.root.resolve()),
+            store=store.place,
             folder=str(Path.cwd()),
             plan_key=plan.key,
             shake=shake,
@@ -63,9 +64,9 @@ class Spec:
 
     def require_shared(self) -> None:
         """Raises `UserError` where this machine does not see what the driver wrote to the store."""
-        place = Path(self.store) / SHAKES / self.shake
+        files = open_store(self.store).files
         for _ in range(SHAKEN_WITHIN):  # a network file system may be a few seconds behind
-            if place.exists():
+            if files.read(f"{SHAKES}/{self.shake}") is not None:
                 return
             time.sleep(1)
         raise UserError(
@@ -81,20 +82,18 @@ class Spec:
 
 def shake_hands(store: Store, token: str) -> str:
     """Write the file that workers must find; its name."""
-    path = store.root / SHAKES / token
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(token, encoding="ascii")
+    store.files.write(f"{SHAKES}/{token}", token.encode())
     return token
 
 
 def forget_hands(store: Store, token: str) -> None:
     """Remove it, at the end of the run."""
-    (store.root / SHAKES / token).unlink(missing_ok=True)
+    store.files.remove(f"{SHAKES}/{token}")
 
 
 def plan_of(spec: Spec) -> tuple[Plan, Store]:
     """The driver's plan, made here. Raises `UserError` where this worker sees something else."""
-    store = Store(Path(spec.store))
+    store = open_store(spec.store)
     spec.require_shared()
     os.chdir(spec.folder)
     suite = load_suite(suite_path(spec.suite), _overrides(spec.overrides))

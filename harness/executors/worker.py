@@ -22,6 +22,7 @@ from harness.executors.items import Item
 from harness.executors.spec import Spec, plan_of
 from harness.plan import Cell, Plan, shown_name
 from harness.store import Store
+from harness.store_place import open_store
 from models.errors import UserError
 
 
@@ -76,7 +77,7 @@ class Worker:
     def do(self, item: Item) -> Account:
         """Compute an item's cells that are not in the store."""
         account = Account(item.key, self._name)
-        board = Board(Store(Path(self._spec.store)), self._spec.plan_key)
+        board = Board(open_store(self._spec.store), self._spec.plan_key)
         working = Working(board, self._name, self._should_end)
         working.begins(item.key, "", "making the plan")
         try:
@@ -110,8 +111,7 @@ class Worker:
 
         what = f"{shown_name(plan, cell)} · {cell.task.name} · seed {cell.seed}"
         working.begins(account.item, cell.key, what)
-        log = working.board.log_file(cell.key) if self._own_logs else None
-        with printed_to(log):
+        with self._logged(working.board, cell.key):
             try:
                 done = (wait_cell if patient else try_cell)(plan, cell, store, working.progress)
                 if done is None:
@@ -131,6 +131,16 @@ class Worker:
                 traceback.print_exc()
                 account.faults[cell.key] = Fault(f"{type(error).__name__}: {error}", False)
 
+    @contextmanager
+    def _logged(self, board: Board, cell: str) -> Iterator[None]:
+        if not self._own_logs:
+            yield
+            return
+        with printed_to(board.log_file(cell)):
+            yield
+        with contextlib.suppress(OSError):  # a cell is not lost for its log
+            board.keep_log(cell)
+
 
 def _of_the_system(error: OSError) -> str:
     """What the system refused, and on which machine: another may not."""
@@ -142,14 +152,11 @@ def _of_the_system(error: OSError) -> str:
 
 
 @contextmanager
-def printed_to(path: Path | None) -> Iterator[None]:
-    """Standard output and error, of libraries too, go to the end of a file; None: as they are.
+def printed_to(path: Path) -> Iterator[None]:
+    """Standard output and error, of libraries too, go to the end of a file.
 
     A file that nothing was written to does not stay.
     """
-    if path is None:
-        yield
-        return
     kept = [os.dup(1), os.dup(2)]
     try:
         with path.open("ab") as file:

@@ -11,9 +11,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from harness.content import package_versions
-from harness.provenance import Manifest, git_commit, hardware
+from harness.provenance import MANIFEST, Manifest, git_commit, hardware
 from harness.run import write_views
-from harness.store import Store, write_json
+from harness.store import Store, run_name, write_json
 from reports.table import SuiteResults
 
 PACKAGES = ("numpy", "polars")  # that can change a number of an imported ranking
@@ -25,6 +25,8 @@ def keep_run(results: SuiteResults, store: Store) -> tuple[SuiteResults, Manifes
     The same ranking again changes nothing: its manifest stays as first written.
     """
     store.prepare()
+    name = run_name(results.run.suite_hash)
+    store.fetch_folder(name)
     manifest = _manifest(results, store)
     kept = replace(
         results,
@@ -35,12 +37,14 @@ def keep_run(results: SuiteResults, store: Store) -> tuple[SuiteResults, Manifes
             command=manifest.command,
         ),
     )
-    return kept, manifest, write_views(kept, store, manifest.run_key)
+    report = write_views(kept, store, manifest.run_key)
+    store.keep_folder(name)
+    return kept, manifest, report
 
 
 def _manifest(results: SuiteResults, store: Store) -> Manifest:
     run = results.run
-    path = store.run_folder(run.suite_hash) / "manifest.json"
+    path = store.run_folder(run.suite_hash) / MANIFEST
     try:
         return Manifest(**json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):

@@ -27,6 +27,7 @@ from harness.store import Store, write_json
 from models.errors import UserError, did_you_mean
 from reports.io import as_parquet, write_whole
 
+FOLDER = "published"
 FORMAT = "tokenrank-published-1"
 """Raise it when the same file would be read differently: entries of another one are read anew."""
 
@@ -129,9 +130,10 @@ def _source(
 def keep(imported: Imported, store: Store) -> bool:
     """Put a table into the store; False when its very content is there already."""
     place = _folder(store) / f"{imported.source.digest[:16]}.json"
+    store.prepare()
+    store.fetch_folder(FOLDER)
     if _load(place) is not None:
         return False
-    store.prepare()
     place.parent.mkdir(parents=True, exist_ok=True)
     rows = [asdict(result) for result in imported.results]
     raw = as_parquet(pl.DataFrame(rows, schema=_SCHEMA, orient="row"))
@@ -142,6 +144,7 @@ def keep(imported: Imported, store: Store) -> bool:
         "source": asdict(imported.source),
     }
     write_json(place, record)
+    store.keep_folder(FOLDER)
     return True
 
 
@@ -152,6 +155,7 @@ def imported_tables(store: Store) -> list[Imported]:
     would be another ranking.
     """
     tables = []
+    store.fetch_folder(FOLDER)
     for path in sorted(_folder(store).glob("*.json")):
         table = _load(path)
         if table is None:
@@ -172,14 +176,14 @@ def chosen_tables(store: Store, wanted: Sequence[str]) -> list[Imported]:
     tables = imported_tables(store)
     if not tables:
         raise UserError(
-            f"The store {store.root} holds no published results; import a table first "
+            f"The store {store} holds no published results; import a table first "
             '("tokenrank published import FILE"), or name one with --from.'
         )
     listed = ", ".join(f"{t.source.short} ({t.source.name})" for t in tables)
     if not wanted:
         if len(tables) > 1:
             raise UserError(
-                f"The store {store.root} holds {len(tables)} tables of published results; choose "
+                f"The store {store} holds {len(tables)} tables of published results; choose "
                 f"with --table: {listed}."
             )
         return tables
@@ -201,7 +205,7 @@ def _is_meant(table: Imported, text: str) -> bool:
 
 
 def _folder(store: Store) -> Path:
-    return store.root / "published"
+    return store.root / FOLDER
 
 
 def _load(path: Path) -> Imported | None:

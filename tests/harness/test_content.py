@@ -28,6 +28,7 @@ CANNOT_CHANGE_A_RESULT = {
     "harness.entrants",
     "harness.inclusion",
     "harness.plan",
+    "harness.shared_files",
     "harness.store",
     "harness.selection",
     "harness.suite",

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.claims import Claims, FolderClaims
+from harness.claims import Claims
+from harness.shared_files import FolderFiles
 
 
 def claims(folder: Path, stale_after: float = 60.0, beat_every: float = 0.05) -> Claims:
     """As another machine would have them: owners of this one are not looked up by number."""
-    return Claims(FolderClaims(folder), stale_after, beat_every)
+    return Claims(FolderFiles(folder), stale_after, beat_every)
 
 
 def test_of_many_who_want_it_one_gets_it(tmp_path: Path) -> None:
@@ -61,9 +62,10 @@ def test_a_silent_owner_elsewhere_loses_it_whatever_its_clock_says(
     import os  # noqa: PLC0415
 
     note = {"owner": "gone", "host": "elsewhere", "pid": 1, "started": "1", "count": 3}
-    (tmp_path / "cell").write_text(json.dumps(note))
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "claims" / "cell").write_text(json.dumps(note))
     then = time.time() + clock
-    os.utime(tmp_path / "cell", (then, then))
+    os.utime(tmp_path / "claims" / "cell", (then, then))
     mine = claims(tmp_path, stale_after=0.3)
     assert not mine.take("cell")  # it may be alive, for all that is known yet
     time.sleep(0.4)
@@ -74,8 +76,8 @@ def test_the_owner_that_lost_its_claim_does_not_take_it_back(tmp_path: Path) -> 
     """A laptop that slept: somebody else has gone on, and its own beats must not say otherwise."""
     slept, other = claims(tmp_path, beat_every=1e9), claims(tmp_path, stale_after=0.2)
     assert slept.take("cell")
-    (tmp_path / "cell").write_text(
-        (tmp_path / "cell").read_text().replace('"host": "', '"host": "elsewhere ')
+    (tmp_path / "claims" / "cell").write_text(
+        (tmp_path / "claims" / "cell").read_text().replace('"host": "', '"host": "elsewhere ')
     )
     assert not other.take("cell")
     time.sleep(0.3)
@@ -87,8 +89,9 @@ def test_the_owner_that_lost_its_claim_does_not_take_it_back(tmp_path: Path) -> 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from harness.claims import Claims, FolderClaims
-assert Claims(FolderClaims(Path(sys.argv[1]))).take("cell")
+from harness.claims import Claims
+from harness.shared_files import FolderFiles
+assert Claims(FolderFiles(Path(sys.argv[1]))).take("cell")
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -96,7 +99,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_a_killed_process_of_this_machine_is_not_waited_for(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
     assert done.returncode == -9
-    assert (tmp_path / "cell").exists()
+    assert (tmp_path / "claims" / "cell").exists()
     assert claims(tmp_path).take("cell")
 
 
@@ -128,7 +131,8 @@ def test_a_failure_gives_the_claim_back(tmp_path: Path) -> None:
 
 
 def test_a_damaged_claim_is_nobodys_after_a_while(tmp_path: Path) -> None:
-    (tmp_path / "cell").write_bytes(b"\x00\xff")
+    (tmp_path / "claims").mkdir(exist_ok=True)
+    (tmp_path / "claims" / "cell").write_bytes(b"\x00\xff")
     mine = claims(tmp_path, stale_after=0.2)
     assert not mine.take("cell")
     time.sleep(0.3)

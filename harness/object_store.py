@@ -1,0 +1,231 @@
+"""A store whose truth is in an object store, with a working copy on this machine.
+
+Results are mapped into memory from files, so each machine keeps those that it works with in a
+folder of its own, the mirror. What is made here is uploaded before it counts as made; what is
+missing here is fetched. As keys name content, a copy is never out of date: it can only lack
+something. Decoded images, caches that only save time and MLflow's local files stay here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Collection, Iterable, Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from harness.claims import Claims
+from harness.objects import AT_ONCE, Objects
+from harness.shared_files import FolderFiles
+from harness.store import CellResult, Embedding, Store, as_json
+from models.cache import cache_folder
+from models.replacing import replacing
+
+MIRROR = "TOKENRANK_MIRROR"
+FEW = 32  # cells: fewer are asked for one by one, more are listed first
+LINES = 100  # of timings in one object
+SHARED_NOTES = ("halvings",)  # caches that others should know of
+
+
+def mirror_of(address: str) -> Path:
+    """Where this machine keeps its copy: in ``TOKENRANK_MIRROR``, else in the user's cache."""
+    given = os.environ.get(MIRROR)
+    base = Path(given) if given else cache_folder() / "stores"
+    return base / hashlib.sha256(address.rstrip("/").encode()).hexdigest()[:16]
+
+
+class ObjectStore(Store):
+    """`Store`, for any number of machines that share nothing but an address."""
+
+    notes_every = 5.0  # each is a request that is paid for
+    _chosen_by = f"{MIRROR} (this machine's copy of the store)"
+
+    def __init__(self, address: str, mirror: Path | None = None) -> None:
+        super().__init__(mirror or mirror_of(address))
+        self.objects = Objects(address)
+        self.place = self.objects.address
+        self.files = self.objects
+        self.claims = Claims(self.objects, poll_every=2.0)
+        self.claims_here = Claims(FolderFiles(self.root))
+        self._lines: list[str] = []
+        self._timings = ""
+
+    def __str__(self) -> str:
+        return self.place
+
+    def prepare(self) -> None:
+        """Prove that both can be written to; `UserError` otherwise."""
+        self.objects.require_usable()
+        super().prepare()
+
+    # --- cells -----------------------------------------------------------------
+
+    def cell(self, key: str, *, with_predictions: bool = True) -> CellResult | None:
+        """A finished cell, fetched if it is not here."""
+        found = super().cell(key, with_predictions=with_predictions)
+        if found is None and self._fetched([key]):
+            found = super().cell(key, with_predictions=with_predictions)
+        return found
+
+    def fetch_cells(self, keys: Iterable[str]) -> None:
+        """Fetch those that are finished and not here, many side by side."""
+        missing = [key for key in keys if not self._cell_path(key).exists()]
+        if len(missing) > FEW:
+            there = {Path(name).stem for name in self.objects.listing("cells")}
+            missing = [key for key in missing if key in there]
+        for start in range(0, len(missing), AT_ONCE):
+            self._fetched(missing[start : start + AT_ONCE])
+
+    def _fetched(self, keys: Collection[str]) -> list[str]:
+        """Those of the cells that were there and are here now."""
+        texts = self.objects.read_many(self._name(self._cell_path(key)) for key in keys)
+        paths = {self.root / name: text for name, text in texts.items()}
+        tables = self.objects.read_many(self._name(path.with_suffix(".parquet")) for path in paths)
+        fetched = []
+        for path, text in paths.items():
+            table = path.with_suffix(".parquet")
+            raw = tables.get(self._name(table))
+            if raw is None or _recorded(text) != hashlib.sha256(raw).hexdigest():
+                continue  # damaged: it is computed again
+            _write(table, raw)
+            _write(path, text)
+            fetched.append(path.stem)
+        return fetched
+
+    # --- embeddings ------------------------------------------------------------
+
+    def embedding(self, key: str) -> Embedding | None:
+        """A stored embedding, fetched if it is not here or damaged here."""
+        found = super().embedding(key)
+        path = self._embedding_path(key)
+        note = path.with_suffix(".json")
+        if found is not None or (text := self.objects.read(self._name(note))) is None:
+            return found
+        # Other workers of this machine may want it too; one fetches it.
+        with self.claims_here.first(f"fetch-{key}", lambda: Store.embedding(self, key)) as there:
+            if there is None and self.objects.get(self._name(path), path):
+                _write(note, text)
+        return super().embedding(key)
+
+    def has_embedding(self, key: str) -> bool:
+        """Whether one was stored; it is read, and checked, by `embedding`."""
+        name = self._name(self._embedding_path(key).with_suffix(".json"))
+        return super().has_embedding(key) or self.objects.has(name)
+
+    def _commit(self, path: Path, data: Any, beside: Path) -> None:
+        """Upload the file, then what commits it; only then does it count here."""
+        self.objects.put(self._name(beside), beside)
+        self.objects.write(self._name(path), as_json(data))
+        super()._commit(path, data, beside)
+
+    # --- the rest --------------------------------------------------------------
+
+    def study_path(self, key: str) -> Path:
+        """Optuna's journal of one tuned cell; trials that another machine finished are in it."""
+        path = super().study_path(key)
+        there = self.objects.size(self._name(path))
+        if there is not None and (not path.exists() or path.stat().st_size < there):
+            self.objects.get(self._name(path), path)
+        return path
+
+    def keep_study(self, key: str) -> None:
+        """Upload the journal, so that another machine can go on from here."""
+        self.keep_file(self._name(super().study_path(key)))
+
+    def fetch_folder(self, folder: str, only: Collection[str] = ("*",)) -> None:
+        """Fetch files that are not here or were rewritten since they were fetched or uploaded."""
+        known = self._versions(folder)
+        for name, version in sorted(self.objects.listing(folder).items()):
+            path = self.root / folder / name
+            wanted = any(fnmatch(name, pattern) for pattern in only)
+            if wanted and not (path.exists() and known.get(name) == version):
+                self.objects.get(f"{folder}/{name}", path)
+                known[name] = version
+        self._remember_versions(folder, known)
+
+    def keep_folder(self, folder: str) -> None:
+        """Upload files that are not there as they are here; ``run.json``, which commits, last."""
+        here = self.root / folder
+        hashes = self._hashes(folder)
+        there = self.objects.listing(folder)
+        files = [p for p in here.rglob("*") if p.is_file() and _is_finished(p)]
+        for path in sorted(files, key=lambda p: (p.name == "run.json", str(p))):
+            name = path.relative_to(here).as_posix()
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            if name not in there or hashes.get(name) != digest:
+                self.objects.put(f"{folder}/{name}", path)
+                hashes[name] = digest
+        self.cache("uploaded", _as_key(folder), hashes)
+        self._remember_versions(folder, self.objects.listing(folder))
+
+    def keep_file(self, name: str) -> None:
+        """Upload one file, if there is one."""
+        if (self.root / name).exists():
+            self.objects.put(name, self.root / name)
+
+    def _hashes(self, folder: str) -> dict[str, str]:
+        return dict(self.cached("uploaded", _as_key(folder)) or {})
+
+    def _versions(self, folder: str) -> dict[str, str]:
+        return dict(self.cached("versions", _as_key(folder)) or {})
+
+    def _remember_versions(self, folder: str, versions: Mapping[str, str]) -> None:
+        self.cache("versions", _as_key(folder), dict(versions))
+
+    def cached(self, kind: str, key: str) -> Any | None:
+        """Something small; what others should know is asked for there."""
+        if kind not in SHARED_NOTES:
+            return super().cached(kind, key)
+        text = self.objects.read(f"cache/{kind}/{key}.json")
+        return None if text is None else json.loads(text)
+
+    def cache(self, kind: str, key: str, data: Any) -> None:
+        """Remember something small."""
+        if kind in SHARED_NOTES:
+            self.objects.write(f"cache/{kind}/{key}.json", as_json(data))
+        else:
+            super().cache(kind, key, data)
+
+    def note_timing(self, entry: Mapping[str, Any]) -> None:
+        """A line in an object of this process: objects cannot be appended to."""
+        if len(self._lines) % LINES == 0:
+            self._timings, self._lines = f"timings/{uuid.uuid4().hex}.jsonl", []
+        self._lines.append(json.dumps(entry, sort_keys=True) + "\n")
+        with contextlib.suppress(OSError):  # they only help to plan
+            self.objects.write(self._timings, "".join(self._lines).encode())
+
+    def timings(self) -> str:
+        """Lines of all machines."""
+        self.fetch_folder("timings")
+        files = sorted((self.root / "timings").glob("*.jsonl"))
+        return "".join(path.read_text(encoding="utf-8") for path in files)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def _recorded(text: bytes) -> str | None:
+    """The hash of its predictions that a cell's JSON tells."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return str(found.get("predictions_sha256")) if isinstance(found, dict) else None
+
+
+def _as_key(folder: str) -> str:
+    return folder.replace("/", "-")
+
+
+def _is_finished(path: Path) -> bool:
+    return not path.name.startswith(".") and path.suffix != ".guard"
