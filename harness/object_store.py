@@ -71,14 +71,24 @@ class ObjectStore(Store):
             found = super().cell(key, with_predictions=with_predictions)
         return found
 
+    def has_cell(self, key: str) -> bool:
+        """Whether it is at hand, whole; a damaged copy is fetched again."""
+        if super().has_cell(key):
+            return True
+        return self._is_here(key) and bool(self._fetched([key])) and super().has_cell(key)
+
     def fetch_cells(self, keys: Iterable[str]) -> None:
         """Fetch those that are finished and not here, many side by side."""
-        missing = [key for key in keys if not self._cell_path(key).exists()]
+        missing = [key for key in keys if not self._is_here(key)]
         if len(missing) > FEW:
             there = {Path(name).stem for name in self.objects.listing("cells")}
             missing = [key for key in missing if key in there]
         for start in range(0, len(missing), AT_ONCE):
             self._fetched(missing[start : start + AT_ONCE])
+
+    def _is_here(self, key: str) -> bool:
+        path = self._cell_path(key)
+        return path.exists() and path.with_suffix(".parquet").exists()
 
     def _fetched(self, keys: Collection[str]) -> list[str]:
         """Those of the cells that were there and are here now."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.executors.board import Board, WorkerNote
-from harness.store import Store
+from harness.store_place import open_store
 
 # Nothing listens there: MLflow is not what these tests are about. A commit that is made while they
 # run would be an honest difference.
@@ -39,7 +39,7 @@ def kept_files(store: Path) -> dict[str, bytes]:
     }
 
 
-def command(suite: Path, store: Path, *more: str) -> list[str]:
+def command(suite: Path, store: Path | str, *more: str) -> list[str]:
     return [sys.executable, "-m", "harness.cli", "run", str(suite), "--store", str(store), *more]
 
 
@@ -70,7 +70,7 @@ def run_undisturbed(folder: Path, suite: str, registry: str) -> Undisturbed:
     return Undisturbed(folder / "small.yaml", kept_files(store))
 
 
-def start(suite: Path, store: Path, *more: str, **settings: str) -> subprocess.Popen[str]:
+def start(suite: Path, store: Path | str, *more: str, **settings: str) -> subprocess.Popen[str]:
     """The command, as a process that tests do something to."""
     return subprocess.Popen(
         command(suite, store, *more), env=environment(**settings), text=True,
@@ -99,13 +99,14 @@ def cells(store: Path) -> int:
     return len(list((store / "cells").rglob("[!.]*.json")))
 
 
-def begun(store: Path) -> list[WorkerNote]:
+def begun(store: Path | str) -> list[WorkerNote]:
     """Notes of workers that have an item, though they may still make the plan."""
-    runs = list((store / "work").glob("[!.]*"))
-    notes = Board(Store(store), runs[0].name).workers() if runs else []
+    opened = open_store(store)
+    runs = opened.files.names("work")
+    notes = Board(opened, runs[0]).workers() if runs else []
     return [note for note in notes if note.item]
 
 
-def at_work(store: Path) -> list[WorkerNote]:
+def at_work(store: Path | str) -> list[WorkerNote]:
     """Notes of workers that compute a cell."""
     return [note for note in begun(store) if note.cell]

@@ -1,0 +1,123 @@
+"""A store that is an S3 emulator: machines share objects and nothing else, and have bad days."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+
+from harness.claims import Claims
+from harness.object_store import ObjectStore
+from harness.objects import Objects
+from tests.disturbed import Undisturbed, at_work, ended, start, wait_for
+from tests.services import S3, s3
+
+pytest.importorskip("s3fs", reason="s3fs is a development dependency")
+LOCAL = ("--executor", "local", "--workers", "1")
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[S3]:
+    with s3() as running, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", running.url)
+        patch.setenv("AWS_ACCESS_KEY_ID", "tests")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "tests")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        boto3.client("s3").create_bucket(Bucket="results")
+        yield running
+
+
+@pytest.fixture
+def place(service: S3, request: pytest.FixtureRequest) -> str:
+    return f"s3://results/{request.node.name.replace('_', '-')[:40]}"
+
+
+def kept(place: str) -> dict[str, bytes]:
+    """What `tests.disturbed.kept_files` finds in a folder."""
+    objects = Objects(place)
+    names = [f"{f}/{n}" for f in ("cells", "embeddings", "runs") for n in objects.listing(f)]
+    results = [n for n in names if not n.endswith(("/manifest.json", "/tracking.json"))]
+    return objects.read_many(results)
+
+
+def computed(place: str) -> Counter[str]:
+    """How often each cell was computed."""
+    objects = Objects(place)
+    lines = objects.read_many(f"timings/{name}" for name in objects.listing("timings"))
+    text = b"".join(lines.values()).decode()
+    return Counter(json.loads(line)["cell"] for line in text.splitlines())
+
+
+def test_of_many_who_want_a_claim_one_gets_it(place: str) -> None:
+    rivals = [Claims(Objects(place)) for _ in range(8)]
+    barrier = threading.Barrier(8)
+    got: list[bool] = []
+
+    def try_it(mine: Claims) -> None:
+        barrier.wait()
+        got.append(mine.take("cell"))
+
+    threads = [threading.Thread(target=try_it, args=(mine,)) for mine in rivals]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(got) == 1
+
+
+def test_two_machines_that_share_only_objects_share_the_work(
+    place: str, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    """And one that comes back with half of it, and damaged, has nothing left to compute."""
+    mirrors = [tmp_path / name for name in ("one", "two")]
+    both = [start(undisturbed.suite, place, *LOCAL, TOKENRANK_MIRROR=str(m)) for m in mirrors]
+    for process in both:
+        ended(process)
+    assert kept(place) == undisturbed.files
+    assert len(computed(place)) == 8
+    assert set(computed(place).values()) == {1}
+
+    stale = ObjectStore(place, next(mirrors[0].iterdir()))
+    for path in sorted(stale.root.rglob("*.parquet"))[::2]:
+        path.unlink()
+    shutil.rmtree(stale.root / "runs")
+    for path in stale.root.rglob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    said = ended(start(undisturbed.suite, place, TOKENRANK_MIRROR=str(mirrors[0])))
+    assert "Nothing to compute" in said
+    assert kept(place) == undisturbed.files
+
+
+def test_a_worker_is_killed_and_the_service_is_away_meanwhile(
+    service: S3, place: str, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    mirror = str(tmp_path / "mirror")
+    process = start(undisturbed.suite, place, *LOCAL, TOKENRANK_MIRROR=mirror)
+    wait_for(lambda: at_work(place), process)
+    (worker,) = at_work(place)
+    service.stop()
+    os.kill(worker.pid, signal.SIGKILL)
+    time.sleep(2)
+    service.start()
+    assert "again, because its worker ended with SIGKILL" in ended(process)
+    assert kept(place) == undisturbed.files
+    assert Objects(place).names("claims") == []
+
+
+def test_an_address_where_nothing_answers(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    settings = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
+    keys = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests"}
+    mirror = {"TOKENRANK_MIRROR": str(tmp_path)}
+    said = ended(start(undisturbed.suite, "s3://no/where", **settings, **keys, **mirror), code=2)
+    assert "The store s3://no/where cannot be used" in said
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
