@@ -65,7 +65,7 @@ def cancel_command(suite: str, store: Path) -> None:
         run.board.stop()
         console.print(
             f'Asked all who work on "{run.suite}" to stop; they do within seconds, and finished '
-            "cells are kept.",
+            "work is kept.",
             soft_wrap=True,
         )
 
@@ -73,7 +73,7 @@ def cancel_command(suite: str, store: Path) -> None:
 def _runs(store: Store, suite: str | None) -> list[_Run]:
     keys = sorted(path.name for path in (store.root / "work").glob("[!.]*"))
     boards = {key: Board(store, key) for key in keys}
-    names = {key: _suite_of(store, key) for key in keys}
+    names = {key: _suite_of(store, boards[key], key) for key in keys}
     if suite is not None:
         asked = Path(suite).stem if suite.endswith((".yaml", ".yml")) else suite
         if names and asked not in names.values():
@@ -96,12 +96,13 @@ def _runs(store: Store, suite: str | None) -> list[_Run]:
     return runs
 
 
-def _suite_of(store: Store, key: str) -> str:
+def _suite_of(store: Store, board: Board, key: str) -> str:
+    """The suite of a run, or what its driver calls it: a study's trainings have no manifest."""
     try:
         text = (store.root / "runs" / key / "manifest.json").read_text(encoding="utf-8")
         return str(json.loads(text)["suite"])
     except (OSError, ValueError, KeyError):
-        return "unknown"
+        return next((note.suite for note in board.drivers() if note.suite), "unknown")
 
 
 def _show(console: Console, run: _Run) -> None:
@@ -111,7 +112,7 @@ def _show(console: Console, run: _Run) -> None:
         word = note.state
         if note.state == "running" and not alive:
             word = "no news (killed? start the same command again)"
-        line = f"  {note.executor} on {note.host}: {word}, {note.done} of {note.cells} cells done"
+        line = f"  {note.executor} on {note.host}: {word}, {note.done} of {note.cells} done"
         if note.retried:
             line += f", {note.retried} started again"
         if note.broken:

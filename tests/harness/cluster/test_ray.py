@@ -107,7 +107,7 @@ def test_small_items_share_a_gpu_and_large_ones_need_room() -> None:
 
 @pytest.mark.parametrize("address", ["nowhere", "host:port", "ray://127.0.0.1:9"])
 def test_an_address_that_is_none(address: str) -> None:
-    from harness.executors.ray import _require_answer  # noqa: PLC0415
+    from harness.executors.ray_cluster import require_answer  # noqa: PLC0415
 
     with pytest.raises(UserError, match="No Ray cluster answers"):
-        _require_answer(address)
+        require_answer(address)
