@@ -81,3 +81,8 @@ def ranks(folder: Path) -> list[int]:
 
 def kill(process: int) -> None:
     os.kill(process, signal.SIGKILL)
+
+
+def gone(processes: list[int]) -> bool:
+    """Whether none of them is left."""
+    return not any(Path(f"/proc/{each}").exists() for each in processes)
