@@ -53,7 +53,7 @@ def test_a_node_is_lost_with_what_it_had_in_work(
     assert_same(store, undisturbed)
 
 
-def test_a_node_of_a_training_is_lost_and_then_a_worker_is_killed(
+def test_nodes_of_a_training_are_lost_and_others_take_it_up(
     cluster: Any, training: Training
 ) -> None:
     """Two nodes with a process each; the weights are those of two processes on one machine."""

@@ -73,10 +73,10 @@ def test_a_job_that_is_killed_in_the_middle(
     assert job_ids(slurm, "pending,running") == []
 
 
-def test_a_training_that_is_requeued_and_whose_driver_is_killed(
+def test_a_training_whose_time_is_up_and_whose_driver_is_killed(
     slurm: dict[str, str], training: Training, tmp_path: Path
 ) -> None:
-    """The job goes on from its checkpoint; the next driver takes up the job that is there."""
+    """The job requeues itself when it is told; the next driver takes up the job that is there."""
     path = training.profile(
         executor="slurm", slurm={"partition": "main", "memory_gb": 2, "cpus": 1}
     )
@@ -86,7 +86,7 @@ def test_a_training_that_is_requeued_and_whose_driver_is_killed(
     (job,) = job_ids(slurm, "running")
     env = {**os.environ, **slurm}
     first = ranks(folder)
-    subprocess.run(["scontrol", "requeue", job], env=env, check=True)
+    subprocess.run(["scancel", "--batch", "--signal", "USR1", job], env=env, check=True)
     wait_for(lambda: gone(first), driver)
     driver.kill()
     driver.communicate()
