@@ -25,6 +25,7 @@ WINDOWS = os.name == "nt"
 REAL_SERVICES = (
     "tests/harness/cluster",
     "tests/harness/executors/test_local_pool.py",
+    "tests/harness/executors/test_torchrun.py",
     "tests/harness/tracking_server",
 )
 

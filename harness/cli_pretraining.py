@@ -15,7 +15,9 @@ from harness.cli_options import (
     DEFAULT_STORE,
     DEFAULT_TOLERATE,
     DataDir,
+    Executor,
     PretrainedDir,
+    ProfileFile,
     RegistryFiles,
     Samples,
     StoreDir,
@@ -54,34 +56,44 @@ def pretrain(
     compile_blocks: Annotated[
         bool, typer.Option("--compile", help="Compile the transformer blocks (torch.compile).")
     ] = False,
+    save_every: Annotated[
+        float, typer.Option("--save-every", min=0, help="Seconds from one checkpoint to the next.")
+    ] = 30.0,
     track: Track = True,
+    executor: Executor = None,
+    profile: ProfileFile = None,
     data_dir: DataDir = None,
     store: StoreDir = DEFAULT_STORE,
     registry: RegistryFiles = None,
 ) -> None:
     """Pretrain an encoder; the same command goes on after an interruption."""
+    from harness.commands import launching  # noqa: PLC0415
     from harness.commands import pretrain as command  # noqa: PLC0415
+    from harness.executors.profile import profile_of  # noqa: PLC0415
 
-    command.pretrain_command(
-        command.Asked(
-            recipe=recipe,
-            data=data,
-            size=size,
-            setting=setting,
-            seed=seed,
-            samples=samples,
-            out=out,
-            store=store,
-            probe=probe,
-            probe_every=probe_every,
-            patch_size=patch_size,
-            data_dir=data_dir,
-            registry=tuple(registry or ()),
-            tolerate=tolerate,
-            compile=compile_blocks,
-            track=track,
-        )
+    asked = command.Asked(
+        recipe=recipe,
+        data=data,
+        size=size,
+        setting=setting,
+        seed=seed,
+        samples=samples,
+        out=out,
+        store=store,
+        probe=probe,
+        probe_every=probe_every,
+        patch_size=patch_size,
+        data_dir=data_dir,
+        registry=tuple(registry or ()),
+        tolerate=tolerate,
+        compile=compile_blocks,
+        track=track,
+        save_every=save_every,
     )
+    if (executor or profile) and not launching.is_started_by_torchrun():
+        launching.pretrain_by(asked, profile_of(executor, profile))
+    else:
+        command.pretrain_command(asked)
 
 
 @pretraining_app.command()
@@ -96,7 +108,9 @@ def study(
     out: PretrainedDir = DEFAULT_PRETRAINED,
     workers: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option("--workers", min=1, help="Trainings at a time; default: one per core, to 4."),
+        typer.Option(
+            "--workers", min=1, help="Trainings at a time; default: all that fit, 4 without GPUs."
+        ),
     ] = None,
     samples: Samples = None,
     arm: Annotated[
@@ -119,12 +133,15 @@ def study(
     ] = None,
     tolerate: Tolerate = DEFAULT_TOLERATE,
     track: Track = True,
+    executor: Executor = None,
+    profile: ProfileFile = None,
     data_dir: DataDir = None,
     store: StoreDir = DEFAULT_STORE,
     registry: RegistryFiles = None,
 ) -> None:
     """Train all arms of a study in resumable pieces, then rank and report them."""
     from harness.commands import study as command  # noqa: PLC0415
+    from harness.executors.profile import profile_of  # noqa: PLC0415
     from harness.studies.trainings import Wanted  # noqa: PLC0415
 
     if train_only and rank_only:
@@ -144,5 +161,6 @@ def study(
             tolerate=tolerate,
             track=track,
             ship=ship,
+            profile=profile_of(executor, profile),
         )
     )

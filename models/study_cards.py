@@ -86,6 +86,8 @@ class StudyCard(_Strict):
         setting: at which scale, by name; the hash is over it too.
         samples_factor: how many times the setting's samples the recipe asks for.
         precision: of the layers while training (losses are always float32).
+        processes: how many shared each batch; several numbers, in their order, where an
+            interrupted training went on with another.
         size, seed: of the encoder, and of its training.
         steps, samples_seen: length of the training; samples count again each time they are seen.
         data: what it was trained on.
@@ -107,6 +109,7 @@ class StudyCard(_Strict):
     setting: str = Field(min_length=1)
     samples_factor: int = Field(default=1, ge=1)
     precision: Literal["float32", "bfloat16"] = "float32"
+    processes: list[int] = Field(default=[1], min_length=1)
     size: str = Field(min_length=1)
     seed: int = Field(ge=0)
     steps: int = Field(ge=0)

@@ -20,15 +20,17 @@ from rich.markup import escape
 
 from harness.commands.run import room_on
 from harness.content import pretraining_version
+from harness.launching.node import end_with_torchrun
 from harness.pretraining.card import SIMULATED, chips_card, study_card
 from harness.pretraining.curves import Training
-from harness.pretraining.folder import is_done, run_folder
+from harness.pretraining.folder import is_done, processes_of, run_folder
 from harness.pretraining.mirror import MlflowWatcher
 from harness.pretraining.probe import ValidationProbe, validation_probe
 from harness.pretraining.watching import (
     All,
     ProbeListener,
     ProbeWatcher,
+    ProcessesWatcher,
     SpeedWatcher,
     TerminalWatcher,
 )
@@ -66,10 +68,12 @@ class Asked:
     tolerate: float
     compile: bool
     track: bool
+    save_every: float = 30.0
 
 
 def pretrain_command(asked: Asked) -> None:
     """Train, or go on training, and write the encoder with its card. Raises `UserError`."""
+    end_with_torchrun()
     console = Console()
     store = open_store(asked.store)
     with group_of_environment() as group, room_on(asked.out, "the last checkpoint is kept"):
@@ -139,7 +143,7 @@ def _train(
     probe: ValidationProbe | None,
 ) -> None:
     fast = group.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    habits = Habits(compile=asked.compile, bfloat16=fast, save_seconds=30.0)
+    habits = Habits(compile=asked.compile, bfloat16=fast, save_seconds=asked.save_every)
     if not group.leads:
         train(job, folder, group, habits, All(()))
         return
@@ -150,10 +154,12 @@ def _train(
         listeners: list[ProbeListener] = [bar]
         if probe is not None:
             watchers.append(ProbeWatcher(probe, folder, asked.probe_every, listeners))
-        watchers += [SpeedWatcher(folder), bar, *([mirror] if mirror else [])]
+        watchers += [ProcessesWatcher(folder, group.share.world), SpeedWatcher(folder), bar]
+        watchers += [mirror] if mirror else []
         try:
             trained = train(job, folder, group, habits, All(watchers))
-            card = study_card(job, trained, command_of(asked), habits.bfloat16)
+            processes = processes_of(folder)
+            card = study_card(job, trained, command_of(asked), habits.bfloat16, processes)
             sha256 = write_study_weights(folder, trained.encoder.state_dict(), card)
         except BaseException as error:
             if mirror:

@@ -20,7 +20,7 @@ from rich.markup import escape
 from harness import terminal
 from harness.executors.board import Board
 from harness.executors.local import gpus
-from harness.executors.profile import EXECUTORS, Profile, load_profile, with_workers
+from harness.executors.profile import Profile, profile_of, with_workers
 from harness.plan import Cell, Places, Plan
 from harness.provenance import load_or_create_manifest
 from harness.run import Compute, Outcome, Seconds, run_suite
@@ -47,13 +47,7 @@ class Computing:
         """The profile with these options; None where this process computes by itself."""
         if self == Computing():
             return None if len(gpus()) < 2 else Profile()
-        profile = load_profile(self.profile)
-        executor = self.executor or profile.executor
-        if executor not in EXECUTORS:
-            raise UserError(
-                f'--executor "{executor}" is not known: {did_you_mean(executor, EXECUTORS)}.'
-            )
-        return with_workers(profile.model_copy(update={"executor": executor}), self.workers)
+        return with_workers(profile_of(self.executor, self.profile), self.workers)
 
 
 def run_suite_command(

@@ -67,7 +67,7 @@ def cancel_command(suite: str, store: str) -> None:
         run.board.stop()
         console.print(
             f'Asked all who work on "{run.suite}" to stop; they do within seconds, and finished '
-            "cells are kept.",
+            "work is kept.",
             soft_wrap=True,
         )
 
@@ -75,7 +75,7 @@ def cancel_command(suite: str, store: str) -> None:
 def _runs(store: Store, suite: str | None) -> list[_Run]:
     keys = store.files.names("work")
     boards = {key: Board(store, key) for key in keys}
-    names = {key: _suite_of(store, key) for key in keys}
+    names = {key: _suite_of(store, boards[key], key) for key in keys}
     if suite is not None:
         asked = Path(suite).stem if suite.endswith((".yaml", ".yml")) else suite
         if names and asked not in names.values():
@@ -98,12 +98,13 @@ def _runs(store: Store, suite: str | None) -> list[_Run]:
     return runs
 
 
-def _suite_of(store: Store, key: str) -> str:
+def _suite_of(store: Store, board: Board, key: str) -> str:
+    """The suite of a run, or what its driver calls it: a study's trainings have no manifest."""
     try:
         text = store.files.read(f"{run_name(key)}/{MANIFEST}")
         return str(json.loads(text or b"")["suite"])
     except (OSError, ValueError, KeyError):
-        return "unknown"
+        return next((note.suite for note in board.drivers() if note.suite), "unknown")
 
 
 def _show(console: Console, run: _Run) -> None:
@@ -113,7 +114,7 @@ def _show(console: Console, run: _Run) -> None:
         word = note.state
         if note.state == "running" and not alive:
             word = "no news (killed? start the same command again)"
-        line = f"  {note.executor} on {note.host}: {word}, {note.done} of {note.cells} cells done"
+        line = f"  {note.executor} on {note.host}: {word}, {note.done} of {note.cells} done"
         if note.retried:
             line += f", {note.retried} started again"
         if note.broken:

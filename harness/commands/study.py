@@ -13,16 +13,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from harness.commands.launching import launch_all, launch_of
 from harness.commands.pretrain import chips_of
 from harness.commands.run import room_on, run_suite_command
 from harness.entrants import PRETRAINED
-from harness.processors import cores
+from harness.executors.profile import Profile
 from harness.store import Store
 from harness.store_place import open_store
-from harness.studies.children import run_children
 from harness.studies.curves import ArmCost, arm_costs, learning_curves
 from harness.studies.file import ProbeEntry, Study, load_study, study_path
-from harness.studies.progress import StudyProgress
 from harness.studies.shipping import ship
 from harness.studies.trainings import State, Training, Wanted, state_of, trainings_of
 from harness.suite import Overrides, Suite, load_suite, suite_path
@@ -34,12 +33,10 @@ from reports.table import SuiteResults
 from suites.chips import ChipFolder, SimulatedChips
 from suites.datasets import catalogue
 
-MOST_WORKERS = 4  # unless asked for: each holds a gigabyte
-
 
 @dataclass(frozen=True)
 class Asked:
-    """The options of the command. ``workers`` None: one per core, `MOST_WORKERS` at most."""
+    """The options of the command. ``workers``: trainings at a time, None: as many as fit."""
 
     study: str
     data: str | None
@@ -53,6 +50,7 @@ class Asked:
     rank: bool
     tolerate: float
     track: bool
+    profile: Profile
     ship: Path | None = None
 
 
@@ -139,13 +137,16 @@ def _train(
     console: Console, asked: Asked, study: Study, states: Sequence[State], probe: str | None
 ) -> dict[Training, str]:
     """Run the trainings that are not done, and show them; the sentences of those that failed."""
-    missing = {state.training: state for state in states if not state.is_done}
+    missing = [state for state in states if not state.is_done]
     if not missing:
         return {}
-    workers = asked.workers or min(cores(), MOST_WORKERS)
-    command = _arguments(asked, study, probe)
-    with StudyProgress(console, missing) as progress:
-        return run_children(list(missing), command, workers, progress)
+    arguments = _arguments(asked, study, probe)
+    named = [(launch_of(state, arguments(state.training)), state) for state in missing]
+    failures = launch_all(
+        console, named, asked.profile, asked.workers, study.name, asked.out, open_store(asked.store)
+    )
+    by_key = {launch.key: state.training for launch, state in named}
+    return {by_key[key]: sentence for key, sentence in failures.items()}
 
 
 def _arguments(

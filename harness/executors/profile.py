@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from harness.executors.driving import Policy
 from models import config_file
+from models.errors import UserError, did_you_mean
 
 EXECUTORS = ("local", "ray", "slurm")
 
@@ -62,6 +63,20 @@ class SlurmSection(_Section):
     options: dict[str, str | int] = Field(default_factory=dict)
 
 
+class PretrainingSection(_Section):
+    """The shape of one training: ``processes`` on each of ``nodes``, joined by torchrun.
+
+    ``processes``: none given: one for each GPU of a node, else one. ``minutes`` and ``memory_gb``:
+    of its Slurm job on each node, where they differ from the section slurm's; a job that runs out
+    of time goes on in its next turn.
+    """
+
+    nodes: Annotated[int, Field(ge=1)] = 1
+    processes: Annotated[int, Field(ge=1)] | None = None
+    minutes: Annotated[int, Field(ge=1)] | None = None
+    memory_gb: Annotated[float, Field(gt=0)] | None = None
+
+
 class Profile(_Section):
     """How and where a run is computed; nothing in it can change a result.
 
@@ -74,6 +89,7 @@ class Profile(_Section):
     local: LocalSection = LocalSection()
     ray: RaySection = RaySection()
     slurm: SlurmSection = SlurmSection()
+    pretraining: PretrainingSection = PretrainingSection()
 
     @property
     def policy(self) -> Policy:
@@ -86,6 +102,15 @@ def load_profile(path: Path | None) -> Profile:
     if path is None:
         return Profile()
     return config_file.validate(Profile, config_file.read(path))
+
+
+def profile_of(executor: str | None, path: Path | None) -> Profile:
+    """A file's profile, with the executor that the command line names. Raises `UserError`."""
+    profile = load_profile(path)
+    found = executor or profile.executor
+    if found not in EXECUTORS:
+        raise UserError(f'--executor "{found}" is not known: {did_you_mean(found, EXECUTORS)}.')
+    return profile.model_copy(update={"executor": found})
 
 
 def with_workers(profile: Profile, workers: int | None) -> Profile:

@@ -7,31 +7,26 @@ waits for a node that holds it. It must not know what an item is made of.
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
-import socket
 import time
 from typing import Any
 
 from harness.executors.driving import Ended
 from harness.executors.items import Item
 from harness.executors.profile import RaySection
+from harness.executors.ray_cluster import (
+    NodeAffinitySchedulingStrategy,
+    alive,
+    connect,
+    exceptions,
+    largest,
+    ray,
+    resources,
+)
 from harness.executors.spec import Spec
 from harness.executors.worker import Account, Worker
 from models.errors import UserError
 
-try:
-    import ray
-    from ray import exceptions
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-except ImportError:  # an extra
-    raise UserError(
-        'The executor ray needs the package ray; install it with: pip install "tokenrank[ray]".'
-    ) from None
-
-CONNECT_WITHIN = 5.0  # seconds
-GREET_WITHIN = 120.0
-FOR_WORKERS = ("PYTHONPATH", "TOKENRANK_TUNING")  # settings that they have from the driver
+GREET_WITHIN = 120.0  # seconds
 LOOK_AT_NODES_EVERY = 5.0
 
 
@@ -43,9 +38,9 @@ class RayEngine:
     def __init__(self, spec: Spec, section: RaySection, items: list[Item]) -> None:
         """Connect, and prove that each node sees the store. Raises `UserError`."""
         self._spec, self._section = spec.to_json(), section
-        _connect(section.address)
+        connect(section.address)
         try:
-            self._has_gpus = _largest("GPU") > 0
+            self._has_gpus = largest("GPU") > 0
             _require_room(items, section, self._has_gpus)
             _greet_all(self._spec)
         except BaseException:
@@ -62,7 +57,7 @@ class RayEngine:
             return self._section.slots
         if time.monotonic() - self._looked > LOOK_AT_NODES_EVERY:
             self._looked = time.monotonic()
-            cpus = _resources().get("CPU", 1.0)
+            cpus = resources().get("CPU", 1.0)
             self._slots = max(1, int(2 * cpus / self._section.cpus))
         return self._slots
 
@@ -132,66 +127,20 @@ def _ended(item: str, reference: Any) -> Ended:
         return Ended(item, "lost", reason=f"{type(error).__name__}: {first}")
 
 
-def _connect(address: str | None) -> None:
-    """Join the cluster, or start one here. Raises `UserError`, soon, if it does not answer."""
-    if address is not None and address not in ("auto", "local"):
-        _require_answer(address)
-    given = {name: os.environ[name] for name in FOR_WORKERS if name in os.environ}
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        ray.init(
-            address=address or "local",
-            runtime_env={"env_vars": given},
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=False if address in (None, "local") else None,
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f'No Ray cluster answers at "{address}" ({str(error).splitlines()[0]}); start one with '
-            "ray start --head, or give its address in the profile (ray: address)."
-        ) from None
-
-
-def _require_answer(address: str) -> None:
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), timeout=CONNECT_WITHIN):
-            pass
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f'No Ray cluster answers at "{address}" ({error}); check the address in the profile '
-            "(ray: address, HOST:PORT or ray://HOST:PORT), and that the cluster runs."
-        ) from None
-
-
-def _largest(resource: str) -> float:
-    return max((node["Resources"].get(resource, 0.0) for node in _alive()), default=0.0)
-
-
-def _alive() -> list[dict[str, Any]]:
-    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-
-
-def _resources() -> dict[str, float]:
-    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return found
-
-
 def _require_room(items: list[Item], section: RaySection, has_gpus: bool) -> None:
     """An item that no node can hold would wait for ever."""
     widest = max((item.need.memory for item in items), default=0)
-    room = _largest("memory")
+    room = largest("memory")
     if widest > room:
         raise UserError(
             f"A cell of this suite needs about {widest / 1e9:.1f} GB of memory, and the largest "
             f"node of the Ray cluster offers {room / 1e9:.1f} GB; add a larger node, or leave out "
             "the task or variant (tokenrank plan tells each one's memory)."
         )
-    if section.cpus > _largest("CPU"):
+    if section.cpus > largest("CPU"):
         raise UserError(
             f"The profile asks for {section.cpus:g} cores for each item (ray: cpus), and the "
-            f"largest node of the Ray cluster has {_largest('CPU'):g}."
+            f"largest node of the Ray cluster has {largest('CPU'):g}."
         )
 
 
@@ -210,7 +159,7 @@ def _greet_all(spec: str) -> None:
         greet.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         ).remote(spec)
-        for node in _alive()
+        for node in alive()
     ]
     try:
         found = ray.get(answers, timeout=GREET_WITHIN)

@@ -7,9 +7,7 @@ alone: not every cluster keeps accounts. It must not know what an item is made o
 
 from __future__ import annotations
 
-import contextlib
 import getpass
-import shutil
 import subprocess
 import time
 from collections.abc import Iterable
@@ -21,11 +19,12 @@ from harness.executors.board import Board
 from harness.executors.driving import Ended
 from harness.executors.items import Item
 from harness.executors.profile import SlurmSection
+from harness.executors.slurm_commands import ask, nodes_of, quietly, refused, state_of
 from harness.executors.spec import Spec
 from harness.executors.worker import Account, Worker
 from harness.store_place import open_store
 from models.cache import cache_folder
-from models.errors import UserError, did_you_mean
+from models.errors import UserError
 
 try:
     import submitit
@@ -106,12 +105,12 @@ class SlurmEngine:
         for job_id, flight in self._flying.items():
             if any(each.key == item for each in flight.items):
                 flight.told.add(item)
-                _quietly("scancel", job_id)
+                quietly("scancel", job_id)
 
     def close(self) -> None:
         """Cancel whatever is queued or runs for this run."""
         if self._flying:
-            _quietly("scancel", "--name", self._job_name, "--user", getpass.getuser())
+            quietly("scancel", "--name", self._job_name, "--user", getpass.getuser())
         self._flying = {}
 
     def _send(self, items: list[Item]) -> None:
@@ -141,8 +140,7 @@ class SlurmEngine:
                 text = self._spec.to_json()
                 jobs = [executor.submit(Element(text, bundle)) for bundle in bundles]
         except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
-            said = str(error).strip().splitlines()[-1]
-            raise UserError(f"sbatch refuses the job ({said}); mend the profile (slurm).") from None
+            raise refused(str(error)) from None
         for job, bundle in zip(jobs, bundles, strict=True):
             self._flying[job.job_id] = _Flight(job, bundle)
 
@@ -166,12 +164,12 @@ class SlurmEngine:
                 flight.unseen_since = now
             elif now - flight.unseen_since > GONE_AFTER:
                 del self._flying[job_id]
-                ended += _lost(flight, _state(job_id))
+                ended += _lost(flight, state_of(job_id))
         return ended
 
     def _queued(self) -> set[str] | None:
         """Ids of this run's elements that wait or run."""
-        done = _ask("squeue", "--noheader", "--array", "--name", self._job_name, "--format", "%i")
+        done = ask("squeue", "--noheader", "--array", "--name", self._job_name, "--format", "%i")
         return None if done is None else set(done.split())
 
 
@@ -251,40 +249,15 @@ def _power_of_two(least: float) -> int:
 
 
 def _require_cluster(section: SlurmSection, items: list[Item]) -> None:
-    if shutil.which("sbatch") is None:
-        raise UserError(
-            "There is no sbatch on this machine; start the run where Slurm's commands are, or use "
-            "another executor (--executor local or ray)."
-        )
-    try:
-        said = subprocess.run(
-            ["sinfo", "--noheader", "--format", "%R %m %c"],
-            capture_output=True, text=True, check=True, timeout=30,
-        ).stdout  # fmt: skip
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        why = str(getattr(error, "stderr", "") or error).strip().splitlines()[-1]
-        raise UserError(
-            f"Slurm does not answer ({why}); check that slurmctld runs (scontrol ping)."
-        ) from None
-    nodes: dict[str, list[tuple[int, int]]] = {}
-    for line in said.splitlines():
-        name, memory, processors = line.split()
-        size = (int(memory.rstrip("+")), int(processors.rstrip("+")))
-        nodes.setdefault(name, []).append(size)
-    if section.partition is not None and section.partition not in nodes:
-        raise UserError(
-            f'Slurm has no partition "{section.partition}" (profile, slurm: partition): '
-            f"{did_you_mean(section.partition, nodes)}."
-        )
-    asked = [nodes[section.partition]] if section.partition else list(nodes.values())
-    room = max((size for sizes in asked for size in sizes), default=(0, 0))
-    cores = max((size[1] for sizes in asked for size in sizes), default=0)
+    nodes = nodes_of(section.partition)
+    room = max((node.memory for node in nodes), default=0)
+    cores = max((node.cores for node in nodes), default=0)
     widest = max((item.need.memory for item in items), default=0) * section.memory_factor
     needed = max(section.memory_gb, widest / 1e9)
-    if needed * 1024 > room[0]:
+    if needed * 1024 > room:
         raise UserError(
             f"A cell of this suite needs {needed:.1f} GB of memory as the profile asks for it, and "
-            f"the largest node of the cluster has {room[0] / 1024:.1f} GB; lower slurm: memory_gb "
+            f"the largest node of the cluster has {room / 1024:.1f} GB; lower slurm: memory_gb "
             "or memory_factor, or leave out the task or variant."
         )
     if section.cpus > cores:
@@ -292,25 +265,3 @@ def _require_cluster(section: SlurmSection, items: list[Item]) -> None:
             f"The profile asks for {section.cpus} cores for each job (slurm: cpus), and the "
             f"largest node of the cluster has {cores}."
         )
-
-
-def _state(job_id: str) -> str:
-    """What slurmctld remembers of an element that has left the queue."""
-    said = _ask("scontrol", "--oneliner", "show", "job", job_id) or ""
-    for word in said.split():
-        if word.startswith("JobState="):
-            return word.partition("=")[2]
-    return "no longer known"
-
-
-def _ask(*command: str) -> str | None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout
-
-
-def _quietly(*command: str) -> None:
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        subprocess.run(command, capture_output=True, check=False, timeout=30)

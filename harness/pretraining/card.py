@@ -5,6 +5,8 @@ It must not know how the weights are written, shown or ranked.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from harness.content import package_versions
 from harness.pretraining.cost import pretraining_macs
 from models.pretraining.loop import Job, Trained
@@ -22,7 +24,13 @@ def chips_card(job: Job) -> ChipCard:
     return job.chips.card
 
 
-def study_card(job: Job, trained: Trained, command: str, bfloat16: bool = False) -> StudyCard:
+def study_card(
+    job: Job,
+    trained: Trained,
+    command: str,
+    bfloat16: bool = False,
+    processes: Sequence[int] = (1,),
+) -> StudyCard:
     """The card of a finished training; ``command`` makes the weights again."""
     chips = chips_card(job)
     samples = trained.steps * job.setting.batch
@@ -33,6 +41,7 @@ def study_card(job: Job, trained: Trained, command: str, bfloat16: bool = False)
         setting=job.setting.name,
         samples_factor=job.recipe.samples_factor,
         precision="bfloat16" if bfloat16 else "float32",
+        processes=list(processes),
         size=job.variant.size,
         seed=job.seed,
         steps=trained.steps,

@@ -17,6 +17,7 @@ from models.pretraining.recipe import recipe_hash
 from models.study_cards import StudyFiles, read_card
 
 SPEEDS = "speed.jsonl"
+PROCESSES = "processes.jsonl"
 
 
 def run_folder(out: Path, recipe: str, size: str, seed: int) -> Path:
@@ -68,3 +69,23 @@ def typical_speed(folder: Path) -> float | None:
     """Median samples per second of a training, without its first record, which warms up."""
     speeds = [speed.samples_per_second for speed in read_speeds(folder)]
     return median(speeds[1:] or speeds) if speeds else None
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How many processes share each batch from a step on."""
+
+    step: int
+    processes: int
+
+
+def processes_of(folder: Path) -> list[int]:
+    """How many processes have trained: one number, or more where it changed on the way."""
+    counts = [each.processes for each in read_lines(folder / PROCESSES, Processes)]
+    return [n for i, n in enumerate(counts) if i == 0 or n != counts[i - 1]] or [1]
+
+
+def note_processes(folder: Path, step: int, count: int) -> None:
+    """So many go on from a step; what others did past it is lost, and so is their note."""
+    kept = [each for each in read_lines(folder / PROCESSES, Processes) if each.step < step]
+    write_lines(folder / PROCESSES, [*kept, Processes(step, count)])

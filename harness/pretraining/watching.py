@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from harness.pretraining.folder import Speed, read_speeds, write_speeds
+from harness.pretraining.folder import Speed, note_processes, read_speeds, write_speeds
 from harness.pretraining.probe import ValidationProbe
 from models.pretraining.checkpoint import Record
 from models.pretraining.lines import read_lines, write_lines
@@ -111,6 +111,21 @@ class SpeedWatcher:
         """Write it down."""
         self.speeds.append(Speed(record.samples, samples_per_second))
         write_speeds(self.folder, self.speeds)
+
+
+@dataclass
+class ProcessesWatcher:
+    """Keeps how many processes train, for the card."""
+
+    folder: Path
+    count: int
+
+    def started(self, job: Job, steps_done: int, history: Sequence[Record]) -> None:
+        """From here on."""
+        note_processes(self.folder, steps_done, self.count)
+
+    def logged(self, record: Record, samples_per_second: float, encoder: nn.Module) -> None:
+        """It is known already."""
 
 
 class TerminalWatcher:

@@ -108,13 +108,17 @@ def state_of(training: Training, study: Study) -> State:
     Raises `UserError` where the folder holds another training's weights or checkpoint, so that
     nothing is started that could not end.
     """
-    job, folder = training.job, training.folder
-    if job is None:
+    if training.job is None:
         return _looked_at(training, study)
+    return state_of_job(training, training.job)
+
+
+def state_of_job(training: Training, job: Job) -> State:
+    """As `state_of`, where the chips are known."""
     total = job.steps * job.setting.batch
-    if is_done(folder, job):
+    if is_done(training.folder, job):
         return State(training, "done", total, total)
-    found = checkpoint.load(folder, job.identity)
+    found = checkpoint.load(training.folder, job.identity)
     if found is None:
         return State(training, "to do", 0, total)
     return State(training, "to go on", found.step * job.setting.batch, total)

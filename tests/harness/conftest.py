@@ -7,11 +7,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from harness import cli
 from tests.disturbed import Undisturbed, run_undisturbed
+
+if TYPE_CHECKING:
+    from tests.launched import Training
 
 SUITE = """\
 name: small
@@ -111,6 +115,14 @@ class Ended:
     code: int
     out: str
     err: str
+
+
+@pytest.fixture(scope="session")
+def training(tmp_path_factory: pytest.TempPathFactory) -> Training:
+    """A tiny pretraining by two processes: what every launcher has to come to."""
+    from tests.launched import training_in  # noqa: PLC0415
+
+    return training_in(tmp_path_factory.mktemp("training"))
 
 
 @pytest.fixture

@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,12 +21,10 @@ from torch import nn
 from harness.commands.views import latest_results
 from harness.content import pretraining_version
 from harness.store import Store
-from harness.studies import children
-from harness.studies.children import run_children
 from harness.studies.curves import ArmCost
 from harness.studies.file import STUDIES_FOLDER, Study, load_study, study_names
 from harness.studies.shipping import ship
-from harness.studies.trainings import State, Training, Wanted, state_of, trainings_of
+from harness.studies.trainings import State, Wanted, state_of, trainings_of
 from harness.suite import load_suite, suite_path
 from models.errors import UserError
 from models.pretraining.checkpoint import Record, read_history
@@ -338,85 +334,6 @@ def test_a_mistake_in_a_study_is_answered_with_file_and_line(
     assert sentence in str(caught.value)
     line = str(caught.value).removeprefix(f"{path}:").partition(":")[0]
     assert line.isdigit(), str(caught.value)
-
-
-# --- processes -----------------------------------------------------------------------------------
-
-
-class Listening:
-    """Notes what it is told; may interrupt."""
-
-    def __init__(self, until: Callable[[], bool] = lambda: False) -> None:
-        self.until = until
-        self.told: list[tuple[str, int]] = []
-
-    def started(self, training: Training) -> None:
-        self.told.append(("started", training.seed))
-
-    def running(self, training: Training) -> None:
-        if self.until():
-            raise KeyboardInterrupt
-
-    def ended(self, training: Training, failure: str | None) -> None:
-        self.told.append(("failed" if failure else "ended", training.seed))
-
-
-def scripted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *scripts: str) -> list[Training]:
-    """Trainings that are a few lines of Python each."""
-    arm = load_study(TOKENS).arms[0]
-    monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c"))
-    return [Training(arm, i, tmp_path / f"{i}", None) for i, _ in enumerate(scripts)]
-
-
-def test_one_after_the_other_and_each_failure_in_its_own_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scripts = (
-        "import sys; print('Going on'); sys.exit('tokenrank: it diverged.')",
-        "import os; print(os.environ['OMP_NUM_THREADS'])",
-        "raise ValueError('a bug')",
-    )
-    trainings = scripted(monkeypatch, tmp_path, *scripts)
-    monkeypatch.setattr(children, "cores", lambda: 6)
-    watch = Listening()
-    failures = run_children(trainings, lambda t: [scripts[t.seed]], 1, watch)
-    assert watch.told == [
-        *(("started", 0), ("failed", 0)),
-        *(("started", 1), ("ended", 1)),
-        *(("started", 2), ("failed", 2)),
-    ]
-    assert failures[trainings[0]] == "it diverged."
-    assert "ValueError: a bug" in failures[trainings[2]]
-    assert (tmp_path / "1" / children.LOG).read_text() == "6\n"
-
-
-def test_an_interruption_stops_every_process_and_starts_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each is asked to end as a person would ask, so that it can put its things away."""
-    script = """
-import json, os, pathlib, time
-place = pathlib.Path(os.environ['PLACE_OF_TEST'])
-try:
-    (place / f'running-{os.getpid()}').touch()
-    time.sleep(60)
-except KeyboardInterrupt:
-    (place / f'ended-{os.getpid()}').touch()
-"""
-    monkeypatch.setenv("PLACE_OF_TEST", str(tmp_path))
-    monkeypatch.setattr(children, "INTERRUPTED_WITHIN", 0.1)
-    trainings = scripted(monkeypatch, tmp_path, *[script] * 3)
-
-    def both_run() -> bool:
-        return len(list(tmp_path.glob("running-*"))) == 2
-
-    start = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        run_children(trainings, lambda _: [script], 2, Listening(both_run))
-    assert time.monotonic() - start < 60, "the processes ended by themselves"
-    started = {path.name.partition("-")[2] for path in tmp_path.glob("running-*")}
-    assert {path.name.partition("-")[2] for path in tmp_path.glob("ended-*")} == started
-    assert not (tmp_path / "2").exists()
 
 
 # --- telling -------------------------------------------------------------------------------------

@@ -14,7 +14,9 @@ import pytest
 from harness.executors.items import Item, Need
 from harness.executors.profile import RaySection
 from models.errors import UserError
+from models.pretraining.checkpoint import CHECKPOINT
 from tests.disturbed import Undisturbed, assert_same, cells, ended, start, wait_for
+from tests.launched import Training, gone, ranks, weights
 
 ray_cluster = pytest.importorskip("ray.cluster_utils", reason="ray is a development dependency")
 NODE = {"num_cpus": 1, "memory": 4_000_000_000, "object_store_memory": 100_000_000}
@@ -49,6 +51,41 @@ def test_a_node_is_lost_with_what_it_had_in_work(
     cluster.remove_node(lost, allow_graceful=False)
     ended(process)
     assert_same(store, undisturbed)
+
+
+def test_nodes_of_a_training_are_lost_and_others_take_it_up(
+    cluster: Any, training: Training
+) -> None:
+    """Two nodes with a process each; the weights are those of two processes on one machine."""
+    lost = cluster.add_node(**NODE)
+    also = cluster.add_node(**NODE)
+    shape = {"nodes": 2, "processes": 1}
+    settings = {"ray": {"address": cluster.address}, "pretraining": shape}
+    path = training.profile(executor="ray", **settings)
+    folder = training.folder("ray")
+    driver = training.start("ray", "--profile", str(path))
+    wait_for(lambda: (folder / CHECKPOINT).exists() and len(ranks(folder)) == 2, driver)
+    first = ranks(folder)
+    for node in (lost, also):  # two of three: one of them has a process of it
+        cluster.remove_node(node, allow_graceful=False)
+    wait_for(lambda: gone(first), driver)
+    kept = cluster.add_node(**NODE)
+    said = ended(driver)
+    assert "again, because a node of it is gone" in said
+    assert weights(folder) == training.sha256
+    cluster.remove_node(kept)
+
+
+def test_more_processes_than_a_node_holds(cluster: Any, training: Training) -> None:
+    for shape, sentence in (
+        ({"processes": 64}, "64 processes (pretraining: processes) need 64 cores of a node"),
+        ({"nodes": 9, "processes": 1}, "asks for 9 nodes"),
+    ):
+        settings = {"ray": {"address": cluster.address}, "pretraining": shape}
+        path = training.profile(executor="ray", **settings)
+        said = ended(training.start("never", "--profile", str(path)), code=2)
+        assert sentence in said
+        assert not training.folder("never").exists()
 
 
 def test_an_address_where_nothing_answers(undisturbed: Undisturbed, tmp_path: Path) -> None:
@@ -107,7 +144,7 @@ def test_small_items_share_a_gpu_and_large_ones_need_room() -> None:
 
 @pytest.mark.parametrize("address", ["nowhere", "host:port", "ray://127.0.0.1:9"])
 def test_an_address_that_is_none(address: str) -> None:
-    from harness.executors.ray import _require_answer  # noqa: PLC0415
+    from harness.executors.ray_cluster import require_answer  # noqa: PLC0415
 
     with pytest.raises(UserError, match="No Ray cluster answers"):
-        _require_answer(address)
+        require_answer(address)

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.disturbed import Undisturbed, assert_same, begun, cells, computed, ended, start, wait_for
+from models.pretraining.checkpoint import CHECKPOINT
+from tests.disturbed import (
+    PATIENCE,
+    Undisturbed,
+    assert_same,
+    begun,
+    cells,
+    computed,
+    ended,
+    start,
+    wait_for,
+)
 from tests.harness.cluster.one_node_slurm import missing, one_node_slurm
+from tests.launched import Training, gone, ranks, weights
 
 pytest.importorskip("submitit", reason="submitit is a development dependency")
 
@@ -57,6 +71,50 @@ def test_a_job_that_is_killed_in_the_middle(
     assert_same(store, undisturbed)
     assert set(computed(store).values()) == {1}
     assert job_ids(slurm, "pending,running") == []
+
+
+def test_a_training_whose_time_is_up_and_whose_driver_is_killed(
+    slurm: dict[str, str], training: Training, tmp_path: Path
+) -> None:
+    """The job requeues itself when it is told; the next driver takes up the job that is there."""
+    path = training.profile(
+        executor="slurm", slurm={"partition": "main", "memory_gb": 2, "cpus": 1}
+    )
+    folder = training.folder("slurm")
+    driver = training.start("slurm", "--profile", str(path), **slurm)
+    wait_for(lambda: (folder / CHECKPOINT).exists() and len(ranks(folder)) == 2, driver)
+    (job,) = job_ids(slurm, "running")
+    env = {**os.environ, **slurm}
+    first = ranks(folder)
+    subprocess.run(["scancel", "--batch", "--signal", "USR1", job], env=env, check=True)
+    wait_for(lambda: gone(first), driver)
+    driver.kill()
+    driver.communicate()
+    again = training.start("slurm", "--profile", str(path), **slurm)
+    wait_for(lambda: job_ids(slurm, "pending") == [job], again)
+    # Slurm itself would wait for two minutes.
+    subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], env=env, check=True)
+    ended(again)
+    assert weights(folder) == training.sha256
+    assert "Going on after" in (folder / "training.log").read_text()
+    assert job_ids(slurm, "pending,running") == []
+
+
+def test_an_interrupted_driver_leaves_no_job(
+    slurm: dict[str, str], training: Training, tmp_path: Path
+) -> None:
+    path = training.profile(
+        executor="slurm", slurm={"partition": "main", "memory_gb": 2, "cpus": 1}
+    )
+    driver = training.start("cancelled", "--profile", str(path), **slurm)
+    wait_for(lambda: job_ids(slurm, "pending,running"), driver)
+    driver.send_signal(signal.SIGTERM)
+    driver.communicate()
+    deadline = time.monotonic() + PATIENCE
+    while job_ids(slurm, "pending,running,completing"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert ranks(training.folder("cancelled")) == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,87 @@
+"""A Ray cluster: joined or started here, and what its nodes have.
+
+It must not know what runs on it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from typing import Any
+
+from models.errors import UserError
+
+try:
+    import ray
+    from ray import exceptions
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+except ImportError:  # an extra
+    raise UserError(
+        'The executor ray needs the package ray; install it with: pip install "tokenrank[ray]".'
+    ) from None
+
+CONNECT_WITHIN = 5.0  # seconds
+FOR_WORKERS = ("PYTHONPATH", "TOKENRANK_TUNING")  # settings that they have from the driver
+
+
+def connect(address: str | None) -> None:
+    """Join the cluster, or start one here. Raises `UserError`, soon, if it does not answer."""
+    if address is not None and address not in ("auto", "local"):
+        require_answer(address)
+    given = {name: os.environ[name] for name in FOR_WORKERS if name in os.environ}
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        ray.init(
+            address=address or "local",
+            runtime_env={"env_vars": given},
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False if address in (None, "local") else None,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f'No Ray cluster answers at "{address}" ({str(error).splitlines()[0]}); start one with '
+            "ray start --head, or give its address in the profile (ray: address)."
+        ) from None
+
+
+def require_answer(address: str) -> None:
+    """Raises `UserError`, within seconds, where nothing listens at an address."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=CONNECT_WITHIN):
+            pass
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f'No Ray cluster answers at "{address}" ({error}); check the address in the profile '
+            "(ray: address, HOST:PORT or ray://HOST:PORT), and that the cluster runs."
+        ) from None
+
+
+def largest(resource: str) -> float:
+    """The most of a resource that a node has."""
+    return max((node["Resources"].get(resource, 0.0) for node in alive()), default=0.0)
+
+
+def alive() -> list[dict[str, Any]]:
+    """The nodes that are there, as Ray tells them."""
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def resources() -> dict[str, float]:
+    """What all nodes have together."""
+    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return found
+
+
+__all__ = [
+    "NodeAffinitySchedulingStrategy",
+    "alive",
+    "connect",
+    "exceptions",
+    "largest",
+    "ray",
+    "require_answer",
+    "resources",
+]

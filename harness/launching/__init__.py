@@ -1,0 +1,1 @@
+"""Trainings as launches of torchrun, by an executor. One module per launcher."""

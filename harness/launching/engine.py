@@ -1,0 +1,155 @@
+"""Launches as items of the driver's loop: it starts, watches and ends them, whoever launches.
+
+What a training has written in its folder is its progress; the notes of it go to the run's board,
+so that `tokenrank status` and a timeout see it. It must not know how weights are trained.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.executors.board import Board, WorkerNote
+from harness.executors.driving import Ended
+from harness.executors.items import Item, Need
+from harness.executors.worker import Account, Fault
+from harness.launching.launch import (
+    Exit,
+    Launch,
+    Launcher,
+    end_of,
+    log_sizes,
+    said_since,
+    sentence_in,
+)
+from harness.pretraining.folder import SPEEDS
+from harness.pretraining.watching import PROBES
+from models.pretraining.checkpoint import CHECKPOINT, HISTORY, read_history
+from models.study_cards import StudyFiles
+
+LOOK_EVERY = 0.1  # seconds
+SHOWS_PROGRESS = (HISTORY, CHECKPOINT, SPEEDS, PROBES)
+BUSY = "Another process is training in "  # one that ends just now, perhaps
+
+
+def item_of(launch: Launch) -> Item:
+    """A launch as the driver's loop hands it out."""
+    return Item(launch.key, (launch.key,), Need(0.0, 0))
+
+
+@dataclass
+class _Watched:
+    """What was seen of a launch that is with the launcher."""
+
+    launch: Launch
+    logs: Mapping[Path, int]
+    files: tuple[tuple[int, int], ...] = ()
+    moves: int = 0
+    samples: int = 0
+    runs: bool = False
+
+
+class LaunchEngine:
+    """Implements `harness.executors.driving.Engine`."""
+
+    def __init__(self, launches: Mapping[str, Launch], launcher: Launcher, board: Board) -> None:
+        self.name = launcher.name
+        self._launches, self._launcher, self._board = launches, launcher, board
+        self._flying: dict[str, _Watched] = {}
+
+    @property
+    def slots(self) -> int:
+        """Trainings at a time."""
+        return self._launcher.slots
+
+    def submit(self, item: Item) -> None:
+        """Start the training."""
+        launch = self._launches[item.key]
+        launch.proof.parent.mkdir(parents=True, exist_ok=True)
+        watched = _Watched(launch, log_sizes(launch))
+        watched.files = _files(launch.folder)
+        self._launcher.start(launch)
+        self._flying[item.key] = watched
+
+    def wait(self, seconds: float) -> list[Ended]:
+        """Trainings that ended; those that run have their notes written meanwhile."""
+        deadline = time.monotonic() + seconds
+        while True:
+            ended = []
+            for key, sight in self._launcher.look().items():
+                if isinstance(sight, Exit):
+                    ended.append(self._ended(self._flying.pop(key), sight))
+                else:
+                    self._goes_on(self._flying[key], sight == "runs")
+            if ended or time.monotonic() > deadline:
+                return ended
+            time.sleep(LOOK_EVERY)
+
+    def cancel(self, item: str) -> None:
+        """End one that makes no progress."""
+        self._launcher.stop(item)
+        self._forget(self._flying.pop(item))
+
+    def close(self) -> None:
+        """End all."""
+        self._launcher.close()
+        for watched in self._flying.values():
+            self._forget(watched)
+        self._flying = {}
+
+    def _goes_on(self, watched: _Watched, runs: bool) -> None:
+        """Write its note, if anything is new."""
+        files = _files(watched.launch.folder)
+        if (files, runs) == (watched.files, watched.runs):
+            return
+        if files != watched.files:
+            history = read_history(watched.launch.folder)
+            watched.samples = history[-1].samples if history else 0
+        watched.files, watched.runs, watched.moves = files, runs, watched.moves + 1
+        self._write(watched)
+
+    def _write(self, watched: _Watched) -> None:
+        launch = watched.launch
+        note = WorkerNote(launch.key, self.name, 0)
+        if watched.runs:
+            note = WorkerNote(
+                launch.key, self.name, 0, launch.key, launch.key, launch.title, "samples",
+                watched.samples, launch.total, watched.moves,
+            )  # fmt: skip
+        self._board.write_worker(note)
+
+    def _forget(self, watched: _Watched) -> None:
+        watched.runs = False
+        self._write(watched)
+
+    def _ended(self, watched: _Watched, ended: Exit) -> Ended:
+        launch = watched.launch
+        self._forget(watched)
+        done = ended.code == 0 or (ended.code is None and _is_there(launch))
+        if done:
+            launch.proof.unlink(missing_ok=True)
+            return Ended(launch.key, "done", Account(launch.key, scores={launch.key: 0.0}))
+        lines = said_since(launch, watched.logs)
+        sentence = sentence_in(lines)
+        if sentence is None:
+            return Ended(launch.key, "lost", reason=end_of(launch, ended, lines))
+        fault = Fault(sentence, is_final=not sentence.startswith(BUSY))
+        return Ended(launch.key, "done", Account(launch.key, faults={launch.key: fault}))
+
+
+def _files(folder: Path) -> tuple[tuple[int, int], ...]:
+    """Size and time of what grows while a training goes on."""
+    found = []
+    for name in SHOWS_PROGRESS:
+        try:
+            status = (folder / name).stat()
+        except OSError:
+            continue
+        found.append((status.st_size, status.st_mtime_ns))
+    return tuple(found)
+
+
+def _is_there(launch: Launch) -> bool:
+    return StudyFiles.in_folder(launch.folder).card.is_file()

@@ -1,0 +1,221 @@
+"""Trainings as Slurm jobs: one each, whose nodes' processes torchrun joins.
+
+A job of this folder that is queued or runs already is taken up, as a driver that was killed left
+it. A preempted job is requeued by Slurm, one out of time requeues itself, and both go on from their
+checkpoint. It must not know what a training is made of.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.executors.profile import PretrainingSection, SlurmSection
+from harness.executors.slurm_commands import ask, nodes_of, quietly, refused, state_of
+from harness.launching.launch import (
+    Exit,
+    Launch,
+    Shape,
+    Sight,
+    node_command,
+    node_environment,
+    write_proof,
+)
+from models.errors import UserError
+from models.pretraining.checkpoint import CHECKPOINT
+
+LOOK_EVERY = 2.0  # seconds between two questions to squeue
+NOTICE = 90  # seconds from the signal to the end of the time: three checkpoints
+RUNS = ("RUNNING", "COMPLETING")
+PORTS = 20_000  # the first of as many, by the job's number
+
+SCRIPT = """\
+#!/bin/bash
+# One training. Its time nearly up, the job goes on in a next turn if it has come any further.
+began={folder}/.began-"$SLURM_JOB_ID"
+touch "$began"
+out_of_time() {{
+  if [ {checkpoint} -nt "$began" ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+}}
+trap out_of_time USR1
+{setup}
+meet="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1):{port}"
+srun --kill-on-bad-exit=1 --ntasks-per-node=1 --cpus-per-task={cpus} {command} &
+srun=$!
+while kill -0 "$srun" 2>/dev/null; do wait "$srun"; code=$?; done  # a signal ends a wait
+rm -f "$began"
+exit "$code"
+"""
+
+
+@dataclass
+class _Flight:
+    job: str
+    asked: float = 0.0
+    state: str = "PENDING"
+
+
+class SlurmLauncher:
+    """Implements `harness.launching.launch.Launcher`."""
+
+    name = "slurm"
+
+    def __init__(
+        self, section: SlurmSection, pretraining: PretrainingSection, workers: int | None
+    ) -> None:
+        """Check the cluster. Raises `UserError` for what it does not have."""
+        self._section, self._pretraining = section, pretraining
+        self._shape = slurm_shape(section, pretraining)
+        self._memory = pretraining.memory_gb or section.memory_gb
+        _require_nodes(section, self._shape, self._memory)
+        self.slots = workers or section.jobs
+        self._flying: dict[str, _Flight] = {}
+        self._over: set[str] = set()  # jobs that were ended, and may be in the queue for a moment
+        self._looked = float("-inf")
+
+    def start(self, launch: Launch) -> None:
+        """A job of its own, or the one of before."""
+        found = [job for job, (name, _) in _queue().items() if name == _name(launch.key)]
+        left = [job for job in found if job not in self._over]
+        self._flying[launch.key] = _Flight(left[0] if left else self._submit(launch))
+
+    def look(self) -> Mapping[str, Sight]:
+        """What squeue says, and slurmctld of those that have left."""
+        if time.monotonic() - self._looked > LOOK_EVERY and self._flying:
+            self._looked = time.monotonic()
+            queue = _queue()
+            for flight in self._flying.values():
+                flight.state = queue[flight.job][1] if flight.job in queue else ""
+        found: dict[str, Sight] = {}
+        for key, flight in list(self._flying.items()):
+            if flight.state:
+                found[key] = "runs" if flight.state in RUNS else "waits"
+            elif (ended := _exit_of(flight.job)) is not None:
+                found[key] = ended
+                self._over.add(self._flying.pop(key).job)
+        return found
+
+    def stop(self, key: str) -> None:
+        """Cancel its job; the next one of the same name waits for its end."""
+        job = self._flying.pop(key).job
+        self._over.add(job)
+        quietly("scancel", job)
+
+    def close(self) -> None:
+        """Cancel all jobs."""
+        for key in list(self._flying):
+            self.stop(key)
+
+    def _submit(self, launch: Launch) -> str:
+        write_proof(launch)
+        settings = node_environment(self._section.cpus)
+        try:
+            done = subprocess.run(
+                ["sbatch", *self._options(launch)],
+                input=self._script(launch), env={**os.environ, **settings},
+                capture_output=True, text=True, check=True,
+            )  # fmt: skip
+        except subprocess.CalledProcessError as error:
+            raise refused(error.stderr) from None
+        return done.stdout.strip().partition(";")[0]
+
+    def _options(self, launch: Launch) -> list[str]:
+        section, shape = self._section, self._shape
+        cores = section.cpus * shape.processes
+        given = {
+            "job-name": _name(launch.key),
+            "dependency": "singleton",  # never two of one folder at a time
+            "chdir": str(launch.cwd),
+            "output": str(launch.log()).replace("%", "%%"),
+            "open-mode": "append",
+            "nodes": shape.nodes,
+            "ntasks-per-node": 1,
+            "cpus-per-task": cores,
+            "mem": f"{round(self._memory * 1024)}M",
+            "time": self._pretraining.minutes or section.minutes,
+            "signal": f"B:USR1@{NOTICE}",
+            **({"partition": section.partition} if section.partition else {}),
+            **({"account": section.account} if section.account else {}),
+            **({"qos": section.qos} if section.qos else {}),
+            **({"gpus-per-node": shape.processes} if section.gpus else {}),
+            **section.options,
+        }
+        return ["--parsable", "--requeue", *(f"--{name}={value}" for name, value in given.items())]
+
+    def _script(self, launch: Launch) -> str:
+        folder = launch.log().parent
+        command = shlex.join(node_command(launch, self._shape, meet="MEET"))
+        return SCRIPT.format(
+            folder=shlex.quote(str(folder)),
+            checkpoint=shlex.quote(str(folder / CHECKPOINT)),
+            setup="\n".join(self._section.setup),
+            port=f"$(({PORTS} + SLURM_JOB_ID % {PORTS}))",
+            cpus=self._section.cpus * self._shape.processes,
+            command=command.replace("--meet MEET", '--meet "$meet"'),
+        )
+
+
+def slurm_shape(section: SlurmSection, pretraining: PretrainingSection) -> Shape:
+    """One process for each GPU that a job asks for, unless the profile says how many."""
+    return Shape(pretraining.nodes, pretraining.processes or section.gpus or 1, section.cpus)
+
+
+def _require_nodes(section: SlurmSection, shape: Shape, memory: float) -> None:
+    kinds = nodes_of(section.partition)
+    where = f'partition "{section.partition}"' if section.partition else "the cluster"
+    cores = section.cpus * shape.processes
+    if cores > (most := max((kind.cores for kind in kinds), default=0)):
+        raise UserError(
+            f"{shape.processes} processes of {section.cpus} cores (pretraining: processes, slurm: "
+            f"cpus) do not fit a node: the largest of {where} has {most} cores."
+        )
+    gpus = shape.processes if section.gpus else 0
+    if gpus > (most := max((kind.gpus for kind in kinds), default=0)):
+        raise UserError(
+            f"{shape.processes} processes (pretraining: processes) need a GPU each, and the node "
+            f"of {where} with the most has {most}."
+        )
+    if memory * 1024 > (most := max((kind.memory for kind in kinds), default=0)):
+        raise UserError(
+            f"The profile asks for {memory:g} GB of memory on each node (pretraining: memory_gb), "
+            f"and the largest of {where} has {most / 1024:.1f} GB."
+        )
+    fit = sum(k.count for k in kinds if k.cores >= cores and k.gpus >= gpus)
+    if shape.nodes > fit:
+        raise UserError(
+            f"The profile asks for {shape.nodes} nodes (pretraining: nodes), and {where} has {fit} "
+            "that hold its processes."
+        )
+
+
+def _name(key: str) -> str:
+    return f"tokenrank-{key[:16]}"
+
+
+def _queue() -> dict[str, tuple[str, str]]:
+    """Name and state of this user's jobs that wait or run; asks until slurmctld answers."""
+    while True:
+        said = ask("squeue", "--noheader", "--user", getpass.getuser(), "--format", "%i %T %j")
+        if said is not None:
+            break
+        time.sleep(LOOK_EVERY)
+    found = {}
+    for line in filter(str.strip, said.splitlines()):
+        job, state, name = line.split(maxsplit=2)
+        found[job] = (name, state)
+    return found
+
+
+def _exit_of(job: str) -> Exit | None:
+    """How a job ended that has left the queue; None where it is in it after all."""
+    state = state_of(job)
+    if state in ("PENDING", *RUNS):
+        return None
+    if state == "COMPLETED":
+        return Exit(0)
+    return Exit(None, f"Slurm ended its job {job} ({state})")

@@ -1,0 +1,59 @@
+"""Two processes that share a training by gloo, on a bad day: the weights come out the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from models.pretraining.checkpoint import CHECKPOINT
+from tests.disturbed import ended, wait_for
+from tests.launched import Training, gone, kill, ranks, weights
+
+if sys.platform != "linux":
+    pytest.skip("processes are found in /proc", allow_module_level=True)
+
+
+def test_a_rank_is_killed_and_later_the_driver(
+    training: Training,
+) -> None:
+    """The launch starts again from its checkpoint, and no process of before is left behind."""
+    profile = training.profile(executor="local", timeout=20)
+    folder = training.folder("bad")
+    driver = training.start("bad", "--profile", str(profile))
+    wait_for(lambda: (folder / CHECKPOINT).exists() and len(ranks(folder)) == 2, driver)
+    first = ranks(folder)
+    kill(first[1])
+    wait_for(lambda: gone(first) and len(ranks(folder)) == 2, driver)
+
+    second = ranks(folder)
+    driver.kill()
+    said = driver.communicate()[0]
+    assert "again, because one of its processes was killed by SIGKILL" in said
+    ended(training.start("bad", "--profile", str(profile)))
+    assert gone(second)
+    assert weights(folder) == training.sha256
+    card = yaml.safe_load((folder / "card.yaml").read_text())
+    assert card["processes"] == [2]
+    assert not (folder / CHECKPOINT).exists()
+
+
+def test_a_torchrun_that_is_killed_leaves_no_rank_and_a_rank_that_stops_is_not_waited_for(
+    training: Training,
+) -> None:
+    profile = training.profile(executor="local", timeout=20)
+    folder = training.folder("worse")
+    driver = training.start("worse", "--profile", str(profile))
+    wait_for(lambda: (folder / CHECKPOINT).exists() and len(ranks(folder)) == 2, driver)
+    first = ranks(folder)
+    os.kill(first[0], signal.SIGSTOP)
+    agent = int(Path(f"/proc/{first[0]}/stat").read_text().rpartition(")")[2].split()[1])
+    kill(agent)
+    said = ended(driver)
+    assert "again, because" in said
+    assert gone(first)
+    assert weights(folder) == training.sha256
