@@ -83,6 +83,7 @@ class SlurmEngine:
         self._new: list[Item] = []
         self._flying: dict[str, _Flight] = {}  # by job id
         self._looked = float("-inf")
+        self._sent = False
 
     def submit(self, item: Item) -> None:
         """With the next call of `wait`, which sends many at once."""
@@ -108,8 +109,11 @@ class SlurmEngine:
                 quietly("scancel", job_id)
 
     def close(self) -> None:
-        """Cancel whatever is queued or runs for this run."""
-        if self._flying:
+        """Cancel whatever is queued or runs for this run.
+
+        Also where all is done: an element that was preempted at its end is in the queue again.
+        """
+        if self._sent:
             quietly("scancel", "--name", self._job_name, "--user", getpass.getuser())
         self._flying = {}
 
@@ -119,7 +123,7 @@ class SlurmEngine:
                 self._send_array(bundles[start : start + ARRAY], *bundle_class)
 
     def _send_array(self, bundles: list[tuple[Item, ...]], minutes: int, gigabytes: int) -> None:
-        section = self._section
+        section, self._sent = self._section, True
         executor = submitit.SlurmExecutor(folder=self._folder / "%j")
         executor.update_parameters(
             job_name=self._job_name,

@@ -15,7 +15,7 @@ from harness.executors.items import Item, Need
 from harness.executors.profile import RaySection
 from models.errors import UserError
 from models.pretraining.checkpoint import CHECKPOINT
-from tests.disturbed import Undisturbed, assert_same, cells, ended, start, wait_for
+from tests.disturbed import Undisturbed, assert_same, cells, computed, ended, start, wait_for
 from tests.launched import Training, gone, ranks, weights
 
 ray_cluster = pytest.importorskip("ray.cluster_utils", reason="ray is a development dependency")
@@ -51,6 +51,20 @@ def test_a_node_is_lost_with_what_it_had_in_work(
     cluster.remove_node(lost, allow_graceful=False)
     ended(process)
     assert_same(store, undisturbed)
+
+
+def test_a_killed_driver_and_the_same_command_again(
+    cluster: Any, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    """Its workers end with it, and what they had stored is not computed again."""
+    store, options = tmp_path / "store", ("--profile", str(profile(tmp_path, cluster.address)))
+    process = start(undisturbed.suite, store, *options)
+    wait_for(lambda: cells(store) >= 1, process)
+    process.kill()
+    process.communicate()
+    ended(start(undisturbed.suite, store, *options))
+    assert_same(store, undisturbed)
+    assert set(computed(store).values()) == {1}
 
 
 def test_nodes_of_a_training_are_lost_and_others_take_it_up(

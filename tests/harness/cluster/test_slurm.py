@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,7 @@ pytest.importorskip("submitit", reason="submitit is a development dependency")
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of a cluster with one partition, ``main``."""
+    """The environment of a cluster: its partition ``urgent`` takes the node from ``main``."""
     if missing():
         pytest.skip(f"Slurm is not installed: {', '.join(missing())}")
     with one_node_slurm(tmp_path_factory.mktemp("slurm")) as env:
@@ -68,6 +68,42 @@ def test_a_job_that_is_killed_in_the_middle(
     )
     said = ended(process)
     assert "again, because Slurm ended its job" in said
+    assert_same(store, undisturbed)
+    assert set(computed(store).values()) == {1}
+    assert job_ids(slurm, "pending,running") == []
+
+
+def preempted(env: dict[str, str], _: list[str]) -> None:
+    """Somebody's urgent job takes the whole node, and Slurm requeues who was there."""
+    urgent = ["sbatch", "--partition", "urgent", "--exclusive", "--output", "/dev/null"]
+    subprocess.run([*urgent, "--wrap", "true"], env=env, check=True, capture_output=True)
+
+
+def told(env: dict[str, str], jobs: list[str]) -> None:
+    """What Slurm sends before it takes a node or an element's time is up; it requeues itself."""
+    subprocess.run(["scancel", "--signal", "USR2", *jobs], env=env, check=True)
+
+
+# One that is preempted still has two seconds, in which all of this suite's cells may be finished.
+@pytest.mark.parametrize(("happens", "when"), [(preempted, begun), (told, cells)])
+def test_a_job_that_is_preempted_goes_on(
+    slurm: dict[str, str],
+    undisturbed: Undisturbed,
+    tmp_path: Path,
+    happens: Callable[[dict[str, str], list[str]], None],
+    when: Callable[[Path], object],
+) -> None:
+    """In the same job, where it was: what it had finished is not computed again."""
+    store, env = tmp_path / "store", {**os.environ, **slurm}
+    process = start(undisturbed.suite, store, "--profile", str(profile(tmp_path)), **slurm)
+    wait_for(lambda: when(store), process)
+    running = job_ids(slurm, "running")
+    assert running
+    happens(env, running)
+    wait_for(lambda: set(job_ids(slurm, "pending")) & set(running), process)
+    for job in job_ids(slurm, "pending"):  # Slurm itself would wait for two minutes
+        subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], env=env, check=True)
+    ended(process)
     assert_same(store, undisturbed)
     assert set(computed(store).values()) == {1}
     assert job_ids(slurm, "pending,running") == []
