@@ -19,7 +19,6 @@ from models.tokens import InputShape, TokenScheme, token_scheme
 
 SIZES = {
     "pico": (32, 2, 4),
-    "pico": (32, 2, 4),
     "nano": (128, 4, 8),
     "tiny": (192, 12, 3),
     "small": (384, 12, 6),
