@@ -61,10 +61,12 @@ def _install(session: nox.Session, folder: Path, python: Path, extra: str) -> No
         return
     session.log(f"installing into {folder.relative_to(ROOT)} (once; a few minutes)")
     session.run(sys.executable, "-m", "venv", "--clear", str(folder), external=True)
-    # The local path, with the extras of this environment; all versions are pinned.
+    # The local path, with the extras of this environment; all versions are pinned. Most of what
+    # they hold is never imported: each module is compiled when it is first.
     target = f"{ROOT}[{extra}]" if extra else str(ROOT)
     session.run(
-        *(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+        *(str(python), "-m", "pip", "install", "--no-compile", "--quiet"),
+        "--disable-pip-version-check",
         *("--constraint", str(ROOT / "constraints.txt"), "--editable", target),
         external=True,
     )
