@@ -113,7 +113,7 @@ class Convolutions(nn.Module):
         kernel = self.kernels[name].transpose(0, 1) * (bands * FILTER_SIDE**2) ** -0.5
         # One image's answers at a time stay in a core's own cache; a batch of them does not, and
         # then writing and reading them takes longer than the convolution.
-        few = x.split(1 if x.device.type == "cpu" else len(x))
+        few = torch.split(x, 1 if x.device.type == "cpu" else len(x))
         grid = (rows, patch_size, columns, patch_size)
         features = torch.cat([_rectified(F.conv2d(one, kernel), grid) for one in few])
         features = features.view(batch, steps, -1, rows, columns)
