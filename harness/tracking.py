@@ -132,15 +132,19 @@ def _copy_or_make_empty(place: Path) -> None:
     versions = content_key(package_versions(DATABASE_PACKAGES))
     kept = cache_folder() / "tracking-databases" / f"{versions}.db"
     try:
-        shutil.copyfile(kept, place)
-    except OSError:
+        _copy_empty(kept, place)
+    except (OSError, sqlite3.Error):  # none is kept, or it is damaged
+        place.unlink(missing_ok=True)
         _make_empty(place)
         with contextlib.suppress(OSError):  # it only saves time
             kept.parent.mkdir(parents=True, exist_ok=True)
             new = kept.with_suffix(f".{os.getpid()}.tmp")
             shutil.copyfile(place, new)
             new.replace(kept)
-        return
+
+
+def _copy_empty(kept: Path, place: Path) -> None:
+    shutil.copyfile(kept, place)
     # MLflow's own experiment, which is none of ours, has its files below the working folder.
     with contextlib.closing(sqlite3.connect(place)) as database, database:
         database.execute(

@@ -627,7 +627,7 @@ def test_a_disk_that_is_really_full(
         refused(ended, store, str(store), "same command again")
         assert list(store.rglob("*.tmp")) == []
     filler.unlink()
-    assert own_process("run", small_suite, "--store", store).code == 0
+    assert tokenrank("run", small_suite, "--store", store).code == 0
     undisturbed = tmp_path / "undisturbed"
     assert tokenrank("run", small_suite, "--store", undisturbed).code == 0
     assert cells(store) == cells(undisturbed)
