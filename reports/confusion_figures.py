@@ -219,7 +219,7 @@ def _title(
     notes = [
         marks([{"text": line}])
         .mark_text(align="left", baseline="bottom", fontSize=LABEL_SIZE, color=MUTED, aria=False)
-        .encode(x=alt.XValue(0), y=alt.YValue(-6 - _LINE * i), text=alt.Text("text:N"))
+        .encode(x=alt.value(0), y=alt.value(-6 - _LINE * i), text=alt.Text("text:N"))
         for i, line in enumerate(reversed(reading))
     ]
     return found, alt.layer(*notes)
@@ -273,4 +273,4 @@ def _column_labels(labels: Sequence[str], x: alt.X, size: float, cell: float) ->
         color=INK,
         aria=False,
     )
-    return mark.encode(x=x, y=alt.YValue(size + 8), text=alt.Text("text:N"))
+    return mark.encode(x=x, y=alt.value(size + 8), text=alt.Text("text:N"))

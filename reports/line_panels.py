@@ -251,10 +251,10 @@ def _end_names(panel: Panel, plane: _Plane, style: Style, colour: alt.Color) -> 
     mark = marks(rows).mark_text(
         align="left", baseline="middle", fontSize=LABEL_SIZE, color=INK, aria=False
     )
-    layers = [mark.encode(x=alt.XValue(plane.width + 8 + key), text=alt.Text("text:N"))]
+    layers = [mark.encode(x=alt.value(plane.width + 8 + key), text=alt.Text("text:N"))]
     if style.keyed:
         swatch = marks(rows).mark_point(
             shape="stroke", strokeWidth=3, size=100, opacity=1, aria=False
         )
-        layers.append(swatch.encode(x=alt.XValue(plane.width + 14), color=colour))
+        layers.append(swatch.encode(x=alt.value(plane.width + 14), color=colour))
     return layers
