@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["tests"]
 WINDOWS = os.name == "nt"
-# Tests that start whole services, or many processes: minutes more, a session of their own.
+# Tests that start whole services, or many processes: a session of their own.
 REAL_SERVICES = (
     "tests/harness/cluster",
     "tests/harness/executors/test_local_pool.py",
@@ -43,15 +43,21 @@ def run(
     ``patient``: on Ctrl-C, wait until it has stopped processes of its own. ``settings``: further
     environment variables.
     """
+    scripts = _environment(session, extra)
+    path = f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"
+    env = {"PATH": path, "TOKENRANK_UI_COMMAND": "nox -s ui", **(settings or {})}
+    wait = {"interrupt_timeout": 60.0, "terminate_timeout": 60.0} if patient else {}
+    session.run(str(scripts / program), *arguments, env=env, external=True, **wait)
+
+
+def _environment(session: nox.Session, extra: str) -> Path:
+    """The folder of an environment's programs; it is made or refreshed first if need be."""
     given = os.environ.get("TOKENRANK_ENVIRONMENT")
     folder = Path(given) if given else ROOT / ".nox" / (extra or "run")
     scripts = folder / ("Scripts" if WINDOWS else "bin")
     if not given:
         _install(session, folder, scripts / "python", extra)
-    path = f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"
-    env = {"PATH": path, "TOKENRANK_UI_COMMAND": "nox -s ui", **(settings or {})}
-    wait = {"interrupt_timeout": 60.0, "terminate_timeout": 60.0} if patient else {}
-    session.run(str(scripts / program), *arguments, env=env, external=True, **wait)
+    return scripts
 
 
 def _install(session: nox.Session, folder: Path, python: Path, extra: str) -> None:
@@ -62,10 +68,12 @@ def _install(session: nox.Session, folder: Path, python: Path, extra: str) -> No
         return
     session.log(f"installing into {folder.relative_to(ROOT)} (once; a few minutes)")
     session.run(sys.executable, "-m", "venv", "--clear", str(folder), external=True)
-    # The local path, with the extras of this environment; all versions are pinned.
+    # The local path, with the extras of this environment; all versions are pinned. Most of what
+    # they hold is never imported: each module is compiled when it is first.
     target = f"{ROOT}[{extra}]" if extra else str(ROOT)
     session.run(
-        *(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+        *(str(python), "-m", "pip", "install", "--no-compile", "--quiet"),
+        "--disable-pip-version-check",
         *("--constraint", str(ROOT / "constraints.txt"), "--editable", target),
         external=True,
     )
@@ -101,23 +109,37 @@ for _path in sorted((ROOT / "suites" / "studies").glob("*.yaml")):
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All checks: style, types, layers, tests. What CI runs."""
-    if not session.posargs:
-        run(session, "dev", "ruff", "check", ".")
-        run(session, "dev", "ruff", "format", "--check", ".")
-        run(session, "dev", "lint-imports")
+    """All checks: style, types, layers, tests; all but `cluster`, which `everything` adds."""
     if session.posargs:
         run(session, "dev", "pytest", *session.posargs)
-        return
-    # Two files at a time: much of a test's time is waiting, for a browser or another process. Each
-    # with one thread: two workers with two each would fight over two cores.
+    else:
+        _check(session, *(f"--ignore={place}" for place in REAL_SERVICES))
+
+
+@nox.session
+def install(session: nox.Session) -> None:
+    """Make the environment that the checks run in, and nothing else."""
+    _environment(session, "dev")
+
+
+@nox.session
+def everything(session: nox.Session) -> None:
+    """What CI runs: `tests` and `cluster` at once, as much of the latter is waiting."""
+    _check(session)
+
+
+def _check(session: nox.Session, *options: str) -> None:
+    run(session, "dev", "ruff", "check", ".")
+    run(session, "dev", "ruff", "format", "--check", ".")
+    run(session, "dev", "lint-imports")
+    # More files at a time than cores: much of a test's time is waiting, for a browser or another
+    # process. Each with one thread: workers with two each would fight over two cores.
     one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    workers = ("-n", "2", "--dist", "loadgroup", "--durations", "25")
-    elsewhere = [f"--ignore={place}" for place in REAL_SERVICES]
-    # Types are checked beside the first tests: it takes one core, and the other would be idle.
+    workers = ("-n", "3", "--dist", "loadgroup", "--durations", "25")
+    # Types are checked beside the first tests.
     with ThreadPoolExecutor(1) as beside:
         types = beside.submit(run, session, "dev", "mypy")
-        run(session, "dev", "pytest", *workers, *elsewhere, settings=one)
+        run(session, "dev", "pytest", *workers, *options, settings=one)
         types.result()
 
 

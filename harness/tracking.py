@@ -10,6 +10,8 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
+import sqlite3
 import threading
 import time
 import urllib.error
@@ -21,12 +23,13 @@ from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
-from harness.content import content_key
+from harness.content import content_key, package_versions
 from harness.mlflow_view.failures import failures, reason, shown_uri
 from harness.pretraining.curves import Point, Training
 from harness.provenance import Manifest
 from harness.results import results_digest
 from harness.store import Store, run_name, write_json
+from models.cache import cache_folder
 from reports.table import SuiteResults
 
 Answer = TypeVar("Answer")
@@ -35,6 +38,7 @@ REACH_SECONDS = 5.0
 LOCK_SECONDS = 600.0
 LOCAL_DATABASE = "mlflow.db"
 LOCAL_ARTIFACTS = "mlartifacts"
+DATABASE_PACKAGES = ("mlflow", "sqlalchemy", "alembic")
 VIEW = "tokenrank-mlflow-3"
 """What a mirror looks like; with another one, the same results are mirrored anew."""
 
@@ -111,8 +115,6 @@ def make_database(store: Store) -> None:
     MLflow makes its tables one by one, for seconds; killed in between, it can neither use
     nor mend what is there, and the store could never be mirrored again.
     """
-    from mlflow import MlflowClient  # noqa: PLC0415
-
     place = store.root / LOCAL_DATABASE
     if os.environ.get(URI_VARIABLE) or place.exists():
         return
@@ -123,10 +125,39 @@ def make_database(store: Store) -> None:
             left.unlink()  # by a run that was killed
         # A name of its own each time: MLflow remembers which databases it has opened.
         in_work = store.root / f".{LOCAL_DATABASE}.{time.time_ns()}.tmp"
-        MlflowClient(tracking_uri=f"sqlite:///{in_work.resolve()}").search_experiments(
-            max_results=1
-        )
+        _copy_or_make_empty(in_work)
         in_work.replace(place)
+
+
+def _copy_or_make_empty(place: Path) -> None:
+    versions = content_key(package_versions(DATABASE_PACKAGES))
+    kept = cache_folder() / "tracking-databases" / f"{versions}.db"
+    try:
+        _copy_empty(kept, place)
+    except (OSError, sqlite3.Error):  # none is kept, or it is damaged
+        place.unlink(missing_ok=True)
+        _make_empty(place)
+        with contextlib.suppress(OSError):  # it only saves time
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            new = kept.with_suffix(f".{os.getpid()}.tmp")
+            shutil.copyfile(place, new)
+            new.replace(kept)
+
+
+def _copy_empty(kept: Path, place: Path) -> None:
+    shutil.copyfile(kept, place)
+    # MLflow's own experiment, which is none of ours, has its files below the working folder.
+    with contextlib.closing(sqlite3.connect(place)) as database, database:
+        database.execute(
+            "UPDATE experiments SET artifact_location = ? WHERE experiment_id = 0",
+            [str(Path("mlruns", "0").absolute())],
+        )
+
+
+def _make_empty(place: Path) -> None:
+    from mlflow import MlflowClient  # noqa: PLC0415
+
+    MlflowClient(tracking_uri=f"sqlite:///{place.resolve()}").search_experiments(max_results=1)
 
 
 def quieten() -> None:

@@ -7,12 +7,41 @@ recompute a week of results; changing a constant must. It must know nothing of k
 from __future__ import annotations
 
 import ast
+import contextlib
+import hashlib
+import os
+import sys
 from pathlib import Path
+
+from models.cache import cache_folder
+
+NORMALISED = "normalised-1"
+"""How a source is normalised; another way is another name."""
 
 
 def normalised_source(path: Path) -> str:
-    """The module's syntax tree as text. Raises `SyntaxError` when it is no Python."""
-    return ast.unparse(without_docstrings(ast.parse(path.read_text(encoding="utf-8"))))
+    """The module's syntax tree as text. Raises `SyntaxError` when it is no Python.
+
+    Parsing a package takes a second, so the text is kept, named by the source that it was made of.
+    """
+    source = path.read_text(encoding="utf-8")
+    made_of = f"{NORMALISED} {sys.version_info[:2]}\n{source}"
+    kept = cache_folder() / "sources" / f"{_hash(made_of)}.txt"
+    with contextlib.suppress(OSError, ValueError):
+        written, _, text = kept.read_text(encoding="utf-8").partition("\n")
+        if written == _hash(text):
+            return text
+    text = ast.unparse(without_docstrings(ast.parse(source)))
+    with contextlib.suppress(OSError):  # it only saves time
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        new = kept.with_suffix(f".{os.getpid()}.tmp")
+        new.write_text(f"{_hash(text)}\n{text}", encoding="utf-8")
+        new.replace(kept)
+    return text
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def without_docstrings(tree: ast.Module) -> ast.Module:

@@ -156,10 +156,10 @@ def _panel(
     stroke = marks(lines or dots).mark_line(strokeWidth=1.8 if lines else 0.8, aria=False)
     layers.append(stroke.encode(x=x, y=y, color=colour, strokeDash=dash))
     spots = marks(lines).mark_point(filled=True, size=30, opacity=0)
-    layers.append(spots.encode(x=x, y=y, description="about:N"))
+    layers.append(spots.encode(x=x, y=y, description=alt.Description("about:N")))
     # Hollow, so that one does not hide another.
     points = marks(dots).mark_point(filled=False, size=44, opacity=1, strokeWidth=1.8)
-    layers.append(points.encode(x=x, y=y, color=colour, description="about:N"))
+    layers.append(points.encode(x=x, y=y, color=colour, description=alt.Description("about:N")))
     return alt.LayerChart(layer=layers, width=size[0], height=size[1])
 
 

@@ -118,9 +118,9 @@ def _layers(cast: Cast, names: Sequence[str], most: int) -> list[Layer]:
             color=colour, strokeDash=dash
         ),
         bins.mark_point(filled=True, opacity=0.9).encode(
-            color=colour, size=size, description="about:N"
+            color=colour, size=size, description=alt.Description("about:N")
         ),
         note.mark_text(
             align="right", baseline="bottom", fontSize=LABEL_SIZE - 1, color=INK, aria=False
-        ).encode(text="note:N"),
+        ).encode(text=alt.Text("note:N")),
     ]

@@ -219,7 +219,7 @@ def _title(
     notes = [
         marks([{"text": line}])
         .mark_text(align="left", baseline="bottom", fontSize=LABEL_SIZE, color=MUTED, aria=False)
-        .encode(x=alt.value(0), y=alt.value(-6 - _LINE * i), text="text:N")
+        .encode(x=alt.value(0), y=alt.value(-6 - _LINE * i), text=alt.Text("text:N"))
         for i, line in enumerate(reversed(reading))
     ]
     return found, alt.layer(*notes)
@@ -246,7 +246,7 @@ def _cells(matrix: _Matrix, x: alt.X, y: alt.Y, cell: float, signed: bool) -> La
         y=y,
         color=alt.Color("colour:N", scale=None),
         fillOpacity=alt.FillOpacity("strength:Q", scale=None),
-        description="about:N",
+        description=alt.Description("about:N"),
     )
 
 
@@ -258,7 +258,7 @@ def _numbers(matrix: _Matrix, x: alt.X, y: alt.Y, signed: bool, cell: float) -> 
             text = f"{percent:+d}".replace("-", "−") if signed else f"{percent}"
             rows.append({"order": i, "predicted": j, "text": text})
     mark = marks(rows).mark_text(fontSize=11 if cell >= 32 else 10, color=INK, aria=False)
-    return mark.encode(x=x, y=y, text="text:N")
+    return mark.encode(x=x, y=y, text=alt.Text("text:N"))
 
 
 def _column_labels(labels: Sequence[str], x: alt.X, size: float, cell: float) -> Layer:
@@ -273,4 +273,4 @@ def _column_labels(labels: Sequence[str], x: alt.X, size: float, cell: float) ->
         color=INK,
         aria=False,
     )
-    return mark.encode(x=x, y=alt.value(size + 8), text="text:N")
+    return mark.encode(x=x, y=alt.value(size + 8), text=alt.Text("text:N"))

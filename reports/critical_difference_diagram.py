@@ -103,7 +103,7 @@ class _Drawing:
             mark = marks(rows).mark_rule(
                 strokeWidth=width, color=colour, strokeCap="butt", aria=False
             )
-            found.append(mark.encode(x=x, y=y, x2="x2:Q", y2="y2:Q"))
+            found.append(mark.encode(x=x, y=y, x2=alt.X2("x2:Q"), y2=alt.Y2("y2:Q")))
         dots = [
             {
                 "x": _px(dot.x),
@@ -114,7 +114,11 @@ class _Drawing:
             for dot in self.dots
         ]
         point = marks(dots).mark_point(filled=True, size=55, opacity=1)
-        found.append(point.encode(x=x, y=y, color=cast.colour(variants), description="about:N"))
+        found.append(
+            point.encode(
+                x=x, y=y, color=cast.colour(variants), description=alt.Description("about:N")
+            )
+        )
         for align, colour in sorted({(text.align, text.colour) for text in self.texts}):
             written = [
                 {"x": _px(t.x), "y": _px(t.y), "text": t.text}
@@ -124,7 +128,7 @@ class _Drawing:
             mark = marks(written).mark_text(
                 align=align, baseline="middle", fontSize=_SIZE, color=colour, aria=False
             )
-            found.append(mark.encode(x=x, y=y, text="text:N"))
+            found.append(mark.encode(x=x, y=y, text=alt.Text("text:N")))
         return found
 
 

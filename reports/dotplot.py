@@ -146,20 +146,20 @@ def _panel(cast: Cast, names: Sequence[str], width: float) -> Any:
 
     scores = alt.Chart(alt.NamedData(name="scores")).encode(y=y, color=colour)
     rule = scores.mark_rule(strokeWidth=2, opacity=0.45).encode(
-        x=x("low"), x2="high:Q", description="silent:N"
+        x=x("low"), x2=alt.X2("high:Q"), description=alt.Description("silent:N")
     )
     dot = scores.mark_point(filled=True, size=70, opacity=1).encode(
-        x=x("score"), shape=cast.shape(names), description="about:N"
+        x=x("score"), shape=cast.shape(names), description=alt.Description("about:N")
     )
     mark = (
         alt.Chart(alt.NamedData(name="mark"))
         .mark_rule(strokeWidth=1.5, strokeDash=[5, 3], color=MUTED)
-        .encode(x=x("score"), description="about:N")
+        .encode(x=x("score"), description=alt.Description("about:N"))
     )
     label = (
         alt.Chart(alt.NamedData(name="names"))
         .mark_text(align="right", baseline="middle", fontSize=_SIZE, color=INK, limit=240, x=-8)
-        .encode(y=y, text="text:N", description="about:N")
+        .encode(y=y, text=alt.Text("text:N"), description=alt.Description("about:N"))
     )
     return alt.layer(mark, rule, dot, label).properties(
         width=width, height=max(60, 21 * len(names))

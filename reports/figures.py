@@ -195,7 +195,7 @@ def _point_layer(
         for p, spot in zip(points, spots, strict=True)
     ]
     mark = marks(rows).mark_point(filled=True, size=105, opacity=1, stroke=PAPER, strokeWidth=1)
-    return mark.encode(description="about:N")
+    return mark.encode(description=alt.Description("about:N"))
 
 
 def _whisker_layer(points: Sequence[Point], spots: Sequence[Spot], plane: _Plane) -> Layer:
@@ -211,7 +211,7 @@ def _whisker_layer(points: Sequence[Point], spots: Sequence[Spot], plane: _Plane
         if p.ranked.interval
     ]
     mark = marks(rows).mark_rule(strokeWidth=2, opacity=0.5)
-    return mark.encode(y2="high:Q", description="about:N")
+    return mark.encode(y2=alt.Y2("high:Q"), description=alt.Description("about:N"))
 
 
 def _front_layer(points: Sequence[Point], spots: Sequence[Spot], plane: _Plane) -> Layer:
@@ -238,7 +238,9 @@ def _leader_layer(
             ends = {"cost": cost, "rank": rank, "cost2": cost2, "rank2": rank2}
             rows.append({**ends, "about": silent(point.variant)})
     mark = marks(rows).mark_rule(color=INK, strokeWidth=0.7, opacity=0.7)
-    return mark.encode(x2="cost2:Q", y2="rank2:Q", description="about:N")
+    return mark.encode(
+        x2=alt.X2("cost2:Q"), y2=alt.Y2("rank2:Q"), description=alt.Description("about:N")
+    )
 
 
 def _label_layer(points: Sequence[Point], placed: Sequence[Placed], plane: _Plane) -> Layer:
@@ -248,4 +250,4 @@ def _label_layer(points: Sequence[Point], placed: Sequence[Placed], plane: _Plan
         about_it = silent(point.variant)
         rows.append({"cost": cost, "rank": rank, "label": point.label, "about": about_it})
     mark = marks(rows).mark_text(align="center", baseline="middle", fontSize=LABEL_SIZE, color=INK)
-    return mark.encode(text="label:N", description="about:N")
+    return mark.encode(text=alt.Text("label:N"), description=alt.Description("about:N"))

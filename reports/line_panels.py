@@ -176,14 +176,14 @@ def _panel(panel: Panel, plane: _Plane, style: Style, colour: alt.Color) -> Laye
     stroke = marks(_line_rows(panel)).mark_line(
         **width, aria=False, interpolate="step-after" if style.steps else "linear"
     )
-    stroke = stroke.encode(**base, detail="line:N")
+    stroke = stroke.encode(**base, detail=alt.Detail("line:N"))
     if several:
         stroke = _faint(stroke, style) if style.faint else stroke.encode(strokeDash=_dash(style))
     layers = [stroke]
     dots = _dot_rows(panel)
     if dots:
         points = marks(dots).mark_point(filled=True, size=28, opacity=1)
-        layers.append(points.encode(**base, description="about:N"))
+        layers.append(points.encode(**base, description=alt.Description("about:N")))
     layers += [layer.encode(y=y) for layer in _end_names(panel, plane, style, colour)]
     chart = alt.LayerChart(layer=layers, width=plane.width, height=plane.height)
     if panel.title:
@@ -251,7 +251,7 @@ def _end_names(panel: Panel, plane: _Plane, style: Style, colour: alt.Color) -> 
     mark = marks(rows).mark_text(
         align="left", baseline="middle", fontSize=LABEL_SIZE, color=INK, aria=False
     )
-    layers = [mark.encode(x=alt.value(plane.width + 8 + key), text="text:N")]
+    layers = [mark.encode(x=alt.value(plane.width + 8 + key), text=alt.Text("text:N"))]
     if style.keyed:
         swatch = marks(rows).mark_point(
             shape="stroke", strokeWidth=3, size=100, opacity=1, aria=False

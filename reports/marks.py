@@ -39,4 +39,4 @@ def row_labels(texts: Sequence[str], y: alt.Y) -> Layer:
     mark = marks(rows).mark_text(
         align="right", baseline="middle", fontSize=LABEL_SIZE, color=INK, aria=False
     )
-    return mark.encode(x=alt.value(-8), y=y, text="text:N")
+    return mark.encode(x=alt.value(-8), y=y, text=alt.Text("text:N"))

@@ -62,8 +62,8 @@ class Studio:
     """Renders while its user still thinks: a second process takes job after job from the start.
 
     `finish` lets this process take jobs as well until all are done. Who draws what does not
-    change a byte. Without a second core, or where the second process cannot run (no memory, no
-    processes), everything is drawn in `finish`.
+    change a byte. Without a second core (OMP_NUM_THREADS may say that there is one for us), or
+    where the second process cannot run (no memory, no processes), everything is drawn in `finish`.
     """
 
     def __init__(self) -> None:
@@ -134,7 +134,12 @@ _STOP = -1
 
 
 def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processor cores for this process; the variable by which numerical libraries are told, too."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    most = int(given) if given.isdecimal() and int(given) else None
+    if hasattr(os, "sched_getaffinity"):
+        return min(len(os.sched_getaffinity(0)), most or sys.maxsize)
+    return most or os.cpu_count() or 1
 
 
 def _second_process() -> subprocess.Popen[bytes] | None:

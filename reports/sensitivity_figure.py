@@ -50,11 +50,11 @@ def sensitivity_chart(
         dots.append({**row, "rank": r.average_rank, "about": _about(ranking, omissions, i)})
     line = marks(ranges).mark_rule(strokeWidth=2, opacity=0.45, aria=False)
     dot = marks(dots).mark_point(filled=True, size=70, opacity=1)
-    layers = [line.encode(x=x, y=y, x2="high:Q", color=colour)]
+    layers = [line.encode(x=x, y=y, x2=alt.X2("high:Q"), color=colour)]
     if len(ticks) <= _MOST_TICKS:
         tick = marks(ticks).mark_tick(thickness=2, size=9, opacity=0.8, aria=False)
         layers.append(tick.encode(x=x, y=y, color=colour))
-    layers.append(dot.encode(x=x, y=y, color=colour, description="about:N"))
+    layers.append(dot.encode(x=x, y=y, color=colour, description=alt.Description("about:N")))
     room = 120 if frame.is_narrow else 240
     labels = [cut_to_width(cast.labels[name], room, LABEL_SIZE) for name in names]
     layers.append(row_labels(labels, y))

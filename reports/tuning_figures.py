@@ -195,8 +195,8 @@ def _layers(
     dots = base.transform_filter("datum.kind == 'chosen'").mark_point(
         filled=True, size=45, opacity=0.85, aria=hovers
     )
-    dots = dots.encode(description="about:N") if hovers else dots
+    dots = dots.encode(description=alt.Description("about:N")) if hovers else dots
     return [
-        box.encode(x2="rate2:Q", y2="decay2:Q"),
+        box.encode(x2=alt.X2("rate2:Q"), y2=alt.Y2("decay2:Q")),
         dots.encode(color=cast.colour(names)),
     ]

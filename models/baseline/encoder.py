@@ -111,10 +111,25 @@ class Convolutions(nn.Module):
         x = _z_scores(images).permute(0, 3, 4, 1, 2).reshape(-1, bands, height, width)
         x = F.pad(x, [FILTER_SIDE // 2] * 4, mode="replicate")
         kernel = self.kernels[name].transpose(0, 1) * (bands * FILTER_SIDE**2) ** -0.5
-        answers = F.conv2d(x, kernel)
-        features = torch.cat((answers.relu(), (-answers).relu()), dim=1)
-        features = features.view(batch, steps, -1, rows, patch_size, columns, patch_size)
-        return features.mean(dim=(4, 6)).permute(0, 3, 4, 1, 2)[:, :, :, :, None]
+        # One image's answers at a time stay in a core's own cache; a batch of them does not, and
+        # then writing and reading them takes longer than the convolution.
+        few = torch.split(x, 1 if x.device.type == "cpu" else len(x))
+        grid = (rows, patch_size, columns, patch_size)
+        features = torch.cat([_rectified(F.conv2d(one, kernel), grid) for one in few])
+        features = features.view(batch, steps, -1, rows, columns)
+        return features.permute(0, 3, 4, 1, 2)[:, :, :, :, None]
+
+
+def _rectified(answers: Tensor, grid: tuple[int, int, int, int]) -> Tensor:
+    """Answers ``[B, F, H, W]``, rectified both ways and averaged: ``[B, 2 F, H/p, W/p]``.
+
+    The answers are overwritten.
+    """
+
+    def averaged(part: Tensor) -> Tensor:
+        return part.view(*part.shape[:2], *grid).mean(dim=(3, 5))
+
+    return torch.cat((averaged(answers.relu()), averaged(answers.neg_().relu_())), dim=1)
 
 
 def _z_scores(images: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from harness.content import (
     content_key,
     module_file,
 )
+from models.code import normalised_source
 from models.families import code_of
 from models.registry import load_registry
 
@@ -35,6 +36,7 @@ CANNOT_CHANGE_A_RESULT = {
     "harness.suite_file",
     "harness.sweeps",
     "harness.weights",
+    "models.cache",
     "models.checkpoints",
     "models.code",
     "models.config_file",
@@ -138,3 +140,17 @@ def _is_module(name: str) -> bool:
         return module_file(name).suffix == ".py" and module_file(name).name != "__init__.py"
     except (ModuleNotFoundError, ValueError):
         return False
+
+
+def test_a_kept_source_that_is_damaged_or_of_another_text_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKENRANK_CACHE", str(tmp_path / "cache"))
+    module = tmp_path / "module.py"
+    module.write_text('"""Words."""\nx = 1  # one\n')
+    assert normalised_source(module) == "x = 1"
+    (kept,) = (tmp_path / "cache").rglob("*.txt")
+    kept.write_text(kept.read_text().replace("x = 1", "x = 2"))
+    assert normalised_source(module) == "x = 1"
+    module.write_text("x = 3\n")
+    assert normalised_source(module) == "x = 3"

@@ -18,6 +18,7 @@ from models.sensors import MODALITIES, modality
 from models.tokens import InputShape, TokenScheme, token_scheme
 
 SIZES = {
+    "pico": (32, 2, 4),
     "nano": (128, 4, 8),
     "tiny": (192, 12, 3),
     "small": (384, 12, 6),
@@ -30,6 +31,8 @@ COMES_IN = {
     "v1.2": ("nano", "tiny", "small", "base"),
 }
 VARIANTS = [(version, size) for version, sizes in COMES_IN.items() for size in sizes]
+# A single image, and a series: what other shapes do does not depend on a model's width and depth.
+UNLIKE = [task for task in PUBLISHED_TASK_SHAPES if task.height in (4, 80)]
 
 
 def scheme(kind: str) -> TokenScheme:
@@ -56,19 +59,19 @@ def config_of(version: str, size: str, kind: str | None = None) -> OlmoEarthConf
 
 
 @pytest.mark.parametrize(("version", "size"), VARIANTS)
-def test_traced_equals_closed_form_for_every_variant_at_every_published_shape(
+def test_traced_equals_closed_form_for_every_variant_at_published_shapes(
     version: str, size: str
 ) -> None:
     config = config_of(version, size)
     counter = MacCounter(lambda: OlmoEarthEncoder(config))
-    for task in PUBLISHED_TASK_SHAPES:
+    for task in PUBLISHED_TASK_SHAPES if size == "nano" else UNLIKE:
         traced = counter.count(task.inputs(), task.patch_size)
         assert traced == closed_form_macs(config, task.inputs(), task.patch_size)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(
-    variant=st.sampled_from([v for v in VARIANTS if v[1] in ("nano", "tiny")]),
+    version=st.sampled_from(list(COMES_IN)),
     kind=st.sampled_from(["resolution", "single", "per-band"]),
     names=st.lists(st.sampled_from(list(MODALITIES)), min_size=1, max_size=3, unique=True),
     grid=st.tuples(st.integers(1, 40), st.integers(1, 40)),
@@ -76,14 +79,14 @@ def test_traced_equals_closed_form_for_every_variant_at_every_published_shape(
     steps=st.integers(1, 12),
 )
 def test_traced_equals_closed_form_for_any_scheme_and_input(
-    variant: tuple[str, str],
+    version: str,
     kind: str,
     names: list[str],
     grid: tuple[int, int],
     p: int,
     steps: int,
 ) -> None:
-    config = config_of(*variant, kind)
+    config = config_of(version, "pico", kind)
     shapes = [InputShape(grid[0] * p, grid[1] * p, steps, name) for name in names]
     assert count_macs(lambda: OlmoEarthEncoder(config), shapes, p) == closed_form_macs(
         config, shapes, p

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from harness.results import results_digest
 from harness.run import Outcome, run_suite
 from harness.store import Store
 from harness.suite import load_suite
-from harness.tracking import Published, publish
+from harness.tracking import Published, make_database, publish
 from reports.io import load_results
 
 
@@ -170,3 +172,31 @@ def test_a_server_that_is_away_loses_nothing(
     sync_command(store.root)
     sync_command(store.root)
     assert len(all_runs(uri)) == 3
+
+
+def test_an_empty_database_that_was_kept_is_the_one_that_mlflow_makes_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKENRANK_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    first = new_database(tmp_path / "first")
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("mlflow.MlflowClient.search_experiments", None)
+        copied = new_database(tmp_path / "second")
+    (kept,) = (tmp_path / "cache").rglob("*.db")
+    kept.write_bytes(b"cut short")
+    made = new_database(tmp_path / "third")
+    assert first != copied == made
+
+
+def new_database(store: Path) -> list[str]:
+    """What a new store's database holds, all but the times; MLflow orders its indices at random."""
+    store.mkdir()
+    make_database(Store(store))
+    with contextlib.closing(sqlite3.connect(store / "mlflow.db")) as opened:
+        opened.execute("UPDATE experiments SET creation_time = 0, last_update_time = 0")
+        names = opened.execute("SELECT type, name FROM sqlite_master").fetchall()
+        rows = [line for line in opened.iterdump() if line.startswith("INSERT")]
+        return [*sorted(map(str, names)), *rows]
