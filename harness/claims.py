@@ -18,6 +18,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +28,15 @@ Found = TypeVar("Found")
 STALE_AFTER = 60.0  # seconds
 BEAT_EVERY = 5.0
 POLL_EVERY = 0.2
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Somebody's claim: since when it is as it is, and when it was last looked at."""
+
+    content: bytes
+    since: float
+    looked: float
 
 
 class Claims:
@@ -46,18 +56,23 @@ class Claims:
         self._held: dict[str, int] = {}  # by name, how often it was changed
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._seen: dict[
-            str, tuple[bytes, float]
-        ] = {}  # others' claims, and since when as they are
+        self._seen: dict[str, _Seen] = {}  # others' claims
 
     def take(self, name: str) -> bool:
         """Claim it if nobody has; a stale claim is broken on the way. Never waits."""
-        if not self._files.create(_file(name), self._note(0)):
-            self._break_if_stale(name)
-            if not self._files.create(_file(name), self._note(0)):
-                return False
         with self._lock:
+            if name in self._held:
+                return False  # of another thread of ours
             self._held[name] = 0
+        try:
+            taken = self._create(name) or (self._break_if_stale(name) and self._create(name))
+        except BaseException:
+            self._drop(name)
+            raise
+        if not taken:
+            self._drop(name)
+            return False
+        with self._lock:
             self._seen.pop(name, None)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._beat, daemon=True, name="claims")
@@ -66,10 +81,19 @@ class Claims:
 
     def release(self, name: str) -> None:
         """Give it back; a claim that somebody else broke meanwhile is theirs and stays."""
-        with self._lock:  # a beat under way would make it again
+        self._drop(name)
+        self._remove_ours(name)
+
+    def _create(self, name: str) -> bool:
+        return self._files.create(_file(name), self._note(0))
+
+    def _drop(self, name: str) -> None:
+        with self._lock:
             self._held.pop(name, None)
-            if self._is_ours(self._files.read(_file(name))):
-                self._files.remove(_file(name))
+
+    def _remove_ours(self, name: str) -> None:
+        if self._is_ours(self._files.read(_file(name))):
+            self._files.remove(_file(name))
 
     @contextmanager
     def first(self, name: str, known: Callable[[], Found | None]) -> Iterator[Found | None]:
@@ -90,22 +114,27 @@ class Claims:
         finally:
             self.release(name)
 
-    def _break_if_stale(self, name: str) -> None:
+    def _break_if_stale(self, name: str) -> bool:
+        """Whether nobody's claim is in the way any more."""
         content = self._files.read(_file(name))
         if content is None:
-            return
-        seen, since = self._seen.get(name, (None, 0.0))
-        now = time.monotonic()
-        if content != seen:
-            self._seen[name] = (content, now)
+            return True
+        now, seen = time.monotonic(), self._seen.get(name)
+        # Time in which nobody looked does not count: the owner may have beaten meanwhile, or could
+        # not, as the store was away.
+        looked = seen is not None and now - seen.looked < self._stale_after / 4
+        if seen is None or content != seen.content or not looked:
+            self._seen[name] = _Seen(content, now, now)
             if not _is_dead_here(content):
-                return
-        elif now - since < self._stale_after:
-            return
+                return False
+        elif now - seen.since < self._stale_after:
+            self._seen[name] = replace(seen, looked=now)
+            return False
         # Two watchers may do so at once, or one too late: work is done twice then, no more.
         if self._files.read(_file(name)) == content:
             self._files.remove(_file(name))
         self._seen.pop(name, None)
+        return True
 
     def _beat(self) -> None:
         pause = threading.Event()
@@ -114,18 +143,22 @@ class Claims:
                 if not self._held:
                     self._thread = None  # `take` starts another
                     return
-                names = list(self._held)
-            for name in names:
-                with self._lock:
-                    self._beat_once(name)
+                for name in self._held:
+                    self._held[name] += 1
+                held = dict(self._held)
+            for name, count in held.items():
+                # A full disk, a server away: the next beat. The thread must outlive whatever it is.
+                with contextlib.suppress(Exception):
+                    self._beat_once(name, count)
 
-    def _beat_once(self, name: str) -> None:
-        if name not in self._held:
+    def _beat_once(self, name: str, count: int) -> None:
+        if not self._is_ours(self._files.read(_file(name))):
             return
-        self._held[name] += 1
-        with contextlib.suppress(OSError):  # a full disk, a server away: the next beat
-            if self._is_ours(self._files.read(_file(name))):
-                self._files.replace(_file(name), self._note(self._held[name]))
+        self._files.replace(_file(name), self._note(count))
+        with self._lock:
+            released = name not in self._held
+        if released:  # meanwhile: in an object store it was made again
+            self._remove_ours(name)
 
     def _note(self, count: int) -> bytes:
         return json.dumps({**self._owner, "count": count}).encode()

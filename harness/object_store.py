@@ -21,11 +21,13 @@ from typing import Any
 from harness.claims import Claims
 from harness.objects import AT_ONCE, Objects
 from harness.shared_files import FolderFiles
-from harness.store import CellResult, Embedding, Store, as_json
+from harness.store import CellResult, Embedding, Store, as_json, file_sha256
 from models.cache import cache_folder
+from models.errors import UserError
 from models.replacing import replacing
 
 MIRROR = "TOKENRANK_MIRROR"
+IDENTITY = "identity"
 FEW = 32  # cells: fewer are asked for one by one, more are listed first
 LINES = 100  # of timings in one object
 SHARED_NOTES = ("halvings",)  # caches that others should know of
@@ -53,6 +55,8 @@ class ObjectStore(Store):
         self.claims_here = Claims(FolderFiles(self.root))
         self._lines: list[str] = []
         self._timings = ""
+        self._is_same = False
+        self._damaged: dict[str, str | None] = {}  # versions of objects, by embedding
 
     def __str__(self) -> str:
         return self.place
@@ -61,6 +65,31 @@ class ObjectStore(Store):
         """Prove that both can be written to; `UserError` otherwise."""
         self.objects.require_usable()
         super().prepare()
+        self.require_same()
+
+    def require_same(self) -> None:
+        """Raises `UserError` where this machine's copy is not of the store that is there now.
+
+        A bucket may have been emptied, or another service may have the address: what the copy has
+        and the store lacks would count as stored, and nobody else would ever see it.
+        """
+        if self._is_same:
+            return
+        note = self.root / IDENTITY
+        here = note.read_bytes() if note.exists() else None
+        there = self.objects.read(IDENTITY)
+        if there is None and here is None:
+            fresh = uuid.uuid4().hex.encode()
+            there = fresh if self.objects.create(IDENTITY, fresh) else self.objects.read(IDENTITY)
+        if here is None and there is not None:
+            _write(note, there)
+        elif here != there:
+            raise UserError(
+                f"The copy of {self} in {self.root} is of another store (its bucket was emptied, "
+                f"or another service has its address); remove that folder, or name another "
+                f"with {MIRROR}."
+            )
+        self._is_same = True
 
     # --- cells -----------------------------------------------------------------
 
@@ -83,7 +112,7 @@ class ObjectStore(Store):
         if len(missing) > FEW:
             there = {Path(name).stem for name in self.objects.listing("cells")}
             missing = [key for key in missing if key in there]
-        for start in range(0, len(missing), AT_ONCE):
+        for start in range(0, len(missing), AT_ONCE):  # so that memory holds no more
             self._fetched(missing[start : start + AT_ONCE])
 
     def _is_here(self, key: str) -> bool:
@@ -115,11 +144,18 @@ class ObjectStore(Store):
         note = path.with_suffix(".json")
         if found is not None or (text := self.objects.read(self._name(note))) is None:
             return found
+        # Others may wait while a damaged one is made anew: it need not be fetched each time.
+        version = self.objects.version(self._name(path))
+        if key in self._damaged and self._damaged[key] == version:
+            return None
         # Other workers of this machine may want it too; one fetches it.
         with self.claims_here.first(f"fetch-{key}", lambda: Store.embedding(self, key)) as there:
             if there is None and self.objects.get(self._name(path), path):
                 _write(note, text)
-        return super().embedding(key)
+        found = super().embedding(key)
+        if found is None:
+            self._damaged[key] = version
+        return found
 
     def has_embedding(self, key: str) -> bool:
         """Whether one was stored; it is read, and checked, by `embedding`."""
@@ -148,43 +184,53 @@ class ObjectStore(Store):
 
     def fetch_folder(self, folder: str, only: Collection[str] = ("*",)) -> None:
         """Fetch files that are not here or were rewritten since they were fetched or uploaded."""
-        known = self._versions(folder)
-        for name, version in sorted(self.objects.listing(folder).items()):
-            path = self.root / folder / name
-            wanted = any(fnmatch(name, pattern) for pattern in only)
-            if wanted and not (path.exists() and known.get(name) == version):
-                self.objects.get(f"{folder}/{name}", path)
-                known[name] = version
-        self._remember_versions(folder, known)
+        self.require_same()
+        known = self._known(folder)
+        fetched = False
+        for name, listed in sorted(self.objects.listing(folder).items()):
+            path, whole = self.root / folder / name, f"{folder}/{name}"
+            if not any(fnmatch(name, pattern) for pattern in only):
+                continue
+            if path.exists() and known.get(whole, ("", ""))[0] == listed.version:
+                continue
+            if self.objects.get(whole, path):
+                os.utime(path, (listed.written, listed.written))  # the latest run is the latest
+                known[whole] = (listed.version, file_sha256(path))
+                fetched = True
+        if fetched:
+            self._remember(folder, known)
 
     def keep_folder(self, folder: str) -> None:
         """Upload files that are not there as they are here; ``run.json``, which commits, last."""
-        here = self.root / folder
-        hashes = self._hashes(folder)
+        here, known = self.root / folder, self._known(folder)
         there = self.objects.listing(folder)
         files = [p for p in here.rglob("*") if p.is_file() and _is_finished(p)]
+        uploaded = {}
         for path in sorted(files, key=lambda p: (p.name == "run.json", str(p))):
-            name = path.relative_to(here).as_posix()
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            if name not in there or hashes.get(name) != digest:
+            name, digest = path.relative_to(here).as_posix(), file_sha256(path)
+            listed = there.get(name)
+            if listed is None or known.get(f"{folder}/{name}") != (listed.version, digest):
                 self.objects.put(f"{folder}/{name}", path)
-                hashes[name] = digest
-        self.cache("uploaded", _as_key(folder), hashes)
-        self._remember_versions(folder, self.objects.listing(folder))
+                uploaded[name] = digest
+        if uploaded:
+            there = self.objects.listing(folder)
+            for name, digest in uploaded.items():
+                if name in there:
+                    known[f"{folder}/{name}"] = (there[name].version, digest)
+            self._remember(folder, known)
+
+    def _known(self, folder: str) -> dict[str, tuple[str, str]]:
+        """Of files here: the version of the object that each is, and the hash of its content."""
+        found = self.cached("versions", folder.partition("/")[0]) or {}
+        return {name: (version, digest) for name, (version, digest) in found.items()}
+
+    def _remember(self, folder: str, known: Mapping[str, tuple[str, str]]) -> None:
+        self.cache("versions", folder.partition("/")[0], dict(known))
 
     def keep_file(self, name: str) -> None:
         """Upload one file, if there is one."""
         if (self.root / name).exists():
             self.objects.put(name, self.root / name)
-
-    def _hashes(self, folder: str) -> dict[str, str]:
-        return dict(self.cached("uploaded", _as_key(folder)) or {})
-
-    def _versions(self, folder: str) -> dict[str, str]:
-        return dict(self.cached("versions", _as_key(folder)) or {})
-
-    def _remember_versions(self, folder: str, versions: Mapping[str, str]) -> None:
-        self.cache("versions", _as_key(folder), dict(versions))
 
     def cached(self, kind: str, key: str) -> Any | None:
         """Something small; what others should know is asked for there."""
@@ -231,10 +277,6 @@ def _recorded(text: bytes) -> str | None:
     except ValueError:
         return None
     return str(found.get("predictions_sha256")) if isinstance(found, dict) else None
-
-
-def _as_key(folder: str) -> str:
-    return folder.replace("/", "-")
 
 
 def _is_finished(path: Path) -> bool:

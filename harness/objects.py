@@ -1,4 +1,4 @@
-"""An object store behind fsspec: S3, Google Cloud Storage, Azure and whatever else speaks to it.
+"""An object store behind fsspec: S3, Google Cloud Storage and whatever else has conditional writes.
 
 Implements `harness.shared_files.SharedFiles`, and moves whole files besides. Where the store does
 not answer it is asked again for a minute: clusters run for days. It must not know what is stored.
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from models.errors import UserError
@@ -20,16 +22,31 @@ from models.replacing import replacing
 
 Answer = TypeVar("Answer")
 PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # seconds before it is asked again
+AT_START = (1.0,)
 AT_ONCE = 256  # objects
 # An extra of this package for each protocol's own package.
-EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure"}
-_HERE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
-_FINAL = (FileNotFoundError, FileExistsError, PermissionError)
-_WHAT_CHANGES = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "created")
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+_OF_THIS_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_ANSWERS = (FileNotFoundError, FileExistsError)
+# What no second question changes: rights, credentials, and a request that is refused as such.
+_REFUSALS = ("PermissionError", "NoCredentialsError", "PartialCredentialsError")
+_WHAT_CHANGES = ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created")
+_WHEN = ("LastModified", "mtime", "updated", "created")
 
 
 class ObjectsAwayError(OSError):
     """The object store does not answer, or refuses; its message says why."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An object in a listing: ``version`` changes when it is rewritten; ``written``: Unix time."""
+
+    version: str
+    written: float
 
 
 class Objects:
@@ -61,22 +78,24 @@ class Objects:
         except ValueError:
             raise UserError(
                 f'The store {self.address} begins with "{protocol}://", which is not known; '
-                "give a folder, or an object store's address (s3://BUCKET/FOLDER, gs://, az://)."
+                "give a folder, or an object store's address (s3://BUCKET/FOLDER, gs://)."
             ) from None
 
     def require_usable(self) -> None:
         """Raises `UserError` where objects cannot be made, once and only once."""
-        name = f"probe-{os.uname().nodename}-{os.getpid()}-{time.monotonic_ns()}"
-        impatient = Objects(self.address, pauses=())
+        name = f"handshakes/probe-{uuid.uuid4().hex}"
+        asked = Objects(self.address, pauses=AT_START)
         try:
-            made = [impatient.create(name, b"tokenrank") for _ in range(2)]
-            impatient.remove(name)
-        except OSError as error:
+            made = [asked.create(name, uuid.uuid4().bytes) for _ in range(2)]
+        except (OSError, TypeError) as error:
             raise UserError(
                 f"The store {self.address} cannot be used ({_first_line(error)}); check its "
                 "address, and the credentials and endpoint that its service reads (for S3 "
                 "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL)."
             ) from None
+        finally:
+            with contextlib.suppress(OSError):
+                Objects(self.address, pauses=()).remove(name)
         if made != [True, False]:
             raise UserError(
                 f"The store {self.address} lets two writers make one object (it has no conditional "
@@ -87,11 +106,19 @@ class Objects:
     # --- small files -----------------------------------------------------------
 
     def create(self, name: str, content: bytes) -> bool:
-        """By a conditional write, which the service keeps among all writers."""
+        """By a conditional write, which the service keeps among all writers.
+
+        Contents must differ between writers: one whose answer was lost on the way is known by it.
+        """
         try:
             self._ask(lambda: self._system.pipe_file(self._at(name), content, mode="create"))
         except FileExistsError:
-            return False
+            return self.read(name) == content
+        except OSError as error:
+            # Some services say no more than that the condition does not hold.
+            if error.errno != errno.EINVAL or (found := self.read(name)) is None:
+                raise
+            return found == content
         return True
 
     def read(self, name: str) -> bytes | None:
@@ -105,18 +132,21 @@ class Objects:
     def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
         """Contents of those that are there, asked for side by side."""
         wanted = {self._at(name): name for name in names}
-        if not wanted:
-            return {}
 
-        def ask() -> Mapping[str, Any]:
-            found: Mapping[str, Any] = self._system.cat(list(wanted), on_error="return")
+        def ask(paths: list[str]) -> Mapping[str, Any]:
+            found: Mapping[str, Any] = self._system.cat(paths, on_error="return")
             for content in found.values():
                 if isinstance(content, Exception) and not isinstance(content, FileNotFoundError):
                     raise content
             return found
 
-        answers = self._ask(ask)
-        return {wanted[path]: c for path, c in answers.items() if isinstance(c, bytes)}
+        contents: dict[str, bytes] = {}
+        paths = list(wanted)
+        for start in range(0, len(paths), AT_ONCE):
+            some = paths[start : start + AT_ONCE]
+            answers = self._ask(lambda some=some: ask(some))  # type: ignore[misc]
+            contents |= {wanted[p]: c for p, c in answers.items() if isinstance(c, bytes)}
+        return contents
 
     def write(self, name: str, content: bytes) -> None:
         """Objects appear whole."""
@@ -149,23 +179,39 @@ class Objects:
 
     def has(self, name: str) -> bool:
         """Whether there is such an object."""
-        return bool(self._ask(lambda: self._system.isfile(self._at(name))))
+        return self._facts(name) is not None
 
     def size(self, name: str) -> int | None:
         """Its bytes; None if there is none."""
+        facts = self._facts(name)
+        return None if facts is None else int(facts["size"])
+
+    def version(self, name: str) -> str | None:
+        """What changes when it is rewritten; None if there is none."""
+        facts = self._facts(name)
+        return None if facts is None else _version(facts)
+
+    def _facts(self, name: str) -> Mapping[str, Any] | None:
         try:
-            return int(self._ask(lambda: self._system.info(self._at(name)))["size"])
+            found: Mapping[str, Any] = self._ask(lambda: self._system.info(self._at(name)))
         except FileNotFoundError:
             return None
+        return found
 
-    def listing(self, folder: str) -> dict[str, str]:
-        """All names below a folder, relative to it; each with what changes when it is rewritten."""
+    def listing(self, folder: str) -> dict[str, Listed]:
+        """All objects below a folder, by name relative to it."""
         at = self._at(folder)
         try:
             found = self._ask(lambda: self._system.find(at, detail=True))
         except FileNotFoundError:
             return {}
-        return {path[len(at) + 1 :]: _version(facts) for path, facts in found.items()}
+        names = {path[len(at) + 1 :]: facts for path, facts in found.items()}
+        # Anybody may name an object so that as a file it would lie elsewhere.
+        return {
+            name: Listed(_version(facts), _written(facts))
+            for name, facts in names.items()
+            if ".." not in PurePosixPath(name).parts
+        }
 
     def put(self, name: str, path: Path) -> None:
         """Store a file."""
@@ -197,15 +243,16 @@ class Objects:
         for pause in (*self._pauses, None):
             try:
                 return ask()
-            except _FINAL:
+            except _ANSWERS:
                 raise
             except Exception as error:
                 if not _is_the_services(error):
                     raise
-                if pause is None:
-                    raise ObjectsAwayError(
-                        errno.EIO, f"{_first_line(error)} ({self.address})"
-                    ) from error
+                if pause is None or _is_refusal(error):
+                    number = getattr(error, "errno", None)
+                    said = f"the object store {self.address} answers: {_first_line(error)}"
+                    kept = errno.EINVAL if number == errno.EINVAL else errno.EIO
+                    raise ObjectsAwayError(kept, said) from error
             time.sleep(pause)
         raise AssertionError("unreachable")
 
@@ -213,8 +260,13 @@ class Objects:
 def _is_the_services(error: Exception) -> bool:
     """Whether it came of the network or the service: their packages have errors of their own."""
     if isinstance(error, OSError):
-        return error.errno not in _HERE  # a full disk here is not
+        return error.errno not in _OF_THIS_MACHINE
     return type(error).__module__.partition(".")[0] not in ("builtins", "models", "harness")
+
+
+def _is_refusal(error: Exception) -> bool:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & set(_REFUSALS)) or getattr(error, "errno", None) == errno.EINVAL
 
 
 def _first_line(error: Exception) -> str:
@@ -225,3 +277,13 @@ def _first_line(error: Exception) -> str:
 def _version(facts: Mapping[str, Any]) -> str:
     changes = next((str(facts[name]) for name in _WHAT_CHANGES if facts.get(name)), "")
     return f"{facts.get('size')} {changes}"
+
+
+def _written(facts: Mapping[str, Any]) -> float:
+    when = next((facts[name] for name in _WHEN if facts.get(name)), 0.0)
+    if isinstance(when, str):
+        with contextlib.suppress(ValueError):
+            when = datetime.fromisoformat(when)
+    if isinstance(when, datetime):
+        return when.timestamp()
+    return float(when) if isinstance(when, int | float) else 0.0

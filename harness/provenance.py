@@ -19,8 +19,8 @@ from harness.content import package_versions
 from harness.plan import Plan
 from harness.store import Store, write_json
 
-# Packages that can change a number in the report.
 MANIFEST = "manifest.json"
+# Packages that can change a number in the report.
 PACKAGES = ("torch", "numpy", "optuna", "scipy", "polars", "fvcore")
 
 

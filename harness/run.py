@@ -109,8 +109,8 @@ def run_suite(
     results = collect(plan, store, manifest, kept or streamed_tables_of(plan, store), broken)
     report = write_views(results, store, plan.key)
     if not kept:
-        keep_tables(plan, store)
         store.keep_folder(run_name(plan.key))
+        keep_tables(plan, store)
         results = replace(results, samples=scan_samples(report.parent / "results"))
     seconds.total = time.perf_counter() - started
     computed = len(to_do) - len(broken)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +23,9 @@ class SharedFiles(Protocol):
 
     def read(self, name: str) -> bytes | None:
         """Its content; None if there is none."""
+
+    def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Contents of those that are there."""
 
     def write(self, name: str, content: bytes) -> None:
         """Write it whole, whether or not it is there."""
@@ -59,6 +63,11 @@ class FolderFiles:
             return (self.root / name).read_bytes()
         except FileNotFoundError:
             return None
+
+    def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Contents of those that are there."""
+        found = ((name, self.read(name)) for name in names)
+        return {name: content for name, content in found if content is not None}
 
     def write(self, name: str, content: bytes) -> None:
         """Beside its place, then renamed onto it."""

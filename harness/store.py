@@ -130,6 +130,9 @@ class Store:
                 f"choose another folder with {self._chosen_by}."
             ) from None
 
+    def require_same(self) -> None:
+        """Raises `UserError` where this machine's copy of the store is of another store."""
+
     _chosen_by = "--store or TOKENRANK_STORE"
 
     # --- cells -----------------------------------------------------------------
@@ -247,7 +250,8 @@ class Store:
             yield draft
             for array in arrays.values():
                 array.flush()
-        meta = {"sha256": file_sha256(path), "rows": rows, "dim": dim, "poolings": list(poolings)}
+            digest = file_sha256(temporary)
+        meta = {"sha256": digest, "rows": rows, "dim": dim, "poolings": list(poolings)}
         self._commit(path.with_suffix(".json"), meta | draft.facts, path)
 
     def _commit(self, path: Path, data: Any, beside: Path) -> None:

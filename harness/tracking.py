@@ -30,6 +30,7 @@ from harness.provenance import Manifest
 from harness.results import results_digest
 from harness.store import Store, run_name, write_json
 from models.cache import cache_folder
+from models.replacing import replacing
 from reports.table import SuiteResults
 
 Answer = TypeVar("Answer")
@@ -139,15 +140,16 @@ def _copy_or_make_empty(place: Path) -> None:
         _make_empty(place)
         with contextlib.suppress(OSError):  # it only saves time
             kept.parent.mkdir(parents=True, exist_ok=True)
-            new = kept.with_suffix(f".{os.getpid()}.tmp")
-            shutil.copyfile(place, new)
-            new.replace(kept)
+            with replacing(kept, sync=True) as temporary:
+                shutil.copyfile(place, temporary)
 
 
 def _copy_empty(kept: Path, place: Path) -> None:
     shutil.copyfile(kept, place)
     # MLflow's own experiment, which is none of ours, has its files below the working folder.
     with contextlib.closing(sqlite3.connect(place)) as database, database:
+        if database.execute("PRAGMA quick_check").fetchone() != ("ok",):
+            raise sqlite3.DatabaseError("the kept database is damaged")
         database.execute(
             "UPDATE experiments SET artifact_location = ? WHERE experiment_id = 0",
             [str(Path("mlruns", "0").absolute())],

@@ -9,11 +9,11 @@ from __future__ import annotations
 import ast
 import contextlib
 import hashlib
-import os
 import sys
 from pathlib import Path
 
 from models.cache import cache_folder
+from models.replacing import replacing
 
 NORMALISED = "normalised-1"
 """How a source is normalised; another way is another name."""
@@ -26,18 +26,24 @@ def normalised_source(path: Path) -> str:
     """
     source = path.read_text(encoding="utf-8")
     made_of = f"{NORMALISED} {sys.version_info[:2]}\n{source}"
-    kept = cache_folder() / "sources" / f"{_hash(made_of)}.txt"
+    try:
+        kept = cache_folder() / "sources" / f"{_hash(made_of)}.txt"
+    except RuntimeError:  # a user without a home
+        return _normalised(source)
     with contextlib.suppress(OSError, ValueError):
         written, _, text = kept.read_text(encoding="utf-8").partition("\n")
         if written == _hash(text):
             return text
-    text = ast.unparse(without_docstrings(ast.parse(source)))
+    text = _normalised(source)
     with contextlib.suppress(OSError):  # it only saves time
         kept.parent.mkdir(parents=True, exist_ok=True)
-        new = kept.with_suffix(f".{os.getpid()}.tmp")
-        new.write_text(f"{_hash(text)}\n{text}", encoding="utf-8")
-        new.replace(kept)
+        with replacing(kept) as temporary:
+            temporary.write_text(f"{_hash(text)}\n{text}", encoding="utf-8")
     return text
+
+
+def _normalised(source: str) -> str:
+    return ast.unparse(without_docstrings(ast.parse(source)))
 
 
 def _hash(text: str) -> str:

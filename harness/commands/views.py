@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.mlflow_view.failures import failures, reason, shown_uri
-from harness.provenance import Manifest
+from harness.provenance import MANIFEST, Manifest
 from harness.store import Store, run_name
 from harness.store_place import open_store
 from harness.tracking import (
@@ -173,11 +173,11 @@ def _print_comparisons(console: Console, uri: str, address: str) -> None:
 def _runs(store: Store) -> list[tuple[Manifest, Path]]:
     """Finished runs, oldest first."""
     # Results are complete once their run.json, which is written last, is there.
-    store.fetch_folder("runs", ("*/manifest.json", "*/results/run.json"))
-    folders = [p.parent for p in (store.root / "runs").glob("*/manifest.json")]
+    store.fetch_folder("runs", (f"*/{MANIFEST}", "*/results/run.json"))
+    folders = [p.parent for p in (store.root / "runs").glob(f"*/{MANIFEST}")]
     finished = [f for f in folders if (f / "results" / "run.json").is_file()]
-    finished.sort(key=lambda f: (f / "manifest.json").stat().st_mtime_ns)
-    return [(_manifest(f / "manifest.json"), f) for f in finished]
+    finished.sort(key=lambda f: (f / MANIFEST).stat().st_mtime_ns)
+    return [(_manifest(f / MANIFEST), f) for f in finished]
 
 
 def _manifest(path: Path) -> Manifest:

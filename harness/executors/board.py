@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from harness.store import Store, as_json
 
-Note = TypeVar("Note", "WorkerNote", "DriverNote")
+Made = TypeVar("Made")
 
 
 class StoppedError(Exception):
@@ -84,12 +84,17 @@ class Board:
             self._write("drivers", note.driver, asdict(note))
 
     def workers(self) -> list[WorkerNote]:
-        """All workers' notes, by name."""
-        return [WorkerNote(**data) for data in self._notes("workers")]
+        """Notes of workers that have something to do, by name."""
+        return list(self._notes("workers", WorkerNote))
 
     def drivers(self) -> list[DriverNote]:
         """All drivers' notes, by name."""
-        return [DriverNote(**data) for data in self._notes("drivers")]
+        return list(self._notes("drivers", DriverNote))
+
+    def forget_worker(self, worker: str) -> None:
+        """It has nothing to do."""
+        with contextlib.suppress(OSError):
+            self._files.remove(f"{self.name}/workers/{worker}.json")
 
     def forget_workers(self) -> None:
         """Notes of workers that were killed go; who is alive writes a new one soon."""
@@ -105,7 +110,7 @@ class Board:
 
     def broken(self) -> list[Mapping[str, str]]:
         """Cells that could not be computed, and why."""
-        return list(self._notes("broken"))
+        return list(self._notes("broken", dict))
 
     def log_file(self, name: str) -> Path:
         """Where what is printed meanwhile goes."""
@@ -141,11 +146,12 @@ class Board:
         for name in self._files.names(f"{self.name}/{kind}"):
             self._files.remove(f"{self.name}/{kind}/{name}")
 
-    def _notes(self, kind: str) -> Iterator[dict[str, Any]]:
+    def _notes(self, kind: str, make: Callable[..., Made]) -> Iterator[Made]:
         folder = f"{self.name}/{kind}"
-        for name in self._files.names(folder):
-            with contextlib.suppress(OSError, ValueError):  # gone, or of another version
-                yield json.loads(self._files.read(f"{folder}/{name}") or b"")
+        texts = self._files.read_many(f"{folder}/{name}" for name in self._files.names(folder))
+        for _, text in sorted(texts.items()):
+            with contextlib.suppress(ValueError, TypeError):  # torn, or of another version
+                yield make(**json.loads(text))
 
 
 class Working:
@@ -168,13 +174,16 @@ class Working:
         now = time.monotonic()
         if now - self._looked > self.board.every:
             self._looked = now
-            if self._should_end() or self.board.is_stopped():
+            stopped = self._should_end()
+            with contextlib.suppress(OSError):  # the store is away: it looks again
+                stopped = stopped or self.board.is_stopped()
+            if stopped:
                 raise StoppedError
 
     def idle(self) -> None:
         """Nothing to do."""
         self.note = replace(self.note, item="", cell="", what="", stage="", done=0, total=0)
-        self.board.write_worker(self.note)
+        self.board.forget_worker(self.note.worker)
 
     def _move(self, note: WorkerNote) -> None:
         begins = note.cell != self.note.cell

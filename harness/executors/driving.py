@@ -234,9 +234,14 @@ class _Drive:
         self.noted = now
         self.note = replace(self.note, beats=self.note.beats + 1)
         self.board.write_driver(self.note)
-        if self.board.is_stopped():
-            raise StoppedError
-        notes = [note for note in self.board.workers() if note.item in self.flying]
+        try:
+            if self.board.is_stopped():
+                raise StoppedError
+            notes = [note for note in self.board.workers() if note.item in self.flying]
+        except OSError:  # the store is away: those who work go on, and nobody is judged meanwhile
+            for flight in self.flying.values():
+                flight.since = time.monotonic()
+            return
         self.told.workers(notes)
         at = {note.item: (note.worker, note.moves) for note in notes}
         for key, flight in list(self.flying.items()):

@@ -64,11 +64,19 @@ class Spec:
 
     def require_shared(self) -> None:
         """Raises `UserError` where this machine does not see what the driver wrote to the store."""
-        files = open_store(self.store).files
-        for _ in range(SHAKEN_WITHIN):  # a network file system may be a few seconds behind
-            if files.read(f"{SHAKES}/{self.shake}") is not None:
-                return
-            time.sleep(1)
+        store = open_store(self.store)
+        try:
+            for _ in range(SHAKEN_WITHIN):  # a network file system may be a few seconds behind
+                if store.files.read(f"{SHAKES}/{self.shake}") is not None:
+                    store.require_same()
+                    return
+                time.sleep(1)
+        except OSError as error:
+            raise UserError(
+                f"The store {self.store} cannot be read on {os.uname().nodename} "
+                f"({error.strerror or error}); every node needs access to it, and for an object "
+                "store credentials of its own."
+            ) from None
         raise UserError(
             f"The store {self.store} on {os.uname().nodename} is not the one that the run was "
             "started on; give a folder that all nodes share (--store)."

@@ -6,7 +6,7 @@ It must know nothing of suites' files, ranking, tracking, or who hands out the w
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,13 +31,18 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def check_first(cells: Iterable[Cell], store: Store) -> None:
+def check_first(cells: Sequence[Cell], store: Store) -> None:
     """Raise now what a checkpoint would raise when its cell's turn came."""
+    known: dict[str, bool] = {}
+    for cell in cells:
+        for job in cell.embeddings:
+            if job.key not in known:
+                known[job.key] = store.has_embedding(job.key)
     check_weights(
         each
         for cell in cells
         for each in (cell.embeddings or [cell])  # without embeddings, the encoder is trained
-        if isinstance(each, Cell) or store.embedding(each.key) is None
+        if isinstance(each, Cell) or not known[each.key]
     )
 
 

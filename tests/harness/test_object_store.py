@@ -216,6 +216,87 @@ def test_a_service_that_falters_is_asked_again_for_a_while(tmp_path: Path) -> No
         Objects("moody://place", pauses=(0.0,)).read("name")
 
 
+def test_a_copy_of_what_is_no_more_is_not_believed(address: str, tmp_path: Path) -> None:
+    """Its bucket was emptied: what only the copy has would count as stored for ever."""
+    before = ObjectStore(address, tmp_path)
+    before.prepare()
+    before.put_cell(a_result())
+    ObjectStore(address, tmp_path).prepare()
+    fsspec.filesystem("memory").rm(address.replace("memory://", "/"), recursive=True)
+    fsspec.filesystem("memory").pipe(f"{address}/there", b"")
+    for again in (
+        ObjectStore(address, tmp_path).prepare,
+        ObjectStore(address, tmp_path).require_same,
+    ):
+        with pytest.raises(UserError, match="is of another store"):
+            again()
+
+
+def test_the_latest_run_is_the_one_that_was_written_last(
+    machines: tuple[ObjectStore, ObjectStore],
+) -> None:
+    one, two = machines
+    for key in ("ffff", "0000"):
+        (one.root / "runs" / key).mkdir(parents=True)
+        (one.root / "runs" / key / "manifest.json").write_text(key)
+        one.keep_folder(f"runs/{key}")
+    for store in machines:
+        store.fetch_folder("runs", ("*/manifest.json",))
+        found = (store.root / "runs").glob("*/manifest.json")
+        assert max(found, key=lambda p: p.stat().st_mtime).read_text() == "0000"
+
+
+def test_an_older_view_that_is_written_again_is_uploaded_again(
+    machines: tuple[ObjectStore, ObjectStore],
+) -> None:
+    one, two = machines
+    for store, text in ((one, "old"), (two, "new"), (one, "old")):
+        store.fetch_folder("runs")
+        path = store.root / "runs" / "key" / "report.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        store.keep_folder("runs/key")
+    assert one.objects.read("runs/key/report.md") == b"old"
+
+
+def test_a_damaged_embedding_is_not_fetched_again_and_again(
+    machines: tuple[ObjectStore, ObjectStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = machines
+    an_embedding(one)
+    overwrite(one, ".safetensors", b"damaged")
+    fetched: list[str] = []
+    get = two.objects.get
+    monkeypatch.setattr(two.objects, "get", lambda n, p: fetched.append(n) or get(n, p))
+    assert [two.embedding(EMBEDDING) for _ in range(3)] == [None] * 3
+    assert len(fetched) == 1
+    an_embedding(one)
+    assert two.embedding(EMBEDDING) is not None
+
+
+def test_names_that_would_lie_elsewhere_are_not_fetched(
+    machines: tuple[ObjectStore, ObjectStore],
+) -> None:
+    one, _ = machines
+    one.objects.write("runs/../../outside", b"x")
+    assert one.objects.listing("runs") == {}
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["", "s3:/bucket", "s3:bucket/x", "s3://", "file:relative", "file://host/x", "s3:///x"],
+)
+def test_what_is_neither_a_folder_nor_an_address_is_refused(place: str) -> None:
+    with pytest.raises(UserError, match="neither a folder nor"):
+        open_store(place)
+
+
+def test_a_password_in_an_address_is_refused_unseen() -> None:
+    with pytest.raises(UserError, match="password") as refused:
+        open_store("sftp://me:secret@host/results")
+    assert "secret" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("place", "sentence"),
     [

@@ -209,3 +209,21 @@ def test_a_request_to_stop_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
         run([item("x")], Scripted(lambda *_: None), tmp_path)
     assert board.drivers()[0].state == "stopped"
+
+
+class Away(Board):
+    """Notes in a store that does not answer."""
+
+    every = 0.0
+
+    def is_stopped(self) -> bool:
+        raise OSError("the store is away")
+
+
+def test_a_store_that_is_away_ends_no_work(tmp_path: Path) -> None:
+    board = Away(Store(tmp_path), "run")
+    board.every = 0.0
+    slow = Scripted(lambda item, tries: Ended(item.key, "done", Account(item.key, scores={"c": 1})))
+    told = Told()
+    assert drive([item("a", "c")], slow, board, Policy(timeout=0.0), told).broken == {}
+    assert told.scores == {"c": 1}
