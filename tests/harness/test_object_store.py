@@ -235,7 +235,7 @@ def test_a_copy_of_what_is_no_more_is_not_believed(address: str, tmp_path: Path)
 def test_the_latest_run_is_the_one_that_was_written_last(
     machines: tuple[ObjectStore, ObjectStore],
 ) -> None:
-    one, two = machines
+    one, _ = machines
     for key in ("ffff", "0000"):
         (one.root / "runs" / key).mkdir(parents=True)
         (one.root / "runs" / key / "manifest.json").write_text(key)
