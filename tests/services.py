@@ -20,9 +20,7 @@ from typing import Any
 
 import pytest
 
-HEALTHY_WITHIN = (
-    240.0  # seconds: a server takes ten to start, and on a busy machine many times that
-)
+HEALTHY_WITHIN = 240.0  # seconds; on a busy machine a server takes long to start
 
 
 def free_port() -> int:
