@@ -89,8 +89,6 @@ def test_a_job_that_slurm_has_forgotten_is_told_from_a_slurm_that_does_not_answe
 
 
 SRUN = """#!/bin/bash
-sleep 0.02
-touch {place}/{checkpoint}
 {first}sleep 0.3
 exit 7
 """
@@ -103,7 +101,10 @@ if [ "$1" = requeue ]; then touch {place}/requeued; sleep 0.6; else echo here; f
     ("first", "requeued"),
     [
         ("exit 7\n", False),  # before anybody looks
-        ("sleep 0.1; kill -USR1 $PPID\n", True),  # while the requeue is asked for
+        (
+            "sleep 0.1; touch {checkpoint}; kill -USR1 $PPID\n",
+            True,
+        ),  # while the requeue is asked for
     ],
 )
 def test_a_job_ends_as_its_training_and_leaves_no_file(
@@ -114,7 +115,7 @@ def test_a_job_ends_as_its_training_and_leaves_no_file(
     SlurmLauncher(SlurmSection(), PretrainingSection(), None).start(launch)
     script = json.loads((slurm / "asked").read_text().splitlines()[-1])[-1]
     (folder / ".began-16").touch()
-    srun = SRUN.format(place=folder, checkpoint=CHECKPOINT, first=first)
+    srun = SRUN.format(first=first.format(checkpoint=folder / CHECKPOINT))
     for name, text in (("srun", srun), ("scontrol", REQUEUES.format(place=folder))):
         (slurm / name).write_text(text)
         (slurm / name).chmod(0o755)
