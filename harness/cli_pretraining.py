@@ -5,6 +5,7 @@ Like `cli`, it only declares; nothing heavy is imported at the top.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -27,6 +28,15 @@ from harness.cli_options import (
 from models.errors import UserError
 
 pretraining_app = typer.Typer()
+
+
+def _require_folder(out: Path) -> None:
+    """Raise `UserError` for an address: a path has lost one of its slashes already."""
+    if re.match(r"\w[\w+.-]+:/", str(out)):
+        raise UserError(
+            f"--out {out} is not a folder: pretraining writes to a folder that all nodes share; "
+            "give its path."
+        )
 
 
 @pretraining_app.command()
@@ -71,6 +81,7 @@ def pretrain(
     from harness.commands import pretrain as command  # noqa: PLC0415
     from harness.executors.profile import profile_of  # noqa: PLC0415
 
+    _require_folder(out)
     asked = command.Asked(
         recipe=recipe,
         data=data,
@@ -144,6 +155,7 @@ def study(
     from harness.executors.profile import profile_of  # noqa: PLC0415
     from harness.studies.trainings import Wanted  # noqa: PLC0415
 
+    _require_folder(out)
     if train_only and rank_only:
         raise UserError("--train-only and --rank-only leave nothing to do; give one of them.")
     command.study_command(

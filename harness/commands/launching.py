@@ -6,6 +6,7 @@ It joins a profile, launches and the terminal, and decides nothing that could ch
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from harness.commands.run import room_on
 from harness.executors.profile import Profile
 from harness.launching.driving import board_of, drive_launches, launch_key, make_launcher
 from harness.launching.launch import Launch
-from harness.pretraining.folder import run_folder
+from harness.pretraining.folder import is_done, run_folder
 from harness.store import Store
 from harness.store_place import open_store
 from harness.studies.file import Arm
@@ -31,8 +32,14 @@ Named = Sequence[tuple[Launch, State]]
 def launch_of(state: State, arguments: Sequence[str]) -> Launch:
     """A training that is not done, as a launch of ``tokenrank <arguments>``."""
     training = state.training
+
+    def has_weights() -> bool:
+        assert training.job is not None  # chips are there where anything is trained
+        return is_done(training.folder, training.job)
+
     key = launch_key(training.folder)
-    return Launch(key, training.title, training.folder, tuple(arguments), state.total or 0)
+    given, total = tuple(arguments), state.total or 0
+    return Launch(key, training.title, training.folder, given, total, is_done=has_weights)
 
 
 def launch_all(
@@ -48,9 +55,27 @@ def launch_all(
     launcher = make_launcher(profile, workers, len(named))
     launches = [launch for launch, _ in named]
     with LaunchProgress(console, {launch.key: state for launch, state in named}) as progress:
-        return drive_launches(
+        failures = drive_launches(
             launches, launcher, board_of(store, name, out), profile.policy, progress, name
         )
+    ended_well = [launch for launch in launches if launch.key not in failures]
+    found = {launch.key: without_weights(launch) for launch in ended_well}
+    return failures | {key: sentence for key, sentence in found.items() if sentence}
+
+
+def without_weights(launch: Launch) -> str:
+    """A sentence where a training ended well, and what was asked for is not in its folder."""
+    for wait in (0, 1, 2, 2):  # seconds: a network file system may be behind
+        time.sleep(wait)
+        try:
+            if launch.is_done():
+                return ""
+        except UserError as error:
+            return str(error)
+    return (
+        f"The training in {launch.folder} ended, and its weights are not there (its log is "
+        f"{launch.log()}); the same command goes on from the last checkpoint."
+    )
 
 
 def is_started_by_torchrun() -> bool:

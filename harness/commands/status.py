@@ -33,11 +33,13 @@ class _Run:
     board: Board
     drivers: list[tuple[DriverNote, bool]]
     workers: list[tuple[WorkerNote, bool]]
+    has_logs: bool
 
     @property
     def is_going_on(self) -> bool:
-        """Whether a driver is alive."""
-        return any(alive and note.state == "running" for note, alive in self.drivers)
+        """Whether a driver is alive, or a worker, which may outlive its driver."""
+        driven = any(alive and note.state == "running" for note, alive in self.drivers)
+        return driven or any(alive for _, alive in self.workers)
 
 
 def status_command(suite: str | None, store: str) -> None:
@@ -56,7 +58,10 @@ def status_command(suite: str | None, store: str) -> None:
 
 
 def cancel_command(suite: str, store: str) -> None:
-    """Ask drivers and workers of a suite's runs to end; wait until the drivers did."""
+    """Ask drivers and workers of a suite's runs to end, and do not wait for it.
+
+    Raises `UserError` where no driver is alive and no worker moves.
+    """
     console = Console()
     going = [run for run in _runs(open_store(store), suite) if run.is_going_on]
     if not going:
@@ -85,7 +90,7 @@ def _runs(store: Store, suite: str | None) -> list[_Run]:
             )
         boards = {key: board for key, board in boards.items() if names[key] == asked}
     before = {key: (board.drivers(), board.workers()) for key, board in boards.items()}
-    if any(note.state == "running" for drivers, _ in before.values() for note in drivers):
+    if any(_may_be_alive(*notes) for notes in before.values()):
         time.sleep(LOOK_AGAIN_AFTER * store.notes_every)
     runs = []
     for key, board in boards.items():
@@ -94,8 +99,14 @@ def _runs(store: Store, suite: str | None) -> list[_Run]:
         workers = [(note, note not in old) for note in board.workers() if note.item]
         if not any(alive for _, alive in drivers):  # notes of who was killed or stopped with it
             workers = [each for each in workers if each[1]]
-        runs.append(_Run(key, names[key], board, drivers, workers))
+        has_logs = bool(store.files.names(f"{board.name}/logs"))  # trainings have none there
+        runs.append(_Run(key, names[key], board, drivers, workers, has_logs))
     return runs
+
+
+def _may_be_alive(drivers: list[DriverNote], workers: list[WorkerNote]) -> bool:
+    """Whether anybody says so: a second look tells."""
+    return any(note.state == "running" for note in drivers) or any(note.item for note in workers)
 
 
 def _suite_of(store: Store, board: Board, key: str) -> str:
@@ -137,5 +148,5 @@ def _show(console: Console, run: _Run) -> None:
             highlight=False,
             soft_wrap=True,
         )
-    if run.board.broken():
+    if run.board.broken() and run.has_logs:
         console.print(f"  Logs: {run.board.logs}", highlight=False, soft_wrap=True)

@@ -166,9 +166,9 @@ class SlurmEngine:
                 flight.unseen_since = None
             elif flight.unseen_since is None:
                 flight.unseen_since = now
-            elif now - flight.unseen_since > GONE_AFTER:
+            elif now - flight.unseen_since > GONE_AFTER and (state := state_of(job_id)):
                 del self._flying[job_id]
-                ended += _lost(flight, state_of(job_id))
+                ended += _lost(flight, state)
         return ended
 
     def _queued(self) -> set[str] | None:

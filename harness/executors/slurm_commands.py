@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from models.errors import UserError, did_you_mean
 
 ANSWER_WITHIN = 30  # seconds
+UNKNOWN = "Invalid job id"  # says slurmctld of a job that it has forgotten
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,19 @@ def refused(said: str) -> UserError:
     return UserError(f"sbatch refuses the job ({lines[-1]}); mend the profile (slurm).")
 
 
-def state_of(job_id: str) -> str:
-    """What slurmctld remembers of a job that has left the queue."""
-    said = ask("scontrol", "--oneliner", "show", "job", job_id) or ""
-    for word in said.split():
+def state_of(job_id: str) -> str | None:
+    """What slurmctld remembers of a job that has left the queue; None where it does not answer."""
+    try:
+        done = subprocess.run(
+            ["scontrol", "--oneliner", "show", "job", job_id],
+            capture_output=True, text=True, check=False, timeout=ANSWER_WITHIN,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    for word in done.stdout.split():
         if word.startswith("JobState="):
             return word.partition("=")[2]
-    return "no longer known"
+    return "no longer known" if UNKNOWN in done.stdout + done.stderr else None
 
 
 def ask(*command: str) -> str | None:

@@ -20,14 +20,15 @@ from harness.launching.launch import (
     Launch,
     Launcher,
     end_of,
+    forget_proofs,
     log_sizes,
     said_since,
     sentence_in,
 )
 from harness.pretraining.folder import SPEEDS
 from harness.pretraining.watching import PROBES
+from models.errors import UserError
 from models.pretraining.checkpoint import CHECKPOINT, HISTORY, read_history
-from models.study_cards import StudyFiles
 
 LOOK_EVERY = 0.1  # seconds
 SHOWS_PROGRESS = (HISTORY, CHECKPOINT, SPEEDS, PROBES)
@@ -49,6 +50,8 @@ class _Watched:
     moves: int = 0
     samples: int = 0
     runs: bool = False
+    is_noted: bool = True
+    noted: float = float("-inf")
 
 
 class LaunchEngine:
@@ -67,7 +70,7 @@ class LaunchEngine:
     def submit(self, item: Item) -> None:
         """Start the training."""
         launch = self._launches[item.key]
-        launch.proof.parent.mkdir(parents=True, exist_ok=True)
+        launch.log().parent.mkdir(parents=True, exist_ok=True)
         watched = _Watched(launch, log_sizes(launch))
         watched.files = _files(launch.folder)
         self._launcher.start(launch)
@@ -100,18 +103,21 @@ class LaunchEngine:
         self._flying = {}
 
     def _goes_on(self, watched: _Watched, runs: bool) -> None:
-        """Write its note, if anything is new."""
+        """Write its note if anything is new, but where it begins not more often than others do."""
         files = _files(watched.launch.folder)
-        if (files, runs) == (watched.files, watched.runs):
-            return
-        if files != watched.files:
+        begins = runs != watched.runs
+        if begins or files != watched.files:
+            watched.files, watched.runs, watched.moves = files, runs, watched.moves + 1
+            watched.is_noted = False
+        late = time.monotonic() - watched.noted > self._board.every
+        if not watched.is_noted and (begins or late):
             history = read_history(watched.launch.folder)
             watched.samples = history[-1].samples if history else 0
-        watched.files, watched.runs, watched.moves = files, runs, watched.moves + 1
-        self._write(watched)
+            self._write(watched)
 
     def _write(self, watched: _Watched) -> None:
         launch = watched.launch
+        watched.is_noted, watched.noted = True, time.monotonic()
         note = WorkerNote(launch.key, self.name, 0)
         if watched.runs:
             note = WorkerNote(
@@ -127,16 +133,22 @@ class LaunchEngine:
     def _ended(self, watched: _Watched, ended: Exit) -> Ended:
         launch = watched.launch
         self._forget(watched)
-        done = ended.code == 0 or (ended.code is None and _is_there(launch))
+        try:
+            done = ended.code == 0 or (ended.code is None and launch.is_done())
+        except UserError as error:  # weights of other arguments are there
+            return _failed(launch, Fault(str(error), is_final=True))
         if done:
-            launch.proof.unlink(missing_ok=True)
+            forget_proofs(launch)
             return Ended(launch.key, "done", Account(launch.key, scores={launch.key: 0.0}))
         lines = said_since(launch, watched.logs)
         sentence = sentence_in(lines)
         if sentence is None:
             return Ended(launch.key, "lost", reason=end_of(launch, ended, lines))
-        fault = Fault(sentence, is_final=not sentence.startswith(BUSY))
-        return Ended(launch.key, "done", Account(launch.key, faults={launch.key: fault}))
+        return _failed(launch, Fault(sentence, is_final=not sentence.startswith(BUSY)))
+
+
+def _failed(launch: Launch, fault: Fault) -> Ended:
+    return Ended(launch.key, "done", Account(launch.key, faults={launch.key: fault}))
 
 
 def _files(folder: Path) -> tuple[tuple[int, int], ...]:
@@ -149,7 +161,3 @@ def _files(folder: Path) -> tuple[tuple[int, int], ...]:
             continue
         found.append((status.st_size, status.st_mtime_ns))
     return tuple(found)
-
-
-def _is_there(launch: Launch) -> bool:
-    return StudyFiles.in_folder(launch.folder).card.is_file()

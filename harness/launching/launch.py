@@ -10,13 +10,15 @@ import re
 import signal
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from harness.content import content_key, pretraining_version
+
 LOG = "training.log"
-PROOF = ".launch"
+PROOF = ".launch-"  # and a token: each launch has a file of its own
 NODE = "harness.launching.node"
 _ENDS_WITH = 20_000  # bytes of a log that its last sentence is looked for in
 _EXIT_CODE = re.compile(r"exitcode\s*:\s*-(\d+)")  # in what torchrun says of its processes
@@ -36,6 +38,7 @@ class Launch:
     """One training: ``arguments`` for `tokenrank`, which are relative to ``cwd``; its folder.
 
     ``key`` is the same for whoever launches the training of this folder. ``total``: samples.
+    ``is_done``: whether the weights asked for are in the folder; `UserError` where others are.
     """
 
     key: str
@@ -44,11 +47,12 @@ class Launch:
     arguments: tuple[str, ...]
     total: int = 0
     cwd: Path = field(default_factory=Path.cwd)
+    is_done: Callable[[], bool] = lambda: False
 
     @property
-    def proof(self) -> Path:
-        """The file that every node must find as it was written when the launch began."""
-        return (self.cwd / self.folder / PROOF).absolute()
+    def asked(self) -> str:
+        """The same for launches of the same arguments and code, from the same folder."""
+        return content_key([list(self.arguments), str(self.cwd), pretraining_version()])
 
     def log(self, node: int = 0) -> Path:
         """Where a node's processes print to; the first node's has the word of the training."""
@@ -91,19 +95,21 @@ class Launcher(Protocol):
 
 
 def node_command(
-    launch: Launch, shape: Shape, *, rank: int | None = None, meet: str = "", watched: bool = False
-) -> list[str]:
+    launch: Launch, shape: Shape, proof: Path, *, rank: int | None = None, meet: str = "",
+    watched: bool = False,
+) -> list[str]:  # fmt: skip
     """The command of one node: a launcher starts it on each.
 
-    ``rank``: the node's; None: Slurm tells it. ``meet``: HOST:PORT of the first node, where there
-    are several. ``watched``: it ends when its standard input does.
+    ``proof``: the file that it must find. ``rank``: the node's; None: Slurm tells it. ``meet``:
+    HOST:PORT of the first node, where there are several. ``watched``: it ends when its standard
+    input does.
     """
     command = [sys.executable, "-m", NODE]
     command += ["--nodes", str(shape.nodes), "--processes", str(shape.processes)]
     command += [] if rank is None else ["--rank", str(rank)]
     command += ["--meet", meet] if meet else []
     command += ["--watched"] if watched else []
-    return [*command, "--proof", str(launch.proof), proof_of(launch), "--", *launch.arguments]
+    return [*command, "--proof", str(proof), "--", *launch.arguments]
 
 
 def node_environment(threads: int) -> dict[str, str]:
@@ -118,15 +124,21 @@ def node_environment(threads: int) -> dict[str, str]:
     }
 
 
-def write_proof(launch: Launch) -> None:
-    """Leave in the folder what every node must find, and none from before has."""
-    launch.proof.parent.mkdir(parents=True, exist_ok=True)
-    launch.proof.write_text(uuid.uuid4().hex, encoding="ascii")
+def write_proof(launch: Launch) -> Path:
+    """Leave in the folder a file that every node must find, and that no other launch has.
+
+    It is the launcher's to remove when this launch is over.
+    """
+    proof = launch.log().with_name(PROOF + uuid.uuid4().hex)
+    proof.parent.mkdir(parents=True, exist_ok=True)
+    proof.touch()
+    return proof
 
 
-def proof_of(launch: Launch) -> str:
-    """What was written."""
-    return launch.proof.read_text(encoding="ascii")
+def forget_proofs(launch: Launch) -> None:
+    """Remove what drivers that were killed left: the training is done."""
+    for path in launch.log().parent.glob(f"{PROOF}*"):
+        path.unlink(missing_ok=True)
 
 
 # --- how it ended --------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ It must not know what a training is made of.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 from harness.executors.profile import PretrainingSection
 from harness.launching.launch import (
@@ -49,6 +51,13 @@ def local_shape(
     return Shape(1, processes, max(1, cores // (processes * slots))), slots
 
 
+@dataclass(frozen=True)
+class _Running:
+    process: NodeProcess
+    gpus: list[str]
+    proof: Path
+
+
 class LocalLauncher:
     """Implements `harness.launching.launch.Launcher`."""
 
@@ -57,7 +66,7 @@ class LocalLauncher:
     def __init__(self, shape: Shape, slots: int, gpus: list[str]) -> None:
         """``gpus``: their names, for the environment of who may see them."""
         self._shape, self.slots, self._free = shape, slots, list(gpus)
-        self._running: dict[str, tuple[NodeProcess, list[str]]] = {}
+        self._running: dict[str, _Running] = {}
 
     def start(self, launch: Launch) -> None:
         """A process, which sees its own GPUs only."""
@@ -65,32 +74,36 @@ class LocalLauncher:
         settings = node_environment(self._shape.threads)
         if gpus:
             settings["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-        write_proof(launch)
-        command = node_command(launch, self._shape, rank=0, watched=True)
+        proof = write_proof(launch)
+        command = node_command(launch, self._shape, proof, rank=0, watched=True)
         process = NodeProcess(command, launch.log(), launch.cwd, settings)
-        self._running[launch.key] = (process, gpus)
+        self._running[launch.key] = _Running(process, gpus, proof)
 
     def look(self) -> Mapping[str, Sight]:
         """What the system says of the processes."""
         found: dict[str, Sight] = {}
-        for key, (process, gpus) in list(self._running.items()):
-            code = process.poll()
+        for key, running in list(self._running.items()):
+            code = running.process.poll()
             found[key] = "runs" if code is None else Exit(code)
             if code is not None:
-                self._free += gpus
-                del self._running[key]
+                self._over(self._running.pop(key))
         return found
 
     def stop(self, key: str) -> None:
         """End one that hangs, soon."""
-        process, gpus = self._running.pop(key)
-        process.end(HANGS_WITHIN)
-        self._free += gpus
+        running = self._running.pop(key)
+        running.process.end(HANGS_WITHIN)
+        self._over(running)
 
     def close(self) -> None:
         """Ask all to end, at once, and wait for each."""
-        for process, _ in self._running.values():
-            process.ask_to_end()
-        for process, _ in self._running.values():
-            process.end()
+        for running in self._running.values():
+            running.process.ask_to_end()
+        for running in self._running.values():
+            running.process.end()
+            self._over(running)
         self._running = {}
+
+    def _over(self, running: _Running) -> None:
+        running.proof.unlink(missing_ok=True)
+        self._free += running.gpus

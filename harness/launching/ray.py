@@ -24,7 +24,6 @@ from harness.launching.launch import (
     Sight,
     node_command,
     node_environment,
-    proof_of,
     write_proof,
 )
 from harness.launching.node import unshared
@@ -38,6 +37,7 @@ ENDED_WITHIN = 30.0  # seconds for the nodes of one that is stopped
 @dataclass
 class _Flight:
     launch: Launch
+    proof: Path
     group: Any
     ready: Any
     meets: Any = None
@@ -70,9 +70,9 @@ class RayLauncher:
         """Ask for its nodes; `look` starts it when they are there."""
         from ray.util.placement_group import placement_group  # noqa: PLC0415
 
-        write_proof(launch)
+        proof = write_proof(launch)
         group = placement_group([self._bundle] * self._shape.nodes, strategy="STRICT_SPREAD")
-        self._flying[launch.key] = _Flight(launch, group, group.ready())
+        self._flying[launch.key] = _Flight(launch, proof, group, group.ready())
 
     def look(self) -> Mapping[str, Sight]:
         """One step for each: its nodes are there, the first one's address is known, it ended."""
@@ -107,7 +107,7 @@ class RayLauncher:
                 return "waits"
             meet = ray.get(flight.meets)
             flight.nodes = [
-                self._on(flight, rank, _run_node, *self._told(flight.launch, rank, meet))
+                self._on(flight, rank, _run_node, *self._told(flight, rank, meet))
                 for rank in range(self._shape.nodes)
             ]
         ready, waiting = ray.wait(flight.nodes, num_returns=len(flight.nodes), timeout=0)
@@ -117,11 +117,11 @@ class RayLauncher:
                 return Exit(ended.code, ended.reason)
         return "runs" if waiting else Exit(0)
 
-    def _told(self, launch: Launch, rank: int, meet: str) -> tuple[Any, ...]:
-        command = node_command(launch, self._shape, rank=rank, meet=meet, watched=True)
+    def _told(self, flight: _Flight, rank: int, meet: str) -> tuple[Any, ...]:
+        launch, proof = flight.launch, flight.proof
+        command = node_command(launch, self._shape, proof, rank=rank, meet=meet, watched=True)
         settings = node_environment(self._shape.threads)
-        proof = (str(launch.proof), proof_of(launch))
-        return command[1:], str(launch.log(rank)), str(launch.cwd), settings, proof
+        return command[1:], str(launch.log(rank)), str(launch.cwd), settings, str(proof)
 
     def _on(self, flight: _Flight, rank: int, function: Any, *arguments: Any) -> Any:
         from ray.util.scheduling_strategies import (  # noqa: PLC0415
@@ -148,6 +148,7 @@ class RayLauncher:
                 ray.cancel(reference)
         if waiting:
             ray.wait(waiting, num_returns=len(waiting), timeout=ENDED_WITHIN)
+        flight.proof.unlink(missing_ok=True)
         remove_placement_group(flight.group)
 
 
@@ -161,12 +162,12 @@ def _meeting_place() -> str:
 
 
 def _run_node(
-    command: list[str], log: str, folder: str, settings: dict[str, str], proof: tuple[str, str]
+    command: list[str], log: str, folder: str, settings: dict[str, str], proof: str
 ) -> Exit:
     """Start a node's processes, and stay until they end."""
     import sys  # noqa: PLC0415
 
-    sentence = unshared(Path(proof[0]), proof[1])
+    sentence = unshared(Path(proof))
     if sentence:
         return Exit(2, sentence)
     here = {**settings, "PYTHONPATH": os.environ.get("PYTHONPATH") or settings["PYTHONPATH"]}

@@ -1,8 +1,8 @@
 """Trainings as Slurm jobs: one each, whose nodes' processes torchrun joins.
 
-A job of this folder that is queued or runs already is taken up, as a driver that was killed left
-it. A preempted job is requeued by Slurm, one out of time requeues itself, and both go on from their
-checkpoint. It must not know what a training is made of.
+A job of this folder and these arguments that is queued or runs already is taken up, as a driver
+that was killed left it. A preempted job is requeued by Slurm, one out of time requeues itself, and
+both go on from their checkpoint. It must not know what a training is made of.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import os
 import shlex
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.executors.profile import PretrainingSection, SlurmSection
 from harness.executors.slurm_commands import ask, nodes_of, quietly, refused, state_of
@@ -32,23 +33,26 @@ from models.pretraining.checkpoint import CHECKPOINT
 LOOK_EVERY = 2.0  # seconds between two questions to squeue
 NOTICE = 90  # seconds from the signal to the end of the time: three checkpoints
 RUNS = ("RUNNING", "COMPLETING")
+BEGAN = ".began-"  # and the job: when its turn began
 PORTS = 20_000  # the first of as many, by the job's number
 
 SCRIPT = """\
 #!/bin/bash
 # One training. Its time nearly up, the job goes on in a next turn if it has come any further.
-began={folder}/.began-"$SLURM_JOB_ID"
+began={folder}/{began}"$SLURM_JOB_ID"
+rm -f {folder}/{began}*  # of jobs that were killed: no other runs in this folder
+trap 'rm -f "$began"' EXIT
 touch "$began"
 out_of_time() {{
-  if [ {checkpoint} -nt "$began" ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+  told=yes
+  if [ -e "$began" ] && [ {checkpoint} -nt "$began" ]; then scontrol requeue "$SLURM_JOB_ID"; fi
 }}
 trap out_of_time USR1
 {setup}
 meet="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1):{port}"
 srun --kill-on-bad-exit=1 --ntasks-per-node=1 --cpus-per-task={cpus} {command} &
 srun=$!
-while kill -0 "$srun" 2>/dev/null; do wait "$srun"; code=$?; done  # a signal ends a wait
-rm -f "$began"
+while told=; wait "$srun"; code=$?; [ "$told" ]; do :; done  # a signal ends a wait: wait again
 exit "$code"
 """
 
@@ -56,7 +60,8 @@ exit "$code"
 @dataclass
 class _Flight:
     job: str
-    asked: float = 0.0
+    began: Path
+    proof: Path | None = None  # of one that is taken up, whoever wrote it is gone
     state: str = "PENDING"
 
 
@@ -79,57 +84,73 @@ class SlurmLauncher:
         self._looked = float("-inf")
 
     def start(self, launch: Launch) -> None:
-        """A job of its own, or the one of before."""
-        found = [job for job, (name, _) in _queue().items() if name == _name(launch.key)]
-        left = [job for job in found if job not in self._over]
-        self._flying[launch.key] = _Flight(left[0] if left else self._submit(launch))
+        """A job of its own, or the one of before.
+
+        Raises `UserError` where a job of this folder was given other arguments.
+        """
+        left = _left(launch, self._over)
+        if left is None:
+            self._submit(launch)
+        else:
+            self._flying[launch.key] = _Flight(left, _began(launch, left))
 
     def look(self) -> Mapping[str, Sight]:
-        """What squeue says, and slurmctld of those that have left."""
+        """What squeue says, and slurmctld of those that have left; the same until the next look."""
+        ended: dict[str, Sight] = {}
         if time.monotonic() - self._looked > LOOK_EVERY and self._flying:
-            self._looked = time.monotonic()
             queue = _queue()
-            for flight in self._flying.values():
+            for key, flight in list(self._flying.items()):
                 flight.state = queue[flight.job][1] if flight.job in queue else ""
-        found: dict[str, Sight] = {}
-        for key, flight in list(self._flying.items()):
-            if flight.state:
-                found[key] = "runs" if flight.state in RUNS else "waits"
-            elif (ended := _exit_of(flight.job)) is not None:
-                found[key] = ended
-                self._over.add(self._flying.pop(key).job)
-        return found
+                exited = None if flight.state else _exit_of(flight.job)
+                if exited is not None:
+                    ended[key] = exited
+                    self._end(self._flying.pop(key))
+            self._looked = time.monotonic()
+        return ended | {
+            key: "runs" if flight.state in RUNS else "waits"
+            for key, flight in self._flying.items()
+            if flight.state
+        }
 
     def stop(self, key: str) -> None:
         """Cancel its job; the next one of the same name waits for its end."""
-        job = self._flying.pop(key).job
-        self._over.add(job)
-        quietly("scancel", job)
+        flight = self._flying.pop(key)
+        quietly("scancel", flight.job)
+        self._end(flight)
 
     def close(self) -> None:
         """Cancel all jobs."""
         for key in list(self._flying):
             self.stop(key)
 
-    def _submit(self, launch: Launch) -> str:
-        write_proof(launch)
+    def _end(self, flight: _Flight) -> None:
+        """Nothing of it is left in the folder."""
+        self._over.add(flight.job)
+        flight.began.unlink(missing_ok=True)
+        if flight.proof is not None:
+            flight.proof.unlink(missing_ok=True)
+
+    def _submit(self, launch: Launch) -> None:
+        proof = write_proof(launch)
         settings = node_environment(self._section.cpus)
         try:
             done = subprocess.run(
                 ["sbatch", *self._options(launch)],
-                input=self._script(launch), env={**os.environ, **settings},
+                input=self._script(launch, proof), env={**os.environ, **settings},
                 capture_output=True, text=True, check=True,
             )  # fmt: skip
         except subprocess.CalledProcessError as error:
+            proof.unlink(missing_ok=True)
             raise refused(error.stderr) from None
-        return done.stdout.strip().partition(";")[0]
+        job = done.stdout.strip().partition(";")[0]
+        self._flying[launch.key] = _Flight(job, _began(launch, job), proof)
 
     def _options(self, launch: Launch) -> list[str]:
         section, shape = self._section, self._shape
         cores = section.cpus * shape.processes
         given = {
-            "job-name": _name(launch.key),
-            "dependency": "singleton",  # never two of one folder at a time
+            "job-name": _name(launch),
+            "dependency": "singleton",  # of its name, should two drivers ask for it at once
             "chdir": str(launch.cwd),
             "output": str(launch.log()).replace("%", "%%"),
             "open-mode": "append",
@@ -147,11 +168,12 @@ class SlurmLauncher:
         }
         return ["--parsable", "--requeue", *(f"--{name}={value}" for name, value in given.items())]
 
-    def _script(self, launch: Launch) -> str:
+    def _script(self, launch: Launch, proof: Path) -> str:
         folder = launch.log().parent
-        command = shlex.join(node_command(launch, self._shape, meet="MEET"))
+        command = shlex.join(node_command(launch, self._shape, proof, meet="MEET"))
         return SCRIPT.format(
             folder=shlex.quote(str(folder)),
+            began=BEGAN,
             checkpoint=shlex.quote(str(folder / CHECKPOINT)),
             setup="\n".join(self._section.setup),
             port=f"$(({PORTS} + SLURM_JOB_ID % {PORTS}))",
@@ -193,8 +215,35 @@ def _require_nodes(section: SlurmSection, shape: Shape, memory: float) -> None:
         )
 
 
-def _name(key: str) -> str:
-    return f"tokenrank-{key[:16]}"
+def _of_folder(launch: Launch) -> str:
+    return f"tokenrank-{launch.key[:16]}"
+
+
+def _name(launch: Launch) -> str:
+    """A job's name: what it trains where."""
+    return f"{_of_folder(launch)}-{launch.asked[:16]}"
+
+
+def _began(launch: Launch, job: str) -> Path:
+    return launch.log().with_name(BEGAN + job)
+
+
+def _left(launch: Launch, over: Collection[str]) -> str | None:
+    """The job of this launch that is there, those left out that were ended.
+
+    Raises `UserError` where there is one of this folder with other arguments.
+    """
+    found = None
+    for job, (name, _) in _queue().items():
+        if job in over or not name.startswith(_of_folder(launch)):
+            continue
+        if name != _name(launch):
+            raise UserError(
+                f"Slurm's job {job} trains in {launch.log().parent} with other arguments or other "
+                f"code; wait for its end, or cancel it (scancel {job})."
+            )
+        found = found or job
+    return found
 
 
 def _queue() -> dict[str, tuple[str, str]]:
@@ -212,9 +261,9 @@ def _queue() -> dict[str, tuple[str, str]]:
 
 
 def _exit_of(job: str) -> Exit | None:
-    """How a job ended that has left the queue; None where it is in it after all."""
+    """How a job ended that has left the queue; None where it is in it, or nobody knows now."""
     state = state_of(job)
-    if state in ("PENDING", *RUNS):
+    if state in (None, "PENDING", *RUNS):
         return None
     if state == "COMPLETED":
         return Exit(0)

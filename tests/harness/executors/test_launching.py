@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -12,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from harness.commands.launching import without_weights
 from harness.executors.board import Board
 from harness.executors.driving import Policy
-from harness.executors.profile import PretrainingSection, SlurmSection
+from harness.executors.profile import PretrainingSection
 from harness.launching import local
 from harness.launching.driving import drive_launches, launch_key
-from harness.launching.launch import Exit, Launch, Shape, Sight
+from harness.launching.launch import Exit, Launch, Shape, Sight, write_proof
 from harness.launching.local import LocalLauncher, local_shape
-from harness.launching.slurm import SlurmLauncher
+from harness.launching.node import unshared
 from harness.store import Store
 from models.errors import UserError
 
@@ -85,6 +84,7 @@ def test_one_after_the_other_and_each_failure_in_its_own_words(
     assert failures[launches[0].key] == "it diverged."
     assert "ValueError: a bug" in failures[launches[2].key]
     assert launches[1].log().read_text() == "6\n"
+    assert not list(tmp_path.glob("*/.launch-*"))
     (note,) = board.drivers()
     assert (note.suite, note.done, note.broken, note.retried) == ("study", 2, 2, 2)
 
@@ -139,6 +139,69 @@ else:
     launcher = LocalLauncher(Shape(), 1, [])
     assert drive_launches(launches, launcher, board, Policy(1, 2.0), watch, "study") == {}
     assert watch.told == [("started", "0"), ("again", "0"), ("ended", "0")]
+
+
+@dataclass
+class Gone:
+    """A launcher whose training is gone at the third look; its file grows at each."""
+
+    folder: Path
+    name: str = "gone"
+    slots: int = 1
+    looks: int = 0
+
+    def start(self, launch: Launch) -> None:
+        self.key = launch.key
+
+    def look(self) -> Mapping[str, Sight]:
+        self.looks += 1
+        with (self.folder / "history.jsonl").open("a") as file:
+            file.write("\n")
+        return {self.key: "runs" if self.looks < 3 else Exit(None, "gone")}
+
+    def stop(self, key: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def refuses() -> bool:
+    raise UserError("These are other weights.")
+
+
+@pytest.mark.parametrize(
+    ("is_done", "said"),
+    [(lambda: True, None), (lambda: False, "gone"), (refuses, "These are other weights.")],
+)
+def test_what_is_gone_is_done_where_its_own_weights_are_there_and_notes_are_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_done: Callable[[], bool], said: str | None
+) -> None:
+    notes = list[str]()
+    board = Board(Store(tmp_path / "store"), "run")
+    board.every = 600.0
+    monkeypatch.setattr(board, "write_worker", lambda note: notes.append(note.item))
+    launch = Launch("key", "one", tmp_path, (), is_done=is_done)
+    (tmp_path / ".launch-of-a-driver-that-was-killed").touch()
+    found = drive_launches([launch], Gone(tmp_path), board, Policy(0), Listening(), "study")
+    assert found.get("key", "").partition(" (")[0] == (said or "")
+    assert notes == ["key", ""]
+    assert bool(list(tmp_path.glob(".launch-*"))) == (said is not None)
+
+
+@pytest.mark.parametrize(
+    ("is_done", "said"), [(lambda: False, "are not there"), (refuses, "other")]
+)
+def test_one_that_ended_well_without_its_weights_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_done: Callable[[], bool], said: str
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    assert said in without_weights(Launch("key", "one", tmp_path, (), is_done=is_done))
+
+
+def test_two_drivers_of_one_folder_have_a_proof_each(tmp_path: Path) -> None:
+    launch = Launch("key", "one", tmp_path, ())
+    first, second = write_proof(launch), write_proof(launch)
+    second.unlink()
+    assert unshared(first) == ""
 
 
 @dataclass
@@ -210,75 +273,3 @@ def test_each_training_sees_gpus_of_its_own(
         time.sleep(0.01)
     launcher.close()
     assert [launch.log().read_text() for launch in launches] == ["0,1\n", "GPU-a,GPU-b\n"]
-
-
-# --- Slurm, as its commands answer ---------------------------------------------------------------
-
-FAKE = """#!{python}
-import json, os, pathlib, sys
-name, place = pathlib.Path(sys.argv[0]).name, pathlib.Path({place!r})
-with (place / 'asked').open('a') as file:
-    script = sys.stdin.read() if name == 'sbatch' else ''
-    file.write(json.dumps([name, *sys.argv[1:], script]) + '\\n')
-answer = place / (name + '.said')
-print(answer.read_text() if answer.exists() else '')
-"""
-
-
-@pytest.fixture
-def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Commands that answer what is in ``<command>.said``."""
-    for name in ("sbatch", "squeue", "sinfo", "scancel", "scontrol"):
-        path = tmp_path / name
-        path.write_text(FAKE.format(python=sys.executable, place=str(tmp_path)))
-        path.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    (tmp_path / "sinfo.said").write_text("gpu 64000 16 2 gpu:a100:4(S:0-1)\ncpu 32000 8 9 (null)")
-    return tmp_path
-
-
-def test_a_job_of_two_nodes_and_one_that_a_killed_driver_left(slurm: Path) -> None:
-    section = SlurmSection(partition="gpu", cpus=4, gpus=1, setup=("module load cuda",))
-    shape = PretrainingSection(nodes=2, processes=4, minutes=600, memory_gb=32)
-    launch = Launch(launch_key(slurm / "one"), "one", slurm / "one", ("pretrain", "v 1"))
-    (slurm / "sbatch.said").write_text("17;cluster")
-    launcher = SlurmLauncher(section, shape, None)
-    launcher.start(launch)
-    name, *options, script = json.loads((slurm / "asked").read_text().splitlines()[-1])
-    assert name == "sbatch"
-    shaped = {"--nodes=2", "--gpus-per-node=4", "--cpus-per-task=16", "--time=600"}
-    assert shaped | {"--mem=32768M", "--partition=gpu", "--requeue"} <= set(options)
-    assert "module load cuda\n" in script
-    assert '--nodes 2 --processes 4 --meet "$meet"' in script
-    assert script.count("pretrain 'v 1'") == 1
-    (slurm / "squeue.said").write_text(f"17 PENDING tokenrank-{launch.key[:16]}\n")
-    assert launcher.look() == {launch.key: "waits"}
-
-    other = SlurmLauncher(section, shape, None)
-    other.start(launch)
-    assert "sbatch" not in (slurm / "asked").read_text().splitlines()[-1]
-    (slurm / "squeue.said").write_text("")
-    (slurm / "scontrol.said").write_text("JobId=17 JobState=NODE_FAIL Reason=None")
-    assert other.look() == {launch.key: Exit(None, "Slurm ended its job 17 (NODE_FAIL)")}
-
-
-@pytest.mark.parametrize(
-    ("section", "asked", "sentence"),
-    [
-        ({"partition": "gpus"}, {}, 'no partition "gpus".*did you mean "gpu"'),
-        (
-            {"partition": "gpu", "gpus": 1, "cpus": 2},
-            {"processes": 5},
-            "5 processes .* need a GPU each",
-        ),
-        ({"partition": "cpu", "cpus": 4}, {"processes": 3}, "3 processes of 4 cores"),
-        ({"partition": "gpu", "gpus": 1}, {"nodes": 3}, "3 nodes .* has 2 that hold"),
-        ({}, {"memory_gb": 100}, "100 GB of memory on each node"),
-    ],
-)
-def test_what_no_node_has_is_said_before_anything_starts(
-    slurm: Path, section: dict[str, object], asked: dict[str, object], sentence: str
-) -> None:
-    with pytest.raises(UserError, match=sentence):
-        SlurmLauncher(SlurmSection(**section), PretrainingSection(**asked), None)  # type: ignore[arg-type]
-    assert "sbatch" not in (slurm / "asked").read_text()

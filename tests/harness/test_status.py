@@ -1,0 +1,58 @@
+"""`tokenrank cancel` and `status`, and what `--out` may be, as their users see them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.cli_pretraining import pretrain, study
+from harness.commands import status
+from harness.executors.board import Board, DriverNote, WorkerNote
+from harness.store import Store
+from models.errors import UserError
+
+
+@pytest.fixture
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Board:
+    """Of a run whose driver was killed."""
+    monkeypatch.setattr(status, "LOOK_AGAIN_AFTER", 0.0)
+    board = Board(Store(tmp_path), "run")
+    board.write_driver(DriverNote("driver", "suite", "slurm", "here", 1, 2))
+    board.write_worker(WorkerNote("worker", "there", 1, "item", "cell", "a cell"))
+    return board
+
+
+def test_workers_that_outlive_their_driver_can_be_stopped(
+    board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = WorkerNote("worker", "there", 1, "item", "cell", "a cell", moves=1)
+    monkeypatch.setattr(time, "sleep", lambda seconds: board.write_worker(moved))
+    status.cancel_command("suite", str(tmp_path))
+    assert board.is_stopped()
+
+
+def test_where_nobody_moves_there_is_nothing_to_stop(board: Board, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nothing to cancel"):
+        status.cancel_command("suite", str(tmp_path))
+    assert not board.is_stopped()
+
+
+def test_only_logs_that_are_there_are_named(
+    board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board.write_broken("cell", "a training", "it diverged")
+    status.status_command(None, str(tmp_path))
+    assert "Logs:" not in capsys.readouterr().out
+    board.log_file("cell").touch()
+    status.status_command(None, str(tmp_path))
+    assert f"Logs: {board.logs}" in capsys.readouterr().out
+
+
+def test_pretraining_writes_to_no_object_store() -> None:
+    address = Path("s3://bucket/runs")
+    with pytest.raises(UserError, match=r"--out s3:/bucket/runs is not a folder"):
+        pretrain("v1", "simulated", out=address)
+    with pytest.raises(UserError, match=r"--out s3:/bucket/runs is not a folder"):
+        study("tokens", out=address)
