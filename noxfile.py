@@ -109,38 +109,29 @@ for _path in sorted((ROOT / "suites" / "studies").glob("*.yaml")):
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All checks: style, types, layers, tests; all but `cluster`, which `everything` adds."""
+    """All checks: style, types, layers, tests; all but `cluster`."""
     if session.posargs:
         run(session, "dev", "pytest", *session.posargs)
-    else:
-        _check(session, *(f"--ignore={place}" for place in REAL_SERVICES))
+        return
+    run(session, "dev", "ruff", "check", ".")
+    run(session, "dev", "ruff", "format", "--check", ".")
+    run(session, "dev", "lint-imports")
+    # Two files at a time: much of a test's time is waiting, for a browser or another process. Each
+    # with one thread: two workers with two each would fight over two cores.
+    one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    workers = ("-n", "2", "--dist", "loadgroup", "--durations", "25")
+    elsewhere = [f"--ignore={place}" for place in REAL_SERVICES]
+    # Types are checked beside the first tests.
+    with ThreadPoolExecutor(1) as beside:
+        types = beside.submit(run, session, "dev", "mypy")
+        run(session, "dev", "pytest", *workers, *elsewhere, settings=one)
+        types.result()
 
 
 @nox.session
 def install(session: nox.Session) -> None:
     """Make the environment that the checks run in, and nothing else."""
     _environment(session, "dev")
-
-
-@nox.session
-def everything(session: nox.Session) -> None:
-    """What CI runs: `tests` and `cluster` at once, as much of the latter is waiting."""
-    _check(session)
-
-
-def _check(session: nox.Session, *options: str) -> None:
-    run(session, "dev", "ruff", "check", ".")
-    run(session, "dev", "ruff", "format", "--check", ".")
-    run(session, "dev", "lint-imports")
-    # More files at a time than cores: much of a test's time is waiting, for a browser or another
-    # process. Each with one thread: workers with two each would fight over two cores.
-    one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    workers = ("-n", "3", "--dist", "loadgroup", "--durations", "25")
-    # Types are checked beside the first tests.
-    with ThreadPoolExecutor(1) as beside:
-        types = beside.submit(run, session, "dev", "mypy")
-        run(session, "dev", "pytest", *workers, *options, settings=one)
-        types.result()
 
 
 @nox.session
