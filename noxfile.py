@@ -137,7 +137,7 @@ def install(session: nox.Session) -> None:
 @nox.session
 def cluster(session: nox.Session) -> None:
     """Real Ray, Slurm, PostgreSQL and S3 services on this machine, and workers on a bad day."""
-    run(session, "dev", "pytest", *REAL_SERVICES, *session.posargs)
+    run(session, "dev", "pytest", *(session.posargs or REAL_SERVICES))
 
 
 @nox.session

@@ -10,8 +10,7 @@ import importlib
 import os
 import platform
 import sys
-
-import torch
+from importlib.metadata import version
 
 PARTS = (
     "encoder",
@@ -39,7 +38,8 @@ def main() -> None:
     sys.argv = sys.argv[:1]
     print(
         f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
-        f"Python {platform.python_version()}, torch {torch.__version__}"
+        # Not imported: it would be in the memory of what is measured.
+        f"Python {platform.python_version()}, torch {version('torch')}"
     )
     for name in wanted:
         print(f"\n## {name}\n", flush=True)

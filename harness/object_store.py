@@ -24,7 +24,6 @@ from harness.shared_files import FolderFiles
 from harness.store import CellResult, Embedding, Store, as_json, file_sha256
 from models.cache import cache_folder
 from models.errors import UserError
-from models.replacing import replacing
 
 MIRROR = "TOKENRANK_MIRROR"
 IDENTITY = "identity"
@@ -52,7 +51,8 @@ class ObjectStore(Store):
         self.place = self.objects.address
         self.files = self.objects
         self.claims = Claims(self.objects, poll_every=2.0)
-        self.claims_here = Claims(FolderFiles(self.root))
+        self._mirror = FolderFiles(self.root)
+        self.claims_here = Claims(self._mirror)
         self._lines: list[str] = []
         self._timings = ""
         self._is_same = False
@@ -75,14 +75,13 @@ class ObjectStore(Store):
         """
         if self._is_same:
             return
-        note = self.root / IDENTITY
-        here = note.read_bytes() if note.exists() else None
+        here = self._mirror.read(IDENTITY)
         there = self.objects.read(IDENTITY)
         if there is None and here is None:
             fresh = uuid.uuid4().hex.encode()
             there = fresh if self.objects.create(IDENTITY, fresh) else self.objects.read(IDENTITY)
         if here is None and there is not None:
-            _write(note, there)
+            self._mirror.write(IDENTITY, there)
         elif here != there:
             raise UserError(
                 f"The copy of {self} in {self.root} is of another store (its bucket was emptied, "
@@ -130,8 +129,8 @@ class ObjectStore(Store):
             raw = tables.get(self._name(table))
             if raw is None or _recorded(text) != hashlib.sha256(raw).hexdigest():
                 continue  # damaged: it is computed again
-            _write(table, raw)
-            _write(path, text)
+            self._mirror.write(self._name(table), raw)
+            self._mirror.write(self._name(path), text)
             fetched.append(path.stem)
         return fetched
 
@@ -151,7 +150,7 @@ class ObjectStore(Store):
         # Other workers of this machine may want it too; one fetches it.
         with self.claims_here.first(f"fetch-{key}", lambda: Store.embedding(self, key)) as there:
             if there is None and self.objects.get(self._name(path), path):
-                _write(note, text)
+                self._mirror.write(self._name(note), text)
         found = super().embedding(key)
         if found is None:
             self._damaged[key] = version
@@ -262,12 +261,6 @@ class ObjectStore(Store):
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
 
 
 def _recorded(text: bytes) -> str | None:

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness import terminal
+from harness.cli_options import DEFAULT_STORE
 from harness.executors.board import Board
 from harness.executors.local import gpus
 from harness.executors.profile import Profile, profile_of, with_workers
@@ -31,7 +32,6 @@ from harness.tracking import publish
 from models.errors import UserError, did_you_mean
 from reports.table import SuiteResults
 
-DEFAULT_STORE = "store"
 TIERS = ("official", "study", "random")
 
 

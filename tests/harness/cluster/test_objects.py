@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from harness.claims import Claims
 from harness.object_store import ObjectStore
 from harness.objects import Objects
 from tests.disturbed import Undisturbed, at_work, ended, start, wait_for
+from tests.rivals import taken_by
 from tests.services import S3, s3
 
 pytest.importorskip("s3fs", reason="s3fs is a development dependency")
@@ -58,20 +58,7 @@ def computed(place: str) -> Counter[str]:
 
 
 def test_of_many_who_want_a_claim_one_gets_it(place: str) -> None:
-    rivals = [Claims(Objects(place)) for _ in range(8)]
-    barrier = threading.Barrier(8)
-    got: list[bool] = []
-
-    def try_it(mine: Claims) -> None:
-        barrier.wait()
-        got.append(mine.take("cell"))
-
-    threads = [threading.Thread(target=try_it, args=(mine,)) for mine in rivals]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sum(got) == 1
+    assert taken_by([Claims(Objects(place)) for _ in range(8)]) == 1
 
 
 def test_two_machines_that_share_only_objects_share_the_work(

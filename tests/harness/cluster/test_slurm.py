@@ -112,14 +112,16 @@ def test_a_job_that_is_preempted_goes_on(
     assert job_ids(slurm, "pending,running") == []
 
 
+def training_profile(training: Training) -> Path:
+    settings = {"partition": "main", "memory_gb": 2, "cpus": 1}
+    return training.profile(executor="slurm", slurm=settings)
+
+
 def test_a_training_whose_time_is_up_and_whose_driver_is_killed(
     slurm: dict[str, str], training: Training, tmp_path: Path
 ) -> None:
     """The job requeues itself when it is told; the next driver takes up the job that is there."""
-    path = training.profile(
-        executor="slurm", slurm={"partition": "main", "memory_gb": 2, "cpus": 1}
-    )
-    folder = training.folder("slurm")
+    path, folder = training_profile(training), training.folder("slurm")
     driver = training.start("slurm", "--profile", str(path), **slurm)
     wait_for(lambda: (folder / CHECKPOINT).exists() and len(ranks(folder)) == 2, driver)
     (job,) = job_ids(slurm, "running")
@@ -142,9 +144,7 @@ def test_a_training_whose_time_is_up_and_whose_driver_is_killed(
 def test_an_interrupted_driver_leaves_no_job(
     slurm: dict[str, str], training: Training, tmp_path: Path
 ) -> None:
-    path = training.profile(
-        executor="slurm", slurm={"partition": "main", "memory_gb": 2, "cpus": 1}
-    )
+    path = training_profile(training)
     driver = training.start("cancelled", "--profile", str(path), **slurm)
     wait_for(lambda: job_ids(slurm, "pending,running"), driver)
     driver.send_signal(signal.SIGTERM)

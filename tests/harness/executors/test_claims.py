@@ -13,6 +13,7 @@ import pytest
 
 from harness.claims import Claims
 from harness.shared_files import FolderFiles
+from tests.rivals import taken_by
 
 
 def claims(folder: Path, stale_after: float = 60.0, beat_every: float = 0.05) -> Claims:
@@ -31,20 +32,7 @@ def gets_it(mine: Claims) -> bool:
 
 
 def test_of_many_who_want_it_one_gets_it(tmp_path: Path) -> None:
-    rivals = [claims(tmp_path) for _ in range(16)]
-    start = threading.Barrier(16)
-    got: list[bool] = []
-
-    def try_it(mine: Claims) -> None:
-        start.wait()
-        got.append(mine.take("cell"))
-
-    threads = [threading.Thread(target=try_it, args=(mine,)) for mine in rivals]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sum(got) == 1
+    assert taken_by([claims(tmp_path) for _ in range(16)]) == 1
 
 
 def test_what_is_given_back_can_be_taken(tmp_path: Path) -> None:
@@ -111,6 +99,7 @@ import os, signal, sys
 from pathlib import Path
 from harness.claims import Claims
 from harness.shared_files import FolderFiles
+from tests.rivals import taken_by
 assert Claims(FolderFiles(Path(sys.argv[1]))).take("cell")
 os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.executors.board import Board, StoppedError, WorkerNote
+from harness.executors.board import Board, StoppedError, WorkerNote, Working
 from harness.executors.driving import Driven, Ended, Policy, drive
 from harness.executors.items import Item, Need
 from harness.executors.worker import Account, Fault
@@ -214,16 +214,20 @@ def test_a_request_to_stop_ends_the_run(tmp_path: Path) -> None:
 class Away(Board):
     """Notes in a store that does not answer."""
 
-    every = 0.0
-
     def is_stopped(self) -> bool:
         raise OSError("the store is away")
 
 
 def test_a_store_that_is_away_ends_no_work(tmp_path: Path) -> None:
     board = Away(Store(tmp_path), "run")
-    board.every = 0.0
+    board.every = 0.0  # it is looked at each time
     slow = Scripted(lambda item, tries: Ended(item.key, "done", Account(item.key, scores={"c": 1})))
     told = Told()
     assert drive([item("a", "c")], slow, board, Policy(timeout=0.0), told).broken == {}
     assert told.scores == {"c": 1}
+
+
+def test_a_worker_goes_on_while_the_store_is_away(tmp_path: Path) -> None:
+    working = Working(Away(Store(tmp_path), "run"), "worker")
+    working.progress("embedding", 1, 2)
+    assert working.note.moves == 1

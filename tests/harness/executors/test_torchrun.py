@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,15 +19,20 @@ if sys.platform != "linux":
     pytest.skip("processes are found in /proc", allow_module_level=True)
 
 
-def test_a_rank_is_killed_and_later_the_driver(
-    training: Training,
-) -> None:
+def in_the_middle(
+    training: Training, name: str, profile: Path
+) -> tuple[subprocess.Popen[str], Path, list[int]]:
+    """A training's driver, its folder and its ranks, once there is a checkpoint."""
+    folder = training.folder(name)
+    driver = training.start(name, "--profile", str(profile))
+    wait_for(lambda: (folder / CHECKPOINT).exists() and len(ranks(folder)) == 2, driver)
+    return driver, folder, ranks(folder)
+
+
+def test_a_rank_is_killed_and_later_the_driver(training: Training) -> None:
     """The launch starts again from its checkpoint, and no process of before is left behind."""
     profile = training.profile(executor="local", timeout=20)
-    folder = training.folder("bad")
-    driver = training.start("bad", "--profile", str(profile))
-    wait_for(lambda: (folder / CHECKPOINT).exists() and len(ranks(folder)) == 2, driver)
-    first = ranks(folder)
+    driver, folder, first = in_the_middle(training, "bad", profile)
     kill(first[1])
     wait_for(lambda: gone(first) and len(ranks(folder)) == 2, driver)
 
@@ -46,10 +52,7 @@ def test_a_torchrun_that_is_killed_leaves_no_rank_and_a_rank_that_stops_is_not_w
     training: Training,
 ) -> None:
     profile = training.profile(executor="local", timeout=20)
-    folder = training.folder("worse")
-    driver = training.start("worse", "--profile", str(profile))
-    wait_for(lambda: (folder / CHECKPOINT).exists() and len(ranks(folder)) == 2, driver)
-    first = ranks(folder)
+    driver, folder, first = in_the_middle(training, "worse", profile)
     os.kill(first[0], signal.SIGSTOP)
     agent = int(Path(f"/proc/{first[0]}/stat").read_text().rpartition(")")[2].split()[1])
     kill(agent)
