@@ -61,14 +61,9 @@ def test_a_job_that_is_killed_in_the_middle(
     store = tmp_path / "store"
     process = start(undisturbed.suite, store, "--profile", str(profile(tmp_path)), **slurm)
     wait_for(lambda: begun(store), process)
-    # On a busy machine the job could end while Slurm is asked which it is: hold it where it is.
+    # Not by scancel, which asks first: on a quiet machine the worker is done before it is killed.
     for note in begun(store):
-        os.kill(note.pid, signal.SIGSTOP)
-    running = job_ids(slurm, "running")
-    assert running
-    subprocess.run(
-        ["scancel", "--signal", "KILL", *running], env={**os.environ, **slurm}, check=True
-    )
+        os.kill(note.pid, signal.SIGKILL)
     said = ended(process)
     assert "again, because Slurm ended its job" in said
     assert_same(store, undisturbed)
