@@ -119,7 +119,7 @@ def tests(session: nox.Session) -> None:
     # Two files at a time: much of a test's time is waiting, for a browser or another process. Each
     # with one thread: two workers with two each would fight over two cores.
     one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    workers = ("-n", "2", "--dist", "loadgroup", "--durations", "25")
+    workers = ("-n", "2", "--dist", "loadscope", "--no-loadscope-reorder", "--durations", "25")
     elsewhere = [f"--ignore={place}" for place in REAL_SERVICES]
     # Types are checked beside the first tests.
     with ThreadPoolExecutor(1) as beside:

@@ -19,6 +19,7 @@ import pytest
 SERVICES = "TOKENRANK_TEST_SERVICES"
 NEED_SERVICES = {"browser", "cluster", "tracking_server"}
 """Folders of tests that need them."""
+PAGE, DISTURBED, OTHER = range(3)  # kinds of tests, in the order in which they are run
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -51,22 +52,37 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests run on one worker, which makes its fixtures once; a page's commands on any.
+    """The longest come first, so that no worker is left with one at the end."""
+    items.sort(key=lambda item: _turn(item.nodeid))
 
-    So do all that disturb the same run. The pages are the longest of all and come first, so that no
-    worker is left with one at the end.
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Several workers get whole files: xdist's own marks of groups do nothing in pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415
+
+    class WholeFiles(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _together(nodeid)
+
+    return WholeFiles(config, log)
+
+
+def _together(nodeid: str) -> str:
+    """Equal for tests that one worker runs, which makes their fixtures once.
+
+    They are those of a file, and all that disturb the same run; the documentation's pages are
+    independent of each other.
     """
-    for item in items:
-        parts = item.path.parts
-        is_disturbed = "executors" in parts or "cluster" in parts
-        together = "disturbed" if is_disturbed else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(item.nodeid if "docs" in parts else together))
-    items.sort(key=_turn)
+    alone, disturbed = _turn(nodeid) == PAGE, _turn(nodeid) == DISTURBED
+    return nodeid if alone else "disturbed" if disturbed else nodeid.partition("::")[0]
 
 
-def _turn(item: pytest.Item) -> int:
-    parts = item.path.parts
-    return 0 if "docs" in parts else 1 if "executors" in parts or "cluster" in parts else 2
+def _turn(nodeid: str) -> int:
+    folders = nodeid.partition("::")[0].split("/")
+    if "docs" in folders:
+        return PAGE
+    return DISTURBED if {"executors", "cluster"}.intersection(folders) else OTHER
 
 
 @dataclass
