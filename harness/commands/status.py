@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness.executors.board import Board, DriverNote, WorkerNote
+from harness.launching.slurm_jobs import cancel_left
 from harness.provenance import MANIFEST
 from harness.store import Store, run_name
 from harness.store_place import open_store
@@ -34,12 +35,18 @@ class _Run:
     drivers: list[tuple[DriverNote, bool]]
     workers: list[tuple[WorkerNote, bool]]
     has_logs: bool
+    queued: list[str]
+    """Keys of trainings that were given to Slurm, and may be with it whether or not they move."""
+
+    @property
+    def is_driven(self) -> bool:
+        """Whether a driver is alive."""
+        return any(alive and note.state == "running" for note, alive in self.drivers)
 
     @property
     def is_going_on(self) -> bool:
         """Whether a driver is alive, or a worker, which may outlive its driver."""
-        driven = any(alive and note.state == "running" for note, alive in self.drivers)
-        return driven or any(alive for _, alive in self.workers)
+        return self.is_driven or any(alive for _, alive in self.workers)
 
 
 def status_command(suite: str | None, store: str) -> None:
@@ -60,19 +67,32 @@ def status_command(suite: str | None, store: str) -> None:
 def cancel_command(suite: str, store: str) -> None:
     """Ask drivers and workers of a suite's runs to end, and do not wait for it.
 
-    Raises `UserError` where no driver is alive and no worker moves.
+    Trainings that a killed driver left in Slurm's queue are cancelled there. Raises `UserError`
+    where no driver is alive, no worker moves, and no training is left.
     """
     console = Console()
-    going = [run for run in _runs(open_store(store), suite) if run.is_going_on]
-    if not going:
+    runs = _runs(open_store(store), suite)
+    going = [run for run in runs if run.is_going_on]
+    left = sorted({key for run in runs if not run.is_driven for key in run.queued})
+    cancelled = cancel_left(left) if left else []
+    if not going and not cancelled:
         raise UserError(
             f'No run of "{suite}" is going on in {store} (tokenrank status); nothing to cancel.'
+            if cancelled is not None
+            else f'No driver of "{suite}" is alive, and Slurm, where its trainings may still be '
+            "queued, cannot be asked from this machine; run the same command where squeue answers."
         )
     for run in going:
         run.board.stop()
         console.print(
             f'Asked all who work on "{run.suite}" to stop; they do within seconds, and finished '
             "work is kept.",
+            soft_wrap=True,
+        )
+    if cancelled:
+        console.print(
+            f'Cancelled what a driver of "{suite}" that is gone left with Slurm: '
+            f"{', '.join(cancelled)}. The last checkpoints are kept.",
             soft_wrap=True,
         )
 
@@ -96,11 +116,13 @@ def _runs(store: Store, suite: str | None) -> list[_Run]:
     for key, board in boards.items():
         old = {each for kind in before[key] for each in kind}
         drivers = [(note, note not in old) for note in board.drivers()]
-        workers = [(note, note not in old) for note in board.workers() if note.item]
+        noted = board.workers()
+        queued = [note.worker for note in noted if note.host == "slurm"]
+        workers = [(note, note not in old) for note in noted if note.item]
         if not any(alive for _, alive in drivers):  # notes of who was killed or stopped with it
             workers = [each for each in workers if each[1]]
         has_logs = bool(store.files.names(f"{board.name}/logs"))  # trainings have none there
-        runs.append(_Run(key, names[key], board, drivers, workers, has_logs))
+        runs.append(_Run(key, names[key], board, drivers, workers, has_logs, queued))
     return runs
 
 

@@ -19,6 +19,7 @@ from harness.launching.launch import (
     Exit,
     Launch,
     Launcher,
+    TakenError,
     end_of,
     forget_proofs,
     log_sizes,
@@ -61,6 +62,7 @@ class LaunchEngine:
         self.name = launcher.name
         self._launches, self._launcher, self._board = launches, launcher, board
         self._flying: dict[str, _Watched] = {}
+        self._refused: list[Ended] = []
 
     @property
     def slots(self) -> int:
@@ -73,14 +75,18 @@ class LaunchEngine:
         launch.log().parent.mkdir(parents=True, exist_ok=True)
         watched = _Watched(launch, log_sizes(launch))
         watched.files = _files(launch.folder)
-        self._launcher.start(launch)
-        self._flying[item.key] = watched
+        try:
+            self._launcher.start(launch)
+        except TakenError as error:  # the next wait tells it, and the others go on
+            self._refused.append(_failed(launch, Fault(str(error), is_final=True)))
+        else:
+            self._flying[item.key] = watched
 
     def wait(self, seconds: float) -> list[Ended]:
         """Trainings that ended; those that run have their notes written meanwhile."""
         deadline = time.monotonic() + seconds
         while True:
-            ended = []
+            ended, self._refused = self._refused, []
             for key, sight in self._launcher.look().items():
                 if isinstance(sight, Exit):
                     ended.append(self._ended(self._flying.pop(key), sight))

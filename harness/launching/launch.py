@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from harness.content import content_key, pretraining_version
+from models.errors import UserError
 
 LOG = "training.log"
 PROOF = ".launch-"  # and a token: each launch has a file of its own
@@ -75,6 +76,10 @@ class Exit:
 Sight = Literal["waits", "runs"] | Exit
 
 
+class TakenError(UserError):
+    """Something else trains in the folder of this launch; launches of other folders can start."""
+
+
 class Launcher(Protocol):
     """Starts trainings somewhere; one module per kind. ``slots``: how many at a time."""
 
@@ -82,7 +87,7 @@ class Launcher(Protocol):
     slots: int
 
     def start(self, launch: Launch) -> None:
-        """Start it, or ask for it to be started."""
+        """Start it, or ask for it to be started. Raises `TakenError` for this one alone."""
 
     def look(self) -> Mapping[str, Sight]:
         """How each is that was started, by key. One that ended is told once."""

@@ -7,7 +7,6 @@ both go on from their checkpoint. It must not know what a training is made of.
 
 from __future__ import annotations
 
-import getpass
 import os
 import shlex
 import subprocess
@@ -17,22 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.executors.profile import PretrainingSection, SlurmSection
-from harness.executors.slurm_commands import ask, nodes_of, quietly, refused, state_of
+from harness.executors.slurm_commands import nodes_of, quietly, refused
 from harness.launching.launch import (
-    Exit,
     Launch,
     Shape,
     Sight,
+    TakenError,
     node_command,
     node_environment,
     write_proof,
 )
+from harness.launching.slurm_jobs import LOOK_EVERY, RUNS, exit_of, jobs_of, name_of, queue
 from models.errors import UserError
 from models.pretraining.checkpoint import CHECKPOINT
 
-LOOK_EVERY = 2.0  # seconds between two questions to squeue
 NOTICE = 90  # seconds from the signal to the end of the time: three checkpoints
-RUNS = ("RUNNING", "COMPLETING")
 BEGAN = ".began-"  # and the job: when its turn began
 PORTS = 20_000  # the first of as many, by the job's number
 
@@ -86,7 +84,7 @@ class SlurmLauncher:
     def start(self, launch: Launch) -> None:
         """A job of its own, or the one of before.
 
-        Raises `UserError` where a job of this folder was given other arguments.
+        Raises `TakenError` where a job of this folder was given other arguments.
         """
         left = _left(launch, self._over)
         if left is None:
@@ -98,10 +96,10 @@ class SlurmLauncher:
         """What squeue says, and slurmctld of those that have left; the same until the next look."""
         ended: dict[str, Sight] = {}
         if time.monotonic() - self._looked > LOOK_EVERY and self._flying:
-            queue = _queue()
+            states = {job.number: job.state for job in queue()}
             for key, flight in list(self._flying.items()):
-                flight.state = queue[flight.job][1] if flight.job in queue else ""
-                exited = None if flight.state else _exit_of(flight.job)
+                flight.state = states.get(flight.job, "")
+                exited = None if flight.state else exit_of(flight.job)
                 if exited is not None:
                     ended[key] = exited
                     self._end(self._flying.pop(key))
@@ -149,7 +147,7 @@ class SlurmLauncher:
         section, shape = self._section, self._shape
         cores = section.cpus * shape.processes
         given = {
-            "job-name": _name(launch),
+            "job-name": name_of(launch),
             "dependency": "singleton",  # of its name, should two drivers ask for it at once
             "chdir": str(launch.cwd),
             "output": str(launch.log()).replace("%", "%%"),
@@ -215,15 +213,6 @@ def _require_nodes(section: SlurmSection, shape: Shape, memory: float) -> None:
         )
 
 
-def _of_folder(launch: Launch) -> str:
-    return f"tokenrank-{launch.key[:16]}"
-
-
-def _name(launch: Launch) -> str:
-    """A job's name: what it trains where."""
-    return f"{_of_folder(launch)}-{launch.asked[:16]}"
-
-
 def _began(launch: Launch, job: str) -> Path:
     return launch.log().with_name(BEGAN + job)
 
@@ -231,40 +220,16 @@ def _began(launch: Launch, job: str) -> Path:
 def _left(launch: Launch, over: Collection[str]) -> str | None:
     """The job of this launch that is there, those left out that were ended.
 
-    Raises `UserError` where there is one of this folder with other arguments.
+    Raises `TakenError` where there is one of this folder with other arguments.
     """
     found = None
-    for job, (name, _) in _queue().items():
-        if job in over or not name.startswith(_of_folder(launch)):
+    for job in jobs_of(launch.key, queue()):
+        if job.number in over:
             continue
-        if name != _name(launch):
-            raise UserError(
-                f"Slurm's job {job} trains in {launch.log().parent} with other arguments or other "
-                f"code; wait for its end, or cancel it (scancel {job})."
+        if job.name != name_of(launch):
+            raise TakenError(
+                f"Slurm's job {job.number} trains in {launch.log().parent} with other arguments or "
+                f"other code; wait for its end, or cancel it (scancel {job.number})."
             )
-        found = found or job
+        found = found or job.number
     return found
-
-
-def _queue() -> dict[str, tuple[str, str]]:
-    """Name and state of this user's jobs that wait or run; asks until slurmctld answers."""
-    while True:
-        said = ask("squeue", "--noheader", "--user", getpass.getuser(), "--format", "%i %T %j")
-        if said is not None:
-            break
-        time.sleep(LOOK_EVERY)
-    found = {}
-    for line in filter(str.strip, said.splitlines()):
-        job, state, name = line.split(maxsplit=2)
-        found[job] = (name, state)
-    return found
-
-
-def _exit_of(job: str) -> Exit | None:
-    """How a job ended that has left the queue; None where it is in it, or nobody knows now."""
-    state = state_of(job)
-    if state in (None, "PENDING", *RUNS):
-        return None
-    if state == "COMPLETED":
-        return Exit(0)
-    return Exit(None, f"Slurm ended its job {job} ({state})")

@@ -16,7 +16,7 @@ from harness.executors.driving import Policy
 from harness.executors.profile import PretrainingSection
 from harness.launching import local
 from harness.launching.driving import drive_launches, launch_key
-from harness.launching.launch import Exit, Launch, Shape, Sight, write_proof
+from harness.launching.launch import Exit, Launch, Shape, Sight, TakenError, write_proof
 from harness.launching.local import LocalLauncher, local_shape
 from harness.launching.node import unshared
 from harness.store import Store
@@ -185,6 +185,26 @@ def test_what_is_gone_is_done_where_its_own_weights_are_there_and_notes_are_few(
     assert found.get("key", "").partition(" (")[0] == (said or "")
     assert notes == ["key", ""]
     assert bool(list(tmp_path.glob(".launch-*"))) == (said is not None)
+
+
+class Elsewhere(LocalLauncher):
+    """In the folder of the first launch trains somebody else."""
+
+    def start(self, launch: Launch) -> None:
+        if launch.title == "0":
+            raise TakenError("Job 17 trains there.")
+        super().start(launch)
+
+
+def test_a_folder_that_is_taken_costs_its_own_training_and_no_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    launches, board = scripted(monkeypatch, tmp_path, "", "")
+    watch = Listening()
+    launcher = Elsewhere(Shape(), 1, ())
+    found = drive_launches(launches, launcher, board, POLICY, watch, "study")
+    assert found == {launches[0].key: "Job 17 trains there."}
+    assert watch.told == [("started", "0"), ("failed", "0"), ("started", "1"), ("ended", "1")]
 
 
 @pytest.mark.parametrize(

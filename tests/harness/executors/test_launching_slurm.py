@@ -11,12 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from harness.commands import status
+from harness.executors.board import Board, DriverNote, WorkerNote
 from harness.executors.profile import PretrainingSection, SlurmSection
 from harness.executors.slurm_commands import state_of
 from harness.launching import slurm as launching
 from harness.launching.driving import launch_key
 from harness.launching.launch import Exit, Launch
 from harness.launching.slurm import SlurmLauncher
+from harness.launching.slurm_jobs import name_of
+from harness.store import Store
 from models.errors import UserError
 from models.pretraining.checkpoint import CHECKPOINT
 
@@ -77,6 +81,29 @@ def test_a_job_of_two_nodes_and_one_that_a_killed_driver_left(
     (slurm / "scontrol.said").write_text("JobId=17 JobState=NODE_FAIL Reason=None")
     monkeypatch.setattr(launching, "LOOK_EVERY", 0.0)
     assert other.look() == {launch.key: Exit(None, "Slurm ended its job 17 (NODE_FAIL)")}
+
+
+def test_cancel_reaches_jobs_whose_driver_is_gone_and_no_others(
+    slurm: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(status, "LOOK_AGAIN_AFTER", 0.0)
+    launch = Launch(launch_key(slurm / "one"), "one", slurm / "one", ("pretrain", "v1"))
+    board = Board(Store(slurm / "store"), "run")
+    board.write_driver(DriverNote("driver", "tokens", "slurm", "here", 0, 1))
+    board.write_worker(WorkerNote(launch.key, "slurm", 0))  # it waits for its turn
+    (slurm / "squeue.error").write_text("Unable to contact slurm controller")
+    with pytest.raises(UserError, match="where squeue answers"):
+        status.cancel_command("tokens", str(slurm / "store"))
+    (slurm / "squeue.error").unlink()
+    other = name_of(replace(launch, key=launch_key(slurm / "two")))
+    (slurm / "squeue.said").write_text(f"17 PENDING {name_of(launch)}\n18 RUNNING {other}\n")
+    status.cancel_command("tokens", str(slurm / "store"))
+    assert "left with Slurm: 17." in capsys.readouterr().out
+    asked = [json.loads(line) for line in (slurm / "asked").read_text().splitlines()]
+    assert [line[:-1] for line in asked if line[0] == "scancel"] == [["scancel", "17"]]
+    (slurm / "squeue.said").write_text("")
+    with pytest.raises(UserError, match="nothing to cancel"):
+        status.cancel_command("tokens", str(slurm / "store"))
 
 
 def test_a_job_that_slurm_has_forgotten_is_told_from_a_slurm_that_does_not_answer(
