@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.run import Outcome
+from harness.terminal import Name
 from reports.absences import absences
 from reports.against_baselines import AgainstBaselines, against_baselines, is_mark_only
 from reports.baseline_tables import baseline_sentences, untrained_sentences
@@ -76,7 +77,7 @@ Entry = RankedVariant | IncompleteVariant
 
 def _named_table(
     table: RankingTable, entries: Sequence[Entry], rows: Mapping[str, Mapping[str, object]]
-) -> tuple[list[str], Table]:
+) -> tuple[list[Name], Table]:
     """Names in short, and a table whose first column they are to stand in."""
     families = {str(rows[entry.variant]["family"]) for entry in entries}
     # What all have in common says nothing in every row, and 80 columns are few.
@@ -84,11 +85,12 @@ def _named_table(
     end = f"@{table.tiers[0]}" if len(table.tiers) == 1 else ""
     # A recipe stands in a line of its own, beside the intervals: what is left fits the column.
     names = [
-        escape(e.variant.removeprefix(start).removesuffix(end)).replace("@", "\n@", 1)
+        Name(e.variant.removeprefix(start).removesuffix(end).replace("@", "\n@", 1))
         for e in entries
     ]
     width = max(
-        (len(line) for name in names if "\n" in name for line in name.splitlines()), default=0
+        (len(line) for name in names if "\n" in name.text for line in name.text.splitlines()),
+        default=0,
     )
     shown = Table(title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     # A name too long for its column goes on in the next line: half a name is none.

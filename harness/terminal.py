@@ -6,12 +6,16 @@ run comes to is told by `harness.outcome_view`, and statistics take a second to 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from rich import box
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.panel import Panel
 from rich.progress import (
     BarColumn,
@@ -23,6 +27,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from harness.entrants import BASELINE
 from harness.executors.board import WorkerNote
@@ -160,7 +165,39 @@ def _trained_on(plan: Plan) -> str:
     return f" on {' and '.join(data)}" if data else ""
 
 
-def plain_table(headers: Sequence[str], rows: Iterable[Sequence[str]], numeric: int = 99) -> Table:
+@dataclass(frozen=True)
+class Name:
+    """A name in a table, as it is: too long for its column, it goes on below from a joint."""
+
+    text: str
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        """From its longest part to its longest line."""
+        parts = (cell_len(part) for line in self.text.splitlines() for part in _parts(line))
+        lines = map(cell_len, self.text.splitlines())
+        most = options.max_width
+        return Measurement(min(max(parts, default=0), most), min(max(lines, default=0), most))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """As many lines as it needs."""
+        lines: list[str] = []
+        for given in self.text.splitlines():
+            lines.append("")
+            for part in _parts(given):
+                if lines[-1] and cell_len(lines[-1] + part) > options.max_width:
+                    lines.append("")
+                lines[-1] += part
+        yield Text("\n".join(lines), overflow="fold")
+
+
+def _parts(name: str) -> list[str]:
+    """What stays in one piece, the joint at its end: ``olmoearth-``, ``v1-``, ``nano:``."""
+    return re.findall(r"[^-_:,@/]*[-_:,@/]+|[^-_:,@/]+", name)
+
+
+def plain_table(
+    headers: Sequence[str], rows: Iterable[Sequence[str | Name]], numeric: int = 99
+) -> Table:
     """A table whose columns from ``numeric`` on are numbers: right-aligned and never cut."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, header in enumerate(headers):

@@ -36,6 +36,7 @@ from harness.regression.verdicts import (
     verdict_counts,
 )
 from harness.suite import suite_names, suite_path
+from harness.terminal import Name
 from models.config_file import read as read_yaml
 from models.errors import UserError, did_you_mean
 from reports.io import write_whole
@@ -200,7 +201,7 @@ def _table(judged: Sequence[Judged]) -> Table:
         shown.add_column(name, justify="right", no_wrap=True)
     for each in judged:
         shown.add_row(
-            escape(log_line(each.variant)),
+            Name(log_line(each.variant)),
             f"[{_COLOURS[each.verdict]}]{each.verdict}[/]",
             number(each.baseline_score),
             number(each.score),

@@ -11,7 +11,7 @@ from harness import estimates
 from harness.commands.measure import RunOptions, loaded_plan
 from harness.estimates import TaskEstimate
 from harness.store_place import open_store
-from harness.terminal import plain_table
+from harness.terminal import Name, plain_table
 from reports.words import quantity
 
 
@@ -51,10 +51,10 @@ def plan_command(suite: str, options: RunOptions) -> None:
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
-def _row(each: TaskEstimate) -> list[str]:
+def _row(each: TaskEstimate) -> list[str | Name]:
     seconds = each.encoder_seconds + each.probe_seconds
     return [
-        each.task,
+        Name(each.task),
         f"{each.to_do} of {each.cells}" if each.to_do < each.cells else str(each.to_do),
         str(each.passes),
         quantity(float(each.macs)) if each.macs else "0",

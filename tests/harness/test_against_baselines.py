@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -99,9 +100,11 @@ def test_tables_of_eighty_columns_lose_nothing(synthetic: Any, n_tasks: int) -> 
     text = shown(results)
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
-    # A folded name goes on in its own column, below.
+    # A folded name goes on in its own column, below, and from a joint: no word is cut.
     width = next(line for line in text.splitlines() if "average" in line).index("average")
-    assert long in "".join(line[:width].strip() for line in text.splitlines())
+    first = [line[:width].strip() for line in text.splitlines()]
+    assert long in "".join(first)
+    assert all(any(word in line for line in first) for word in re.split("[-:.]", long))
     assert all(f"patch{2 + i}-" in text for i in range(n_tasks))
     for score in results.scores["score"]:
         assert f"{score:.3f}" in text
