@@ -46,6 +46,9 @@ def run(
     scripts = _environment(session, extra)
     path = f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"
     env = {"PATH": path, "TOKENRANK_UI_COMMAND": "nox -s ui", **(settings or {})}
+    # Containers often forbid bytecode; here that would compile ten seconds of modules anew in each
+    # process, as none is compiled when it is installed.
+    env["PYTHONDONTWRITEBYTECODE"] = ""
     wait = {"interrupt_timeout": 60.0, "terminate_timeout": 60.0} if patient else {}
     session.run(str(scripts / program), *arguments, env=env, external=True, **wait)
 

@@ -45,7 +45,7 @@ class Tracked:
     results: SuiteResults
 
 
-@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def tracked(
     request: pytest.FixtureRequest, synthetic: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Tracked]:
