@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from harness.store import Store
 from harness.suite import load_suite
 from harness.tracking import Published, make_database, publish
 from reports.io import load_results
+from tests.harness.conftest import REGISTRY, SUITE
 
 
 class Quiet:
@@ -31,12 +34,24 @@ class Quiet:
     def finished(self, cell: Cell, score: float) -> None: ...
 
 
-@pytest.fixture
-def ran(small_suite: Path, tmp_path: Path) -> tuple[Outcome, Store]:
-    store = Store(tmp_path / "store")
-    suite = load_suite(small_suite)
+@pytest.fixture(scope="module")
+def ran_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Path]:
+    folder = tmp_path_factory.mktemp("ran")
+    (folder / "pico.yaml").write_text(REGISTRY)
+    (folder / "small.yaml").write_text(SUITE)
+    store = Store(folder / "store")
     places = Places(None, None, store.cache_folder)
-    return run_suite(suite, places, store, "tokenrank run small", Quiet()), store
+    suite = load_suite(folder / "small.yaml")
+    return run_suite(suite, places, store, "tokenrank run small", Quiet()), store.root
+
+
+@pytest.fixture
+def ran(ran_once: tuple[Outcome, Path], tmp_path: Path) -> tuple[Outcome, Store]:
+    """A finished run in a store of the test's own."""
+    outcome, made = ran_once
+    store = Store(shutil.copytree(made, tmp_path / "store"))
+    report = store.root / outcome.report.relative_to(made)
+    return replace(outcome, report=report), store
 
 
 def publish_to(outcome: Outcome, store: Store) -> Published:
