@@ -28,6 +28,11 @@ from models.errors import UserError
 
 GREET_WITHIN = 120.0  # seconds
 LOOK_AT_NODES_EVERY = 5.0
+_LOST = (
+    exceptions.WorkerCrashedError,
+    exceptions.NodeDiedError,
+    exceptions.LocalRayletDiedError,
+)
 
 
 class RayEngine:
@@ -153,27 +158,47 @@ def _hello(spec: str) -> str:
 
 
 def _greet_all(spec: str) -> None:
-    """Every node must see the store that the driver writes: known now, not after hours."""
+    """Every node must see the store that the driver writes: known now, not after hours.
+
+    Ray lists a node for a while that is gone already; those are not waited for.
+    """
+    deadline, answered = time.monotonic() + GREET_WITHIN, 0
+    to_greet = _node_ids()
+    while to_greet:
+        answers = {node: _greeting(node, spec) for node in to_greet}
+        lost = set()
+        for node, answer in answers.items():
+            try:
+                sentence = ray.get(answer, timeout=max(0.0, deadline - time.monotonic()))
+            except exceptions.TaskUnschedulableError:
+                continue  # Ray has no such node any more
+            except _LOST:
+                lost.add(node)
+                continue
+            except exceptions.GetTimeoutError:
+                raise UserError(
+                    f"Not all {len(answers)} nodes of the Ray cluster answer within "
+                    f"{GREET_WITHIN:g} seconds; check them with ray status."
+                ) from None
+            except exceptions.RayTaskError as error:
+                said = str(error).strip().splitlines()[-1]
+                raise UserError(
+                    f"A node of the Ray cluster cannot run tokenrank ({said}); install the same "
+                    "version of it on every node."
+                ) from None
+            if sentence:
+                raise UserError(sentence)
+            answered += 1
+        to_greet = lost & _node_ids()
+    if not answered:
+        raise UserError("No node of the Ray cluster answers; check them with ray status.")
+
+
+def _node_ids() -> set[str]:
+    return {node["NodeID"] for node in alive()}
+
+
+def _greeting(node: str, spec: str) -> Any:
     greet = ray.remote(num_cpus=0, max_retries=0)(_hello)
-    answers = [
-        greet.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(spec)
-        for node in alive()
-    ]
-    try:
-        found = ray.get(answers, timeout=GREET_WITHIN)
-    except exceptions.GetTimeoutError:
-        raise UserError(
-            f"Not all {len(answers)} nodes of the Ray cluster answer within {GREET_WITHIN:g} "
-            "seconds; check them with ray status."
-        ) from None
-    except exceptions.RayTaskError as error:
-        said = str(error).strip().splitlines()[-1]
-        raise UserError(
-            f"A node of the Ray cluster cannot run tokenrank ({said}); install the same version "
-            "of it on every node."
-        ) from None
-    for sentence in found:
-        if sentence:
-            raise UserError(sentence)
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
+    return greet.options(scheduling_strategy=there).remote(spec)

@@ -156,3 +156,13 @@ def test_a_model_of_ones_own_is_added_in_under_forty_lines() -> None:
     files = [b for b in blocks_of(ROOT / "docs" / "own-model.md") if b.remark.startswith("file:")]
     assert {block.language for block in files} == {"python", "yaml"}
     assert sum(len(block.text.splitlines()) for block in files) < 40
+
+
+def test_the_page_of_the_team_server_names_the_versions_that_are_tested() -> None:
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = dict(line.split("==") for line in constraints if "==" in line)
+    page = (ROOT / "docs" / "team-server.md").read_text(encoding="utf-8").splitlines()
+    rows = [line.strip("| ").split(" | ") for line in page if "| " in line]
+    named = {row[0].split()[0]: row[1] for row in rows if row[0].split()[0] in pinned}
+    assert set(named) == {"mlflow", "psycopg2-binary", "boto3", "moto"}
+    assert named == {name: pinned[name] for name in named}

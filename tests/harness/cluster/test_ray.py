@@ -67,6 +67,27 @@ def test_a_killed_driver_and_the_same_command_again(
     assert set(computed(store).values()) == {1}
 
 
+def test_a_node_that_is_gone_and_still_listed_is_not_waited_for(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray lists it until it has missed enough heartbeats."""
+    from harness.executors import ray as engine  # noqa: PLC0415
+
+    monkeypatch.setattr(engine, "_hello", lambda said: said)
+    engine.connect(cluster.address)
+    try:
+        there, gone = engine.alive(), {"NodeID": "ab" * 28}
+        monkeypatch.setattr(engine, "alive", lambda: [gone, *there])
+        engine._greet_all("")
+        with pytest.raises(UserError, match=r"^No store\.$"):  # what a node says is still heard
+            engine._greet_all("No store.")
+        monkeypatch.setattr(engine, "alive", lambda: [gone])
+        with pytest.raises(UserError, match="No node of the Ray cluster answers"):
+            engine._greet_all("")
+    finally:
+        engine.ray.shutdown()
+
+
 def test_nodes_of_a_training_are_lost_and_others_take_it_up(
     cluster: Any, training: Training
 ) -> None:
