@@ -99,7 +99,6 @@ import os, signal, sys
 from pathlib import Path
 from harness.claims import Claims
 from harness.shared_files import FolderFiles
-from tests.rivals import taken_by
 assert Claims(FolderFiles(Path(sys.argv[1]))).take("cell")
 os.kill(os.getpid(), signal.SIGKILL)
 """
