@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -71,34 +72,51 @@ def test_a_job_that_is_killed_in_the_middle(
     assert job_ids(slurm, "pending,running") == []
 
 
-def preempted(env: dict[str, str], _: list[str]) -> None:
+def preempted(env: dict[str, str], worker: int, job: str, driver: subprocess.Popen[str]) -> None:
     """Somebody's urgent job takes the whole node, and Slurm requeues who was there."""
     urgent = ["sbatch", "--partition", "urgent", "--exclusive", "--output", "/dev/null"]
     subprocess.run([*urgent, "--wrap", "true"], env=env, check=True, capture_output=True)
 
+    def requeued() -> bool:
+        # Slurm wakes the worker for two seconds, in which it could finish all of this suite.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGSTOP)
+        return job in job_ids(env, "pending")
 
-def told(env: dict[str, str], jobs: list[str]) -> None:
+    wait_for(requeued, driver)
+
+
+def told(env: dict[str, str], worker: int, job: str, driver: subprocess.Popen[str]) -> None:
     """What Slurm sends before it takes a node or an element's time is up; it requeues itself."""
-    subprocess.run(["scancel", "--signal", "USR2", *jobs], env=env, check=True)
+    subprocess.run(["scancel", "--signal", "USR2", job], env=env, check=True)
+    wait_for(lambda: waits(worker, signal.SIGUSR2), driver)
+    os.kill(worker, signal.SIGCONT)
+    wait_for(lambda: job in job_ids(env, "pending"), driver)
 
 
-# One that is preempted still has two seconds, in which all of this suite's cells may be finished.
+def waits(worker: int, kind: signal.Signals) -> bool:
+    """Whether a stopped process will have this signal when it goes on."""
+    said = dict(
+        line.split(":\t", 1) for line in Path(f"/proc/{worker}/status").read_text().splitlines()
+    )
+    return bool((int(said["SigPnd"], 16) | int(said["ShdPnd"], 16)) >> (kind - 1) & 1)
+
+
 @pytest.mark.parametrize(("happens", "when"), [(preempted, begun), (told, cells)])
 def test_a_job_that_is_preempted_goes_on(
     slurm: dict[str, str],
     undisturbed: Undisturbed,
     tmp_path: Path,
-    happens: Callable[[dict[str, str], list[str]], None],
+    happens: Callable[[dict[str, str], int, str, subprocess.Popen[str]], None],
     when: Callable[[Path], object],
 ) -> None:
     """In the same job, where it was: what it had finished is not computed again."""
     store, env = tmp_path / "store", {**os.environ, **slurm}
     process = start(undisturbed.suite, store, "--profile", str(profile(tmp_path)), **slurm)
     wait_for(lambda: when(store), process)
-    running = job_ids(slurm, "running")
-    assert running
-    happens(env, running)
-    wait_for(lambda: set(job_ids(slurm, "pending")) & set(running), process)
+    worker = begun(store)[0].pid
+    os.kill(worker, signal.SIGSTOP)  # so that it is still there when it happens
+    happens(env, worker, job_ids(slurm, "running")[0], process)
     for job in job_ids(slurm, "pending"):  # Slurm itself would wait for two minutes
         subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], env=env, check=True)
     ended(process)
