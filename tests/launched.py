@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.disturbed import environment
+from tests.disturbed import ended, environment
 from tests.harness.test_pretrain import SETTING, Place, place_in
 
 STEPS = 60  # a record and a checkpoint every 20
@@ -43,10 +43,19 @@ def training_in(folder: Path) -> Training:
     """Trained by torchrun, typed by hand, with two processes."""
     place = place_in(folder)
     place.write("setting.yaml", {**SETTING, "samples": STEPS * 4})
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", "-m", "harness.cli", *place.command("--no-track")]
-    subprocess.run(command, check=True, env=environment(OMP_NUM_THREADS="1"), capture_output=True)
+    ended(start_by_hand(place, "out", 2))
     return Training(place, weights(place.run()))
+
+
+def start_by_hand(place: Place, out: str, processes: int) -> subprocess.Popen[str]:
+    """As `start`, by torchrun itself, which does not ask how many cores there are."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", str(processes), "-m", "harness.cli"]
+    command += place.command("--no-track", "--save-every", "0", out=out)
+    return subprocess.Popen(
+        command, env=environment(OMP_NUM_THREADS="1"), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
 
 
 def start(place: Place, out: str, *more: str, **settings: str) -> subprocess.Popen[str]:

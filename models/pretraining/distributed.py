@@ -11,12 +11,31 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from models.pretraining.batches import Share
+
+ORDERLESS = 2  # so many floats have the same sum in any order
+
+
+class _Gathered(torch.autograd.Function):
+    """Rows of all processes; each gets back the sum of what they all say of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        whole = gradients[0].contiguous()
+        dist.all_reduce(whole)
+        return whole.chunk(dist.get_world_size())[dist.get_rank()]
 
 
 @dataclass(frozen=True)
@@ -35,10 +54,8 @@ class Group:
         """Rows ``[b, dim]`` of all processes, ``[world b, dim]``; gradients flow back to each."""
         if self.share.world == 1:
             return rows
-        from torch.distributed.nn import functional  # noqa: PLC0415  (it wants a running group)
-
-        parts: tuple[Tensor, ...] = functional.all_gather(rows)  # type: ignore[no-untyped-call]
-        return torch.cat(parts)
+        gathered: Tensor = _Gathered.apply(rows)  # type: ignore[no-untyped-call]
+        return gathered
 
     def mean(self, values: Tensor) -> Tensor:
         """The processes' mean, the same on each."""
@@ -52,7 +69,12 @@ class Group:
         if self.share.world == 1:
             return model
         devices = [self.device] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(model, device_ids=devices)
+        # After its first backward torch puts gradients into the order in which they came, unless it
+        # looks for unused ones. Where a gradient lies decides in which order three or more are
+        # added: a run that goes on would differ from one that was never interrupted.
+        return nn.parallel.DistributedDataParallel(
+            model, device_ids=devices, find_unused_parameters=self.share.world > ORDERLESS
+        )
 
     def wait(self) -> None:
         """Until every process is here."""

@@ -1,4 +1,4 @@
-"""Two processes that share a training by gloo, on a bad day: the weights come out the same."""
+"""Processes that share a training by gloo, on a bad day: the weights come out the same."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import yaml
 
 from models.pretraining.checkpoint import CHECKPOINT
 from tests.disturbed import ended, wait_for
-from tests.launched import Training, gone, kill, ranks, weights
+from tests.harness.test_pretrain import SETTING, place_in
+from tests.launched import STEPS, Training, gone, kill, ranks, start_by_hand, weights
 
 if sys.platform != "linux":
     pytest.skip("processes are found in /proc", allow_module_level=True)
@@ -60,3 +61,17 @@ def test_a_torchrun_that_is_killed_leaves_no_rank_and_a_rank_that_stops_is_not_w
     assert "again, because" in said
     assert gone(first)
     assert weights(folder) == training.sha256
+
+
+def test_three_processes_add_in_the_same_order_when_they_go_on(tmp_path: Path) -> None:
+    """Of two numbers the order does not matter; of three it does."""
+    place = place_in(tmp_path)
+    place.write("setting.yaml", {**SETTING, "batch": 12, "samples": STEPS * 12})
+    ended(start_by_hand(place, "undisturbed", 3))
+    driver, folder = start_by_hand(place, "bad", 3), place.run("bad")
+    wait_for(lambda: (folder / CHECKPOINT).exists() and len(ranks(folder)) == 3, driver)
+    for rank in ranks(folder):
+        kill(rank)
+    ended(driver, 1)
+    assert "Going on after" in ended(start_by_hand(place, "bad", 3))
+    assert weights(folder) == weights(place.run("undisturbed"))
