@@ -27,13 +27,15 @@ class _Gathered(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
+        rows = rows.contiguous()
         parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, rows.contiguous())
+        dist.all_gather(parts, rows)
         return torch.cat(parts)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        whole = gradients[0].contiguous()
+        # A copy: autograd may still need what came in.
+        whole = gradients[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(whole)
         return whole.chunk(dist.get_world_size())[dist.get_rank()]
 
