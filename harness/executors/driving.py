@@ -52,6 +52,9 @@ class Engine(Protocol):
     def wait(self, seconds: float) -> list[Ended]:
         """Items that ended, waiting for at most so long for the first."""
 
+    def avoid(self, node: str) -> None:
+        """Give a node nothing more, if there is another; as an account names it."""
+
     def cancel(self, item: str) -> None:
         """End its worker, if it is in work; `wait` tells it as lost."""
 
@@ -184,6 +187,9 @@ class _Drive:
             keys = tuple(account.elsewhere)
             key = f"{flight.item.key}-later"
             self.waiting.append(replace(flight.item, key=key, cells=keys, patient=True))
+        if any(fault.of_node for fault in account.faults.values()):
+            # Failing takes no time: it would be free, and take the next item, ever again.
+            self.engine.avoid(account.node)
         again = []
         for cell, fault in account.faults.items():
             if fault.is_final or self._tried(cell) > self.policy.retries:

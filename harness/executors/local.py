@@ -105,6 +105,9 @@ class LocalPool:
         self._hand_out()
         return ended
 
+    def avoid(self, node: str) -> None:
+        """There is no other."""
+
     def cancel(self, item: str) -> None:
         """Kill the worker that has it, and start another."""
         for hand in self._hands:

@@ -28,6 +28,7 @@ from models.errors import UserError
 
 GREET_WITHIN = 120.0  # seconds
 LOOK_AT_NODES_EVERY = 5.0
+NODE_LABEL = "ray.io/node-id"  # that Ray gives each node
 _LOST = (
     exceptions.WorkerCrashedError,
     exceptions.NodeDiedError,
@@ -54,6 +55,7 @@ class RayEngine:
         self._run = ray.remote(max_retries=0, max_calls=0)(_do)
         self._flying: dict[Any, str] = {}  # by reference, the item's key
         self._looked, self._slots = float("-inf"), 1
+        self._avoided: set[str] = set()
 
     @property
     def slots(self) -> int:
@@ -68,7 +70,10 @@ class RayEngine:
 
     def submit(self, item: Item) -> None:
         """With the item's share of a node."""
-        run = self._run.options(**_share(item, self._section, self._has_gpus))
+        share = _share(item, self._section, self._has_gpus)
+        if self._avoided and self._others():
+            share["label_selector"] = {NODE_LABEL: f"!in({','.join(sorted(self._avoided))})"}
+        run = self._run.options(**share)
         self._flying[run.remote(self._spec, item)] = item.key
 
     def wait(self, seconds: float) -> list[Ended]:
@@ -80,6 +85,15 @@ class RayEngine:
         if ready:  # whatever else has ended meanwhile
             ready, _ = ray.wait(list(self._flying), num_returns=len(self._flying), timeout=0)
         return [_ended(self._flying.pop(reference), reference) for reference in ready]
+
+    def avoid(self, node: str) -> None:
+        """What Ray has in its queue already may still go there, once."""
+        self._avoided.add(node)
+
+    def _others(self) -> bool:
+        """Whether a node that is not avoided could do the work."""
+        able = {n["NodeID"] for n in alive() if n["Resources"].get("CPU", 0) >= self._section.cpus}
+        return bool(able - self._avoided)
 
     def cancel(self, item: str) -> None:
         """Kill the process that has it."""
@@ -97,7 +111,9 @@ class RayEngine:
 
 
 def _do(spec: str, item: Item) -> Account:
-    return _worker(spec).do(item)
+    account = _worker(spec).do(item)
+    account.node = ray.get_runtime_context().get_node_id()
+    return account
 
 
 _workers: dict[str, Worker] = {}

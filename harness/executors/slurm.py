@@ -8,10 +8,11 @@ alone: not every cluster keeps accounts. It must not know what an item is made o
 from __future__ import annotations
 
 import getpass
+import os
 import subprocess
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ class Element:
     def __call__(self) -> list[Account]:
         """Accounts of all items; those finished before a requeue are found in the store."""
         worker = Worker(Spec.from_json(self.spec))
-        return [worker.do(item) for item in self.items]
+        node = os.environ.get("SLURMD_NODENAME", "")
+        return [replace(worker.do(item), node=node) for item in self.items]
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Asked by submitit when the element is about to be preempted, or runs out of time."""
@@ -84,6 +86,7 @@ class SlurmEngine:
         self._flying: dict[str, _Flight] = {}  # by job id
         self._looked = float("-inf")
         self._sent = False
+        self._avoided: set[str] = set()
 
     def submit(self, item: Item) -> None:
         """With the next call of `wait`, which sends many at once."""
@@ -100,6 +103,19 @@ class SlurmEngine:
             if ended or time.monotonic() > deadline:
                 return ended
             time.sleep(0.1)
+
+    def avoid(self, node: str) -> None:
+        """Elements that are queued already may still go there, once."""
+        self._avoided |= {node} - {""}
+
+    def _excluded(self) -> dict[str, str]:
+        """Sbatch's option, with what the profile excludes; nothing where no node would be left."""
+        if not self._avoided:
+            return {}
+        if len(self._avoided) >= sum(kind.count for kind in nodes_of(self._section.partition)):
+            return {}
+        given = self._section.options.get("exclude")
+        return {"exclude": ",".join([*([str(given)] if given else []), *sorted(self._avoided)])}
 
     def cancel(self, item: str) -> None:
         """Cancel its element; the element's other items are told as lost."""
@@ -137,7 +153,7 @@ class SlurmEngine:
             **({"qos": section.qos} if section.qos else {}),
             **({"gpus_per_node": section.gpus} if section.gpus else {}),
             setup=[f"export OMP_NUM_THREADS={section.cpus}", *section.setup],
-            additional_parameters={"requeue": True, **section.options},
+            additional_parameters={"requeue": True, **section.options, **self._excluded()},
         )
         try:
             with executor.batch():

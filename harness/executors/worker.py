@@ -25,27 +25,33 @@ from harness.store import Store
 from harness.store_place import open_store
 from models.errors import UserError
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 @dataclass(frozen=True)
 class Fault:
     """Why a cell could not be computed.
 
     ``is_final``: it would go the same way again (a broken file, an impossible setting).
+    ``of_node``: any other cell would fail there as well.
     """
 
     reason: str
     is_final: bool
+    of_node: bool = False
 
 
 @dataclass
 class Account:
     """What a worker has to say of an item: scores of finished cells, and faults of others.
 
-    ``elsewhere``: cells that another process has in work.
+    ``elsewhere``: cells that another process has in work. ``node``: where it was, as its engine
+    names it.
     """
 
     item: str
     worker: str = ""
+    node: str = ""
     scores: dict[str, float] = field(default_factory=dict)
     faults: dict[str, Fault] = field(default_factory=dict)
     elsewhere: list[str] = field(default_factory=list)
@@ -126,7 +132,8 @@ class Worker:
                 account.faults[cell.key] = Fault(str(error), is_final=True)
             except OSError as error:
                 traceback.print_exc()
-                account.faults[cell.key] = Fault(_of_the_system(error), is_final=False)
+                is_full = error.errno in FULL
+                account.faults[cell.key] = Fault(_of_the_system(error), False, of_node=is_full)
             except Exception as error:
                 traceback.print_exc()
                 account.faults[cell.key] = Fault(f"{type(error).__name__}: {error}", False)
@@ -145,7 +152,7 @@ class Worker:
 def _of_the_system(error: OSError) -> str:
     """What the system refused, and on which machine: another may not."""
     here = os.uname().nodename
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in FULL:
         return f"the disk is full on {here}"
     place = f" ({error.filename})" if error.filename else ""
     return f"{error.strerror or error}{place} on {here}"

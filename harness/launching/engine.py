@@ -96,6 +96,9 @@ class LaunchEngine:
                 return ended
             time.sleep(LOOK_EVERY)
 
+    def avoid(self, node: str) -> None:
+        """Nobody asks: a training says itself what a disk refuses, and that is final."""
+
     def cancel(self, item: str) -> None:
         """End one that makes no progress."""
         self._launcher.stop(item)

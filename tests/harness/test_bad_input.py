@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -593,22 +593,6 @@ def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(
     ended = tokenrank(*arguments)
     assert ended.code == 0, ended.err
     assert len(list(store.rglob("cells/*/*.json"))) == 8
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real disk of 24 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)]
-    try:
-        done = subprocess.run(mount, capture_output=True, check=False)
-    except OSError as error:
-        pytest.skip(f"needs the mount command: {error}")
-    if done.returncode:
-        pytest.skip("needs the right to mount a small disk (root)")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def test_a_disk_that_is_really_full(

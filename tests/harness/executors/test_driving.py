@@ -33,6 +33,7 @@ class Scripted:
     name: str = "scripted"
     order: list[str] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    avoided: list[str] = field(default_factory=list)
     most: int = 0
     _flying: list[Ended] = field(default_factory=list)
     _waiting: int = 0
@@ -50,6 +51,9 @@ class Scripted:
             threading.Event().wait(0.02)
             return []
         return [self._flying.pop(0)]
+
+    def avoid(self, node: str) -> None:
+        self.avoided.append(node)
 
     def cancel(self, item: str) -> None:
         self.cancelled.append(item)
@@ -149,6 +153,22 @@ def test_a_node_that_keeps_dying_is_given_up_with_its_reason(tmp_path: Path) -> 
     driven, _, _ = run([item("x", "1", "2")], engine, tmp_path, Policy(retries=1))
     assert engine.order == ["x", "x"]
     assert driven.broken == {"1": "its node is gone", "2": "its node is gone"}
+
+
+def test_a_node_whose_disk_is_full_gets_nothing_more(tmp_path: Path) -> None:
+    """It would be free at once, and take the next item too, and fail it."""
+
+    def answer(item: Item, tried: int) -> Ended:
+        if tried > 1:
+            return well(item)
+        full = {item.cells[0]: Fault("the disk is full on a", is_final=False, of_node=True)}
+        return Ended(item.key, "done", Account(item.key, node="a", faults=full))
+
+    engine = Scripted(answer)
+    driven, told, _ = run([item("x")], engine, tmp_path)
+    assert engine.avoided == ["a"]
+    assert driven.broken == {}
+    assert told.scores == {"x-cell": 0.5}
 
 
 def test_want_of_memory_is_met_with_smaller_batches(tmp_path: Path) -> None:

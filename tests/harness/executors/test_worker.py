@@ -77,6 +77,7 @@ def test_a_full_disk_of_one_node_is_no_final_fault(
     assert list(account.scores) == [plan.cells[1].key]
     assert "the disk is full on" in account.faults[full].reason
     assert not account.faults[full].is_final
+    assert account.faults[full].of_node
     assert list((Path(spec.store) / "claims").iterdir()) == []
 
 
