@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.claims import Claims
-from harness.objects import AT_ONCE, Objects
+from harness.objects import Objects
 from harness.shared_files import FolderFiles
 from harness.store import CellResult, Embedding, Store, as_json, file_sha256
 from models.cache import cache_folder
@@ -28,6 +28,7 @@ from models.errors import UserError
 MIRROR = "TOKENRANK_MIRROR"
 IDENTITY = "identity"
 FEW = 32  # cells: fewer are asked for one by one, more are listed first
+CHUNK = 256  # cells that are fetched before they are written, so that memory holds no more
 LINES = 100  # of timings in one object
 SHARED_NOTES = ("halvings",)  # caches that others should know of
 
@@ -111,8 +112,8 @@ class ObjectStore(Store):
         if len(missing) > FEW:
             there = {Path(name).stem for name in self.objects.listing("cells")}
             missing = [key for key in missing if key in there]
-        for start in range(0, len(missing), AT_ONCE):  # so that memory holds no more
-            self._fetched(missing[start : start + AT_ONCE])
+        for start in range(0, len(missing), CHUNK):
+            self._fetched(missing[start : start + CHUNK])
 
     def _is_here(self, key: str) -> bool:
         path = self._cell_path(key)
