@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from harness.executors.driving import Ended
@@ -71,7 +72,7 @@ class RayEngine:
     def submit(self, item: Item) -> None:
         """With the item's share of a node."""
         share = _share(item, self._section, self._has_gpus)
-        if self._avoided and self._others():
+        if self._avoided and self._others(share):
             share["label_selector"] = {NODE_LABEL: f"!in({','.join(sorted(self._avoided))})"}
         run = self._run.options(**share)
         self._flying[run.remote(self._spec, item)] = item.key
@@ -90,10 +91,15 @@ class RayEngine:
         """What Ray has in its queue already may still go there, once."""
         self._avoided.add(node)
 
-    def _others(self) -> bool:
-        """Whether a node that is not avoided could do the work."""
-        able = {n["NodeID"] for n in alive() if n["Resources"].get("CPU", 0) >= self._section.cpus}
-        return bool(able - self._avoided)
+    def _others(self, share: Mapping[str, float]) -> bool:
+        """Whether a node that is not avoided holds an item: it would wait for ever for none."""
+        names = {"num_cpus": "CPU", "memory": "memory", "num_gpus": "GPU"}
+        needed = {names[name]: amount for name, amount in share.items()}
+        return any(
+            all(node["Resources"].get(name, 0.0) >= amount for name, amount in needed.items())
+            for node in alive()
+            if node["NodeID"] not in self._avoided
+        )
 
     def cancel(self, item: str) -> None:
         """Kill the process that has it."""

@@ -11,7 +11,7 @@ import getpass
 import os
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -139,6 +139,21 @@ class SlurmEngine:
                 self._send_array(bundles[start : start + ARRAY], *bundle_class)
 
     def _send_array(self, bundles: list[tuple[Item, ...]], minutes: int, gigabytes: int) -> None:
+        excluded = self._excluded()
+        try:
+            self._submit(bundles, minutes, gigabytes, excluded)
+        except UserError:
+            if not excluded:
+                raise
+            self._submit(bundles, minutes, gigabytes, {})  # no other node holds it
+
+    def _submit(
+        self,
+        bundles: list[tuple[Item, ...]],
+        minutes: int,
+        gigabytes: int,
+        excluded: Mapping[str, str],
+    ) -> None:
         section, self._sent = self._section, True
         executor = submitit.SlurmExecutor(folder=self._folder / "%j")
         executor.update_parameters(
@@ -153,7 +168,7 @@ class SlurmEngine:
             **({"qos": section.qos} if section.qos else {}),
             **({"gpus_per_node": section.gpus} if section.gpus else {}),
             setup=[f"export OMP_NUM_THREADS={section.cpus}", *section.setup],
-            additional_parameters={"requeue": True, **section.options, **self._excluded()},
+            additional_parameters={"requeue": True, **section.options, **excluded},
         )
         try:
             with executor.batch():
