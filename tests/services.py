@@ -179,9 +179,12 @@ class S3:
 def s3() -> Iterator[S3]:
     """An S3 store on loopback that runs."""
     pytest.importorskip("moto.server")
+    s3fs = pytest.importorskip("s3fs")
     store = S3()
     store.start()
     try:
         yield store
     finally:
         store.stop()
+        # It would keep the address of this one, also for the next.
+        s3fs.S3FileSystem.clear_instance_cache()
