@@ -17,13 +17,14 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
 
 from benchmarks.plan import TASKS, fill, write_suite
+from benchmarks.suite import run_command
 from harness.object_store import MIRROR, ObjectStore
 from harness.plan import Places, make_plan
 from harness.suite import load_suite
@@ -34,7 +35,6 @@ KEYS = {
     "AWS_DEFAULT_REGION": "us-east-1",
 }
 PATIENCE = 60.0  # seconds
-COMMAND = "import sys; sys.argv[0] = 'tokenrank'; from harness.cli import main; main()"
 
 
 def main() -> None:
@@ -98,20 +98,14 @@ def _row(folder: Path, service: _Service, seeds: int) -> str:
     fill(make_plan(load_suite(suite), Places(None, None, store.cache_folder)), store)
 
     def timed(what: str, mirror: str) -> str:
-        before, started = service.requests(), time.perf_counter()
-        _command([what, str(suite), "--store", place], {MIRROR: str(folder / mirror)})
-        taken = time.perf_counter() - started
-        return f"{taken:.1f} s ({service.requests() - before:,})"
+        before = service.requests()
+        settings = {MIRROR: str(folder / mirror), "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+        ran = run_command([what, str(suite), "--store", place], settings=settings)
+        return f"{ran.seconds:.1f} s ({service.requests() - before:,})"
 
     first = timed("run", "one")
     found = [timed("run", "two"), timed("run", "two"), timed("status", "two")]
     return f"| {5 * TASKS * seeds:,} | {first} | {' | '.join(found)} |"
-
-
-def _command(arguments: list[str], settings: Mapping[str, str]) -> None:
-    settings = {**os.environ, **settings, "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
-    subprocess.run([sys.executable, "-c", COMMAND, *arguments], env=settings, check=True,
-                   capture_output=True)  # fmt: skip
 
 
 if __name__ == "__main__":

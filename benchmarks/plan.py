@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from benchmarks.suite import run_process
+from benchmarks.suite import run_command, run_process
 from harness.plan import Cell, Places, Plan, make_plan
 from harness.run import run_suite
 from harness.store import CellResult, Store
@@ -86,21 +86,15 @@ def _row(folder: Path, seeds: int) -> str:
     _child("plan", suite, store)  # what is measured is not the first look at new weights and code
     planned = _child("plan", suite, store)
     _child("fill", suite, store)
-    first = run_process(_command(suite, store))
+    show = ["run", str(suite), "--store", str(store)]
+    first = run_command(show)
     ran = sorted(_child("run", suite, store) for _ in range(3))[1]
-    shown = sorted(
-        (run_process(_command(suite, store)) for _ in range(3)), key=lambda each: each.seconds
-    )[1]
+    shown = sorted((run_command(show) for _ in range(3)), key=lambda each: each.seconds)[1]
     return (
         f"| {5 * TASKS * seeds:,} | {planned[0]:.1f} ({planned[1]:.1f}) s | {planned[2]:.0f} MiB "
         f"| {first.seconds:.0f} ({first.busy:.0f}) s | {ran[0]:.1f} ({ran[1]:.1f}) s "
         f"| {ran[2]:.0f} MiB | {shown.seconds:.1f} ({shown.busy:.1f}) s |"
     )
-
-
-def _command(suite: Path, store: Path) -> list[str]:
-    code = "import sys; sys.argv[0] = 'tokenrank'; from harness.cli import main; main()"
-    return ["-c", code, "run", str(suite), "--store", str(store)]
 
 
 def _child(part: str, suite: Path, store: Path) -> tuple[float, float, float]:

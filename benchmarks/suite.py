@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,11 +41,11 @@ def main() -> None:
     """Measure and print."""
     print("| what | measured |")
     print("| --- | --- |")
-    helps = sorted(_run(["--help"]).seconds for _ in range(5))
+    helps = sorted(run_command(["--help"], watched=False).seconds for _ in range(5))
     print(f"| `tokenrank --help`, median of 5 | {helps[2]:.2f} s |", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["run", "eurosat", "--store", folder]
-        cold = _run(arguments)
+        cold = run_command(arguments)
         print(f"| `tokenrank run eurosat`, cold | {cold.seconds:.0f} s |")
         encoders, probes = (
             float(re.search(rf"{name} (\d+) s", cold.output)[1])  # type: ignore[index]
@@ -53,7 +54,7 @@ def main() -> None:
         rest = cold.seconds - encoders - probes
         print(f"| of it encoders, probes | {encoders:.0f} s, {probes:.0f} s |")
         print(f"| everything else, imports included | {rest:.0f} s, {rest / cold.seconds:.0%} |")
-        finished = sorted(_run(arguments).seconds for _ in range(3))
+        finished = sorted(run_command(arguments).seconds for _ in range(3))
         print(f"| the same, finished, median of 3 | {finished[1]:.1f} s |", flush=True)
     for size in (400, 6400):
         ran = _sized(size)
@@ -64,16 +65,20 @@ def _sized(size: int) -> Ran:
     with tempfile.TemporaryDirectory() as folder:
         suite = Path(folder) / "memory.yaml"
         suite.write_text(SMALL.format(size=size))
-        return _run(["run", str(suite), "--store", f"{folder}/store"])
+        return run_command(["run", str(suite), "--store", f"{folder}/store"])
 
 
-def _run(arguments: list[str]) -> Ran:
-    """Run the command line in a process of its own."""
+def run_command(
+    arguments: list[str], *, watched: bool = True, settings: Mapping[str, str] | None = None
+) -> Ran:
+    """Run the command line in a process of its own; ``settings``: environment variables."""
     code = "import sys; sys.argv[0] = 'tokenrank'; from harness.cli import main; main()"
-    return run_process(["-c", code, *arguments], watched=arguments != ["--help"])
+    return run_process(["-c", code, *arguments], watched=watched, settings=settings)
 
 
-def run_process(arguments: list[str], *, watched: bool = True) -> Ran:
+def run_process(
+    arguments: list[str], *, watched: bool = True, settings: Mapping[str, str] | None = None
+) -> Ran:
     """Run Python with these arguments; unless ``watched``, nobody looks at its memory meanwhile."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TOKENRANK_")}
     # Mapped files count towards a process's peak as long as nobody else needs the memory;
@@ -81,7 +86,7 @@ def run_process(arguments: list[str], *, watched: bool = True) -> Ran:
     before, started = _busy(), time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, *arguments],
-        env={**environment, "COLUMNS": "200"},
+        env={**environment, "COLUMNS": "200", **(settings or {})},
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -84,32 +83,6 @@ def _turn(nodeid: str) -> int:
     if "docs" in folders:
         return PAGE
     return DISTURBED if {"executors", "cluster"}.intersection(folders) else OTHER
-
-
-@pytest.fixture(scope="session", autouse=True)
-def drawn_once() -> Iterator[None]:
-    """Drawing is a third of a small report, and hundreds of tests make the same few.
-
-    A picture follows from its specification alone; that it does is tested between processes.
-    """
-    from reports import rendering  # noqa: PLC0415
-
-    kept: dict[str, Any] = {}
-
-    def once(draw: Callable[..., Any]) -> Callable[..., Any]:
-        def drawn(*asked: Any) -> Any:
-            key = json.dumps([draw.__name__, *asked], sort_keys=True)
-            digest = hashlib.sha256(key.encode()).hexdigest()
-            if digest not in kept:
-                kept[digest] = draw(*asked)
-            return kept[digest]
-
-        return drawn
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rendering, "to_svg", once(rendering.to_svg))
-        patch.setattr(rendering, "to_png", once(rendering.to_png))
-        yield
 
 
 @dataclass

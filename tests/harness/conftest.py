@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness import cli
+from reports import rendering
 from tests.disturbed import Undisturbed, run_undisturbed
 
 if TYPE_CHECKING:
@@ -45,6 +48,32 @@ versions:
   one: {scheme: single, sizes: [pico]}
   three: {scheme: per-resolution, sizes: [pico]}
 """
+
+
+_drawn: dict[str, Any] = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drawn_once() -> Iterator[None]:
+    """Drawing is a third of a small report, and hundreds of tests here make the same few.
+
+    That a specification is always drawn alike is for the tests of reports, which this is not for.
+    """
+
+    def once(draw: Callable[..., Any]) -> Callable[..., Any]:
+        def drawn(*asked: Any) -> Any:
+            key = json.dumps([draw.__name__, *asked], sort_keys=True)
+            digest = hashlib.sha256(key.encode()).hexdigest()
+            if digest not in _drawn:
+                _drawn[digest] = draw(*asked)
+            return _drawn[digest]
+
+        return drawn
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rendering, "to_svg", once(rendering.to_svg))
+        patch.setattr(rendering, "to_png", once(rendering.to_png))
+        yield
 
 
 @pytest.fixture

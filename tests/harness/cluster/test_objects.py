@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -21,7 +22,7 @@ from tests.disturbed import Undisturbed, at_work, ended, start, wait_for
 from tests.rivals import taken_by
 from tests.services import S3, s3
 
-pytest.importorskip("s3fs", reason="s3fs is a development dependency")
+s3fs = pytest.importorskip("s3fs", reason="s3fs is a development dependency")
 LOCAL = ("--executor", "local", "--workers", "1")
 
 
@@ -98,6 +99,24 @@ def test_a_worker_is_killed_and_the_service_is_away_meanwhile(
     assert "again, because its worker ended with SIGKILL" in ended(process)
     assert kept(place) == undisturbed.files
     assert Objects(place).names("claims") == []
+
+
+def test_small_objects_are_asked_for_once(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for their size first: ten thousand cells are twenty thousand requests."""
+    objects = Objects(place)
+    for name in ("one", "two"):
+        objects.write(name, name.encode())
+    asked: list[str] = []
+    call = s3fs.S3FileSystem._call_s3
+
+    async def counted(system: s3fs.S3FileSystem, method: str, *rest: object, **more: object) -> Any:
+        asked.append(method)
+        return await call(system, method, *rest, **more)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", counted)
+    assert objects.read("one") == b"one"
+    assert objects.read_many(["one", "none", "two"]) == {"one": b"one", "two": b"two"}
+    assert asked == ["get_object"] * 4
 
 
 def test_an_address_where_nothing_answers(undisturbed: Undisturbed, tmp_path: Path) -> None:

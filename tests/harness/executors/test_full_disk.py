@@ -1,4 +1,7 @@
-"""Two Ray nodes that share an S3 emulator only, the disk of one full: the other does the work."""
+"""Two Ray nodes that share an S3 emulator only, the disk of one full: the other does the work.
+
+Not among the tests of services, which must not skip where those are there: it needs root.
+"""
 
 from __future__ import annotations
 
