@@ -35,7 +35,7 @@ from harness.cli_options import (
 from harness.cli_pretraining import pretraining_app
 from harness.cli_published import published_app
 from harness.objects import ObjectsAwayError
-from models.errors import UserError
+from models.errors import DISK_FULL, UserError
 
 app = typer.Typer(
     name="tokenrank",
@@ -310,7 +310,7 @@ def main() -> None:
 def _disk_sentence(error: OSError) -> str | None:
     """A sentence for what a disk or a store can do to a user; anything else is a bug."""
     where = f" ({error.filename})" if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in DISK_FULL:
         return f"The disk is full{where}; free some space and run the same command again."
     if isinstance(error, ObjectsAwayError):
         return f"{error}; nothing that is stored is lost, and the same command goes on from there."

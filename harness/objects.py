@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from models.errors import UserError
+from models.errors import DISK_FULL, UserError
 from models.replacing import replacing
 
 Answer = TypeVar("Answer")
@@ -29,7 +29,7 @@ AT_ONCE = 32  # requests
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 # How a small object is read: in parts side by side, it would be asked for its size first.
 SMALL = {protocol: {"max_concurrency": 1} for protocol in ("s3", "s3a")}
-_OF_THIS_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_OF_THIS_MACHINE = (*DISK_FULL, errno.EROFS)
 _ANSWERS = (FileNotFoundError, FileExistsError)
 # What no second question changes: rights, credentials, and a request that is refused as such.
 _REFUSALS = ("PermissionError", "NoCredentialsError", "PartialCredentialsError")

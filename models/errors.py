@@ -8,8 +8,12 @@ it is raised or printed.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says of a full disk, or of a user's full share of one."""
 
 
 class UserError(Exception):

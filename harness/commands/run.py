@@ -6,7 +6,6 @@ result.
 
 from __future__ import annotations
 
-import errno
 import os
 import shlex
 from collections.abc import Iterator, Mapping
@@ -29,7 +28,7 @@ from harness.store import Store
 from harness.store_place import open_store
 from harness.suite import Overrides, load_suite, suite_names, suite_path
 from harness.tracking import publish
-from models.errors import UserError, did_you_mean
+from models.errors import DISK_FULL, UserError, did_you_mean
 from reports.table import SuiteResults
 
 TIERS = ("official", "study", "random")
@@ -134,7 +133,7 @@ def room_on(place: Path, kept: str = "cells that are finished are kept") -> Iter
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in DISK_FULL:
             raise
         raise UserError(
             f"The disk is full ({place}); free some space and run the same command again: {kept}."

@@ -7,7 +7,6 @@ which engine hands out the items.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import sys
 import traceback
@@ -23,9 +22,7 @@ from harness.executors.spec import Spec, plan_of
 from harness.plan import Cell, Plan, shown_name
 from harness.store import Store
 from harness.store_place import open_store
-from models.errors import UserError
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
+from models.errors import DISK_FULL, UserError
 
 
 @dataclass(frozen=True)
@@ -132,7 +129,7 @@ class Worker:
                 account.faults[cell.key] = Fault(str(error), is_final=True)
             except OSError as error:
                 traceback.print_exc()
-                is_full = error.errno in FULL
+                is_full = error.errno in DISK_FULL
                 account.faults[cell.key] = Fault(_of_the_system(error), False, of_node=is_full)
             except Exception as error:
                 traceback.print_exc()
@@ -152,7 +149,7 @@ class Worker:
 def _of_the_system(error: OSError) -> str:
     """What the system refused, and on which machine: another may not."""
     here = os.uname().nodename
-    if error.errno in FULL:
+    if error.errno in DISK_FULL:
         return f"the disk is full on {here}"
     place = f" ({error.filename})" if error.filename else ""
     return f"{error.strerror or error}{place} on {here}"
