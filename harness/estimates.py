@@ -14,9 +14,10 @@ from typing import Any
 from harness.atlas.memory import activation_bytes
 from harness.costs import cost_of
 from harness.data_code import pixels_key
+from harness.kept_tables import are_kept
 from harness.model_input import ModelInput
 from harness.plan import Cell, EmbeddingJob, Plan
-from harness.store import Store
+from harness.store import Store, run_name
 from harness.suite_file import (
     AttentionProbe,
     FinetuneProbe,
@@ -89,11 +90,14 @@ def estimate(plan: Plan, store: Store, machine: Machine) -> list[TaskEstimate]:
     found = []
     seen: set[str] = set()
     rates = _Rates(machine.encoder, store)
-    store.fetch_cells(cell.key for cell in plan.cells)
+    store.fetch_folder(run_name(plan.key), only=("results/*",))
+    is_finished = are_kept(plan, store)
+    if not is_finished:
+        store.fetch_cells(cell.key for cell in plan.cells)
     for task in plan.suite.tasks:
         mine = [cell for cell in plan.cells if cell.task.name == task.name]
         distinct = {cell.key: cell for cell in mine}.values()
-        to_do = [cell for cell in distinct if not store.has_cell(cell.key)]
+        to_do = [cell for cell in distinct if not is_finished and not store.has_cell(cell.key)]
         jobs = [
             job
             for job in {job.key: job for cell in to_do for job in cell.embeddings}.values()

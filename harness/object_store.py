@@ -30,7 +30,7 @@ IDENTITY = "identity"
 FEW = 32  # cells: fewer are asked for one by one, more are listed first
 CHUNK = 256  # cells that are fetched before they are written, so that memory holds no more
 LINES = 100  # of timings in one object
-SHARED_NOTES = ("halvings",)  # caches that others should know of
+SHARED_NOTES = ("halvings", "tables-there")  # caches that others should know of
 
 
 def mirror_of(address: str) -> Path:
@@ -114,6 +114,21 @@ class ObjectStore(Store):
             missing = [key for key in missing if key in there]
         for start in range(0, len(missing), CHUNK):
             self._fetched(missing[start : start + CHUNK])
+
+    def cells_mark_there(self, keys: Iterable[str]) -> str | None:
+        """A hash of versions of cells' objects; None where one is missing, or cells are few."""
+        wanted = sorted(set(keys))
+        if len(wanted) <= FEW:
+            return None
+        listed = self.objects.listing("cells")
+        digest = hashlib.sha256()
+        for key in wanted:
+            for suffix in (".json", ".parquet"):
+                found = listed.get(f"{key[:2]}/{key}{suffix}")
+                if found is None:
+                    return None
+                digest.update(f"{key} {found.version}\n".encode())
+        return digest.hexdigest()
 
     def _is_here(self, key: str) -> bool:
         path = self._cell_path(key)

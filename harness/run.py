@@ -92,8 +92,9 @@ def run_suite(
     plan = make_plan(suite, places, watch.progress)
     distinct = {cell.key: cell for cell in plan.cells}.values()
     store.fetch_folder(run_name(plan.key))
-    store.fetch_cells(cell.key for cell in distinct)
     kept = kept_tables(plan, store)
+    if not kept:
+        store.fetch_cells(cell.key for cell in distinct)
     to_do = [] if kept else [cell for cell in distinct if not store.has_cell(cell.key)]
     watch.planned(plan, to_do)
     manifest = load_or_create_manifest(store, plan, command)

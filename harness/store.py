@@ -191,6 +191,9 @@ class Store:
                 digest.update(f"{key} {found.st_size} {found.st_mtime_ns}\n".encode())
         return digest.hexdigest()
 
+    def cells_mark_there(self, keys: Iterable[str]) -> str | None:
+        """The same of where cells are kept for all machines, if that is elsewhere; else None."""
+
     def put_cell(self, result: CellResult) -> None:
         """Write a finished cell: predictions first, then the JSON that commits them."""
         path = self._cell_path(result.key)

@@ -15,11 +15,13 @@ from rich.console import Console
 
 from harness import terminal
 from harness.commands.run import assignment, checked_tier, regenerating_command, room_on
+from harness.kept_tables import kept_tables
 from harness.plan import Cell, Places, Plan, make_plan, shown_name
 from harness.provenance import load_or_create_manifest
 from harness.regression.snapshot import CellId
 from harness.results import collect
 from harness.run import Seconds, compute_cells
+from harness.store import run_name
 from harness.store_place import open_store
 from harness.suite import Overrides, load_suite, suite_path
 from models.errors import UserError
@@ -126,8 +128,11 @@ def measure(
     plan = make_plan(suite, Places(options.data_dir, options.weights_dir, store.cache_folder))
     command = regenerating_command(named, overrides, options.data_dir is not None)
     manifest = load_or_create_manifest(store, plan, command)
-    store.fetch_cells(cell.key for cell in plan.cells)
-    results = collect(plan, store, manifest)
+    store.fetch_folder(run_name(plan.key), only=("results/*",))
+    kept = kept_tables(plan, store)
+    if not kept:
+        store.fetch_cells(cell.key for cell in plan.cells)
+    results = collect(plan, store, manifest, kept)
     to_do = _to_do(plan, results, wanted(results))
     if to_do:
         with room_on(store.root), terminal.TerminalWatcher(console) as watcher:

@@ -54,9 +54,11 @@ class RayEngine:
             ray.shutdown()
             raise
         self._run = ray.remote(max_retries=0, max_calls=0)(_do)
-        self._flying: dict[Any, str] = {}  # by reference, the item's key
+        self._flying: dict[Any, Item] = {}  # by reference
         self._looked, self._slots = float("-inf"), 1
         self._avoided: set[str] = set()
+        self._choosy: set[Any] = set()  # references of those that must not go to an avoided node
+        self._looked_at_choosy = float("-inf")
 
     @property
     def slots(self) -> int:
@@ -72,20 +74,39 @@ class RayEngine:
     def submit(self, item: Item) -> None:
         """With the item's share of a node."""
         share = _share(item, self._section, self._has_gpus)
-        if self._avoided and self._others(share):
+        is_choosy = bool(self._avoided) and self._others(share)
+        if is_choosy:
             share["label_selector"] = {NODE_LABEL: f"!in({','.join(sorted(self._avoided))})"}
-        run = self._run.options(**share)
-        self._flying[run.remote(self._spec, item)] = item.key
+        reference = self._run.options(**share).remote(self._spec, item)
+        self._flying[reference] = item
+        if is_choosy:
+            self._choosy.add(reference)
 
     def wait(self, seconds: float) -> list[Ended]:
         """Items that ended, and those of workers and nodes that were lost."""
+        self._release()
         if not self._flying:
             time.sleep(seconds)
             return []
         ready, _ = ray.wait(list(self._flying), num_returns=1, timeout=seconds)
         if ready:  # whatever else has ended meanwhile
             ready, _ = ray.wait(list(self._flying), num_returns=len(self._flying), timeout=0)
-        return [_ended(self._flying.pop(reference), reference) for reference in ready]
+        self._choosy.difference_update(ready)
+        return [_ended(self._flying.pop(reference).key, reference) for reference in ready]
+
+    def _release(self) -> None:
+        """Items wait no more for nodes that are gone: an avoided one is better than none."""
+        now = time.monotonic()
+        if not self._choosy or now - self._looked_at_choosy < LOOK_AT_NODES_EVERY:
+            return
+        self._looked_at_choosy = now
+        for reference in list(self._choosy):
+            item = self._flying[reference]
+            if not self._others(_share(item, self._section, self._has_gpus)):
+                self._choosy.discard(reference)
+                del self._flying[reference]
+                ray.cancel(reference, force=True)
+                self.submit(item)
 
     def avoid(self, node: str) -> None:
         """What Ray has in its queue already may still go there, once."""
@@ -103,9 +124,10 @@ class RayEngine:
 
     def cancel(self, item: str) -> None:
         """Kill the process that has it."""
-        for reference, key in list(self._flying.items()):
-            if key == item:
+        for reference, flying in list(self._flying.items()):
+            if flying.key == item:
                 del self._flying[reference]
+                self._choosy.discard(reference)
                 ray.cancel(reference, force=True)
 
     def close(self) -> None:

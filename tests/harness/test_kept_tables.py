@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fsspec
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from harness.cell_tables import streamed_tables_of, tables_of
+from harness.estimates import estimate
+from harness.object_store import ObjectStore
+from harness.plan import Places
 from harness.provenance import load_or_create_manifest
 from harness.results import collect
-from harness.run import Outcome
+from harness.run import Outcome, run_suite
 from harness.store import Store
+from harness.suite import load_suite
 from reports.io import save_results
 from reports.samples import parts_by
 from tests.harness.conftest import REGISTRY, SUITE
-from tests.harness.test_run import run
+from tests.harness.test_estimates import machine
+from tests.harness.test_run import Quiet, run
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -115,6 +122,64 @@ def test_what_was_damaged_since_is_made_again(
     second = run(folder / "small.yaml", store)
     assert second.computed == computed
     assert path.read_bytes() == before
+    same(first, second)
+
+
+def _of_objects(suite: Path, address: str, mirror: Path) -> Outcome:
+    store = ObjectStore(address, mirror)
+    places = Places(None, None, mirror / "cache")
+    return run_suite(load_suite(suite), places, store, "tokenrank run small", Quiet())
+
+
+@pytest.fixture(scope="module")
+def shared(once: tuple[Path, Outcome], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An object store in which one machine finished the suite: from a folder's cells."""
+    address = f"memory://{uuid.uuid4().hex}"
+    fsspec.filesystem("memory").pipe(f"{address}/there", b"")
+    folder, outcome = once
+    mirror = tmp_path_factory.mktemp("mirror")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.object_store.FEW", 0)
+        ours = ObjectStore(address, mirror)
+        ours.prepare()
+        for cell in outcome.plan.cells:
+            found = Store(folder / "store").cell(cell.key)
+            assert found is not None
+            ours.put_cell(found)
+        assert _of_objects(folder / "small.yaml", address, mirror).computed == 0
+        yield address
+    fsspec.filesystem("memory").rm(address.removeprefix("memory:/"), recursive=True)
+
+
+def test_a_machine_without_a_copy_needs_no_cell_for_a_finished_run(
+    once: tuple[Path, Outcome], shared: str, tmp_path: Path
+) -> None:
+    folder, first = once
+    second = _of_objects(folder / "small.yaml", shared, tmp_path)
+    assert second.computed == 0
+    same(first, second)
+    assert not (tmp_path / "cells").exists()
+    estimates = estimate(second.plan, ObjectStore(shared, tmp_path), machine(lambda *_: 1.0))
+    assert sum(each.to_do for each in estimates) == 0
+    assert not (tmp_path / "cells").exists()
+
+
+@pytest.mark.parametrize("harm", ["rewritten", "gone"])
+def test_a_cell_elsewhere_that_changed_is_looked_at(
+    once: tuple[Path, Outcome], shared: str, tmp_path: Path, harm: str
+) -> None:
+    folder, first = once
+    objects = ObjectStore(shared, tmp_path).objects
+    name = f"cells/{sorted(objects.listing('cells'))[1]}"
+    before = objects.read(name)
+    assert before is not None
+    if harm == "gone":
+        objects.remove(name)
+    else:
+        objects.write(name, before[:-5])
+    second = _of_objects(folder / "small.yaml", shared, tmp_path)
+    assert second.computed == 1
+    assert objects.read(name) == before
     same(first, second)
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.executors.driving import Ended
 from harness.executors.items import Item, Need
 from harness.executors.profile import RaySection
+from harness.executors.spec import Spec
+from harness.executors.worker import Account
 from models.errors import UserError
 from models.pretraining.checkpoint import CHECKPOINT
 from tests.disturbed import Undisturbed, assert_same, cells, computed, ended, start, wait_for
@@ -86,6 +90,50 @@ def test_a_node_that_is_gone_and_still_listed_is_not_waited_for(
             engine._greet_all("")
     finally:
         engine.ray.shutdown()
+
+
+def where(_: str, item: Item) -> Account:
+    """An item that tells its node; on the one that it names it never ends."""
+    node = ray_cluster.ray.get_runtime_context().get_node_id()
+    while node == item.cells[0]:
+        time.sleep(0.1)
+    return Account(item.key, node=node)
+
+
+def test_an_avoided_node_is_better_than_none(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The only other node dies: what was to go there does not wait for ever."""
+    from harness.executors import ray as engine  # noqa: PLC0415
+
+    monkeypatch.setattr(engine, "_do", where)
+    monkeypatch.setattr(engine, "_greet_all", lambda _: None)
+    monkeypatch.setattr(engine, "LOOK_AT_NODES_EVERY", 0.5)
+    other = cluster.add_node(**NODE)
+    spec = Spec("s.yaml", {}, None, None, str(tmp_path), "/", "key", "shake", {})
+    items = [Item(name, (other.node_id,), Need(1.0, 10**8)) for name in ("in work", "queued")]
+    ray = engine.RayEngine(spec, RaySection(address=cluster.address), items)
+    try:
+        (full,) = (
+            node["NodeID"]
+            for node in engine.alive()
+            if node["Resources"].get("CPU") and node["NodeID"] != other.node_id
+        )
+        ray.avoid(full)
+        for item in items:
+            ray.submit(item)
+        assert ray.wait(5.0) == []  # none goes to the avoided node, though it is free
+        cluster.remove_node(other, allow_graceful=False)
+        found: dict[str, Ended] = {}
+        deadline = time.monotonic() + 120
+        while len(found) < len(items) and time.monotonic() < deadline:
+            found |= {ended.item: ended for ended in ray.wait(0.5)}
+    finally:
+        ray.close()
+    assert set(found) == {"in work", "queued"}
+    account = found["queued"].account
+    assert account is not None
+    assert account.node == full
 
 
 def test_nodes_of_a_training_are_lost_and_others_take_it_up(
