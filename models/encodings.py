@@ -8,12 +8,30 @@ to the bit, its unusual frequencies included: a checkpoint has learned with them
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, wraps
+from typing import ParamSpec
 
 import torch
 from torch import Tensor
+
+Given = ParamSpec("Given")
+
+
+def computed_on_cpu(table: Callable[Given, Tensor]) -> Callable[Given, Tensor]:
+    """A table that is computed on the CPU, then brought to where tensors are being made.
+
+    A division on the meta device would have torch import its compiler, which takes two seconds.
+    """
+
+    @wraps(table)
+    def computed(*args: Given.args, **kwargs: Given.kwargs) -> Tensor:
+        wanted = torch.get_default_device()
+        with torch.device("cpu"):
+            return table(*args, **kwargs).to(wanted)
+
+    return computed
 
 
 @contextmanager
@@ -58,6 +76,7 @@ def space_encoding(
         return torch.cat((across[None].expand(grid), down[:, None].expand(grid)), dim=-1)
 
 
+@computed_on_cpu
 def month_table(width: int) -> Tensor:
     """Month of the year (0 to 11): ``[12, width]``, half sine and half cosine of its angle."""
     angles = torch.arange(12) / (12 / (2 * math.pi))

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import isotonic_regression
 
 Floats = npt.NDArray[np.float64]
 
@@ -75,6 +74,8 @@ def pushed_apart(places: Sequence[float], gap: float, low: float, high: float) -
     if not places:
         return []
     steps = gap * np.arange(len(places))
+    from scipy.optimize import isotonic_regression  # noqa: PLC0415  (slow; needed to draw only)
+
     fitted = isotonic_regression(np.asarray(places) - steps).x
     return [float(y) for y in np.clip(fitted, low, max(low, high - steps[-1])) + steps]
 

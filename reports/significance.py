@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from reports.resampling import Floats
 
@@ -62,7 +62,7 @@ def normal_p_value(difference: float, deviation: float) -> float:
     """Two-sided p-value of "no difference" for a normally distributed difference."""
     if deviation == 0:
         return float(difference == 0)
-    return float(2 * stats.norm.sf(abs(difference) / deviation))
+    return float(2 * special.ndtr(-abs(difference) / deviation))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -94,7 +94,7 @@ def friedman(ranks: Floats) -> Friedman | None:
     if room <= 1e-12:
         return Friedman(n_tasks, k, float("inf"), 0.0)
     f = (n_tasks - 1) * chi2 / room
-    return Friedman(n_tasks, k, f, float(stats.f.sf(f, k - 1, (k - 1) * (n_tasks - 1))))
+    return Friedman(n_tasks, k, f, float(special.fdtrc(k - 1, (k - 1) * (n_tasks - 1), f)))
 
 
 def critical_difference(variants: int, tasks: int, alpha: float = ALPHA) -> float:
@@ -102,6 +102,8 @@ def critical_difference(variants: int, tasks: int, alpha: float = ALPHA) -> floa
 
     ``q sqrt(k (k + 1) / (6 N))`` with q the studentised range over root two (Demsar, 3.2.2).
     """
+    from scipy import stats  # noqa: PLC0415  (slow; needed by reports only)
+
     q = float(stats.studentized_range.ppf(1 - alpha, variants, np.inf)) / 2**0.5
     return float(q * (variants * (variants + 1) / (6 * tasks)) ** 0.5)
 

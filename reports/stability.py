@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from reports.predictions import Flags, Predictions
 from reports.ranking import RankingTable, average_ranks
@@ -147,5 +146,7 @@ def _scores(chosen: Floats, values: Floats, present: Flags) -> Floats:
 
 
 def _tau(a: Sequence[float] | Floats, b: Sequence[float] | Floats) -> float | None:
+    from scipy import stats  # noqa: PLC0415  (slow; needed by reports only)
+
     tau = float(stats.kendalltau(np.round(a, 9), np.round(b, 9)).statistic)
     return None if np.isnan(tau) else tau

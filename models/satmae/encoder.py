@@ -106,7 +106,7 @@ class SatMaeEncoder(nn.Module):
         # Fixed at first, yet part of the checkpoints: fine-tuning has changed them.
         side = config.options.native_side // PATCH_SIZE
         self.register_buffer("positions", position_table(side, config.dim - code))
-        self.register_buffer("channel_codes", sines(torch.arange(groups), code))
+        self.register_buffer("channel_codes", sines(groups, code))
         self.class_token = nn.Parameter(torch.zeros(config.dim))
         self.class_code = nn.Parameter(torch.zeros(code))
         self.blocks = nn.ModuleList(

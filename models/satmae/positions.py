@@ -10,22 +10,29 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from models.encodings import computed_on_cpu
 
-def sines(positions: Tensor, width: int) -> Tensor:
-    """``[L]`` to ``[L, width]``: sines, then cosines, at frequencies ``10000^(-2i / width)``."""
+
+@computed_on_cpu
+def sines(length: int, width: int) -> Tensor:
+    """Of positions 0 to length - 1, ``[length, width]``.
+
+    Sines, then cosines, at frequencies ``10000^(-2i / width)``.
+    """
     frequencies = 10000.0 ** (-torch.arange(width // 2, dtype=torch.float64) * 2 / width)
-    angles = positions.double()[:, None] * frequencies
+    angles = torch.arange(length, dtype=torch.float64)[:, None] * frequencies
     return torch.cat((angles.sin(), angles.cos()), dim=1).float()
 
 
+@computed_on_cpu
 def position_table(side: int, width: int) -> Tensor:
     """Codes ``[1 + side^2, width]``: zeros for the class token, then patches row by row.
 
     The first half of a code is of the column, the second of the row.
     """
-    across, down = sines(torch.arange(side), width // 2), sines(torch.arange(side), width // 2)
+    codes = sines(side, width // 2)
     half = (side, side, width // 2)
-    grid = torch.cat((across[None].expand(half), down[:, None].expand(half)), dim=-1)
+    grid = torch.cat((codes[None].expand(half), codes[:, None].expand(half)), dim=-1)
     return torch.cat((torch.zeros(1, width), grid.flatten(0, 1)))
 
 

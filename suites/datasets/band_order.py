@@ -14,7 +14,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from suites.datasets.signatures import (
     FEATURES,
@@ -239,6 +238,8 @@ def _search(likelihood: Likelihood, features: F64) -> _Found:
 
     The claimed order is a second start, so that it is never missed by accident.
     """
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415  (slow; few commands judge)
+
     _, assigned = linear_sum_assignment(-likelihood.single(features))
     starts = [tuple(int(c) for c in assigned), tuple(range(likelihood.bands))]
     return max((_climb(likelihood, features, s) for s in starts), key=lambda found: found.score)
