@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from suites.datasets import simulated
 from suites.datasets.base import Batch, DatasetCard, TargetKind
 from suites.datasets.digests import fingerprint, pixel_digest
-from suites.datasets.overpass import SIDE, Seen, overpass
+from suites.datasets.overpass import SIDE, overpass
 from suites.datasets.patterns import F32
 from suites.datasets.scenes_in_time import CROPS, MONTHS, crop_year, felling
 from suites.datasets.simulated import seen_tile
@@ -66,7 +66,8 @@ class Posed:
     unit: str = ""
 
 
-def _tile(index: int, seed: int) -> tuple[Seen, F32]:
+@lru_cache(maxsize=256)  # 50 MB: a small set's targets, its images, and other tasks show the same
+def _tile(index: int, seed: int) -> tuple[npt.NDArray[np.uint16], F32]:
     """A tile of the simulated set, and the share ``[6, 64, 64]`` of each cover in its pixels."""
     seen = seen_tile(index, seed)
     shares = np.zeros((len(COVERS), SIDE, SIDE), dtype=np.float32)
@@ -74,28 +75,28 @@ def _tile(index: int, seed: int) -> tuple[Seen, F32]:
         for material in materials:
             if material in seen.cover:
                 shares[place] += seen.cut(seen.cover[material])
-    return seen, shares
+    return seen.pixels, shares
 
 
 def _cover_map(index: int, seed: int) -> Sample:
-    seen, shares = _tile(index, seed)
-    return Sample(seen.pixels[:, :, None], shares.argmax(axis=0).astype(np.int8))
+    pixels, shares = _tile(index, seed)
+    return Sample(pixels[:, :, None], shares.argmax(axis=0).astype(np.int8))
 
 
 def _cover_labels(index: int, seed: int) -> Sample:
-    seen, shares = _tile(index, seed)
-    return Sample(seen.pixels[:, :, None], (shares.mean(axis=(1, 2)) >= COVERED).astype(np.uint8))
+    pixels, shares = _tile(index, seed)
+    return Sample(pixels[:, :, None], (shares.mean(axis=(1, 2)) >= COVERED).astype(np.uint8))
 
 
 def _tree_share(index: int, seed: int) -> Sample:
-    seen, shares = _tile(index, seed)
+    pixels, shares = _tile(index, seed)
     trees = shares[list(COVERS).index("trees")]
-    return Sample(seen.pixels[:, :, None], 100 * float(trees.mean(dtype=np.float64)))
+    return Sample(pixels[:, :, None], 100 * float(trees.mean(dtype=np.float64)))
 
 
 def _tree_map(index: int, seed: int) -> Sample:
-    seen, shares = _tile(index, seed)
-    return Sample(seen.pixels[:, :, None], 100 * shares[list(COVERS).index("trees")])
+    pixels, shares = _tile(index, seed)
+    return Sample(pixels[:, :, None], 100 * shares[list(COVERS).index("trees")])
 
 
 def _felling(index: int, seed: int) -> Sample:
