@@ -29,7 +29,7 @@ from harness.plan import Cell, EmbeddingJob, split_identity
 from harness.probe_inputs import map_inputs, probe_inputs, splits_of, token_inputs
 from harness.probes.attention import AttentionSettings, TokenInputs, run_attention
 from harness.probes.base import ProbeInputs, ProbeResult
-from harness.probes.finetune import untouched
+from harness.probes.finetune_model import untouched
 from harness.probes.finetune_tuning import tune_finetune
 from harness.probes.knn import KnnSettings, run_knn
 from harness.probes.linear import Training

@@ -81,6 +81,7 @@ PROBE_CODE = (
     "harness.probes.attention",
     "harness.probes.base",
     "harness.probes.finetune",
+    "harness.probes.finetune_model",
     "harness.probes.finetune_tuning",
     "harness.probes.knn",
     "harness.probes.linear",

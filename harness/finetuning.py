@@ -19,7 +19,8 @@ from harness.inputs import InputRule, apply_rule
 from harness.pixels import Pixels
 from harness.plan import Cell
 from harness.probes.base import Withheld
-from harness.probes.finetune import FinetuneInputs, FinetuneSettings, Images
+from harness.probes.finetune import FinetuneSettings
+from harness.probes.finetune_model import FinetuneInputs, Images
 from harness.suite_file import FinetuneProbe
 from models.families import design_of
 from models.tokens import patch_grid

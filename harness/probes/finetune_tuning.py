@@ -30,18 +30,20 @@ from harness.metrics import metric
 from harness.probes.base import ProbeResult, TrialRecord
 from harness.probes.finetune import (
     DivergedError,
-    FinetuneInputs,
     FinetuneSettings,
-    Images,
     Kept,
+    scale_of,
+    tested,
+    train,
+)
+from harness.probes.finetune_model import (
+    FinetuneInputs,
+    Images,
     Read,
     Rows,
     Scale,
     Trial,
     in_bfloat16,
-    scale_of,
-    tested,
-    train,
 )
 from harness.probes.side_by_side import StoppedError, side_by_side
 from harness.probes.study import Direction, study_at, writing

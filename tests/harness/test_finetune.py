@@ -17,7 +17,8 @@ from harness.embed import pool
 from harness.metrics import metric
 from harness.probes import finetune, finetune_tuning
 from harness.probes.answers import answers_of
-from harness.probes.finetune import FinetuneInputs, FinetuneSettings, Trial, train
+from harness.probes.finetune import FinetuneSettings, train
+from harness.probes.finetune_model import FinetuneInputs, Trial, TunedModel
 from harness.probes.finetune_tuning import tune_finetune
 from harness.probes.linear import Training, initial_linear, learning_rate_factors, minibatches
 from models.errors import UserError
@@ -157,7 +158,7 @@ def answer(inputs: FinetuneInputs, state: Mapping[str, torch.Tensor]) -> torch.T
         return model.eval()(*doubles_of("pretraining", SPLITS["test"]))
 
 
-class InDouble(finetune.TunedModel):
+class InDouble(TunedModel):
     """AdamW enlarges the rounding of gradients that are zero but for it (of keys' biases, say)."""
 
     def __init__(self, *given: Any) -> None:
