@@ -71,11 +71,11 @@ def pushed_apart(places: Sequence[float], gap: float, low: float, high: float) -
     They stay within (low, high); where there is no room for all, they run on beyond ``high``.
     Least squares under an order, hence isotonic regression of what exceeds the gaps.
     """
+    from scipy.optimize import isotonic_regression  # noqa: PLC0415  (slow; needed to draw only)
+
     if not places:
         return []
     steps = gap * np.arange(len(places))
-    from scipy.optimize import isotonic_regression  # noqa: PLC0415  (slow; needed to draw only)
-
     fitted = isotonic_regression(np.asarray(places) - steps).x
     return [float(y) for y in np.clip(fitted, low, max(low, high - steps[-1])) + steps]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.encodings import computed_on_cpu, month_table, space_encoding, time_encoding
+from models.encodings import month_table, space_encoding, time_encoding
 from models.errors import UserError
 from models.families import Channels
 from models.galileo.input_checks import check_inputs
@@ -70,8 +70,8 @@ class GalileoEncoder(nn.Module):
         self.steps: Tensor
         self.months: Tensor
         # Fixed, yet part of the checkpoints: theirs are what the weights were trained with.
-        steps = computed_on_cpu(lambda: time_encoding(MAX_STEPS, quarter, torch.device("cpu")))
-        self.register_buffer("steps", steps().clone())
+        steps = time_encoding(MAX_STEPS, quarter, torch.device("cpu"))
+        self.register_buffer("steps", steps.to(torch.get_default_device(), copy=True))
         self.register_buffer("months", month_table(quarter))
         self.blocks = nn.ModuleList(
             Block(config.dim, config.heads, config.mlp_ratio, norm_eps=NORM_EPS)

@@ -12,8 +12,10 @@ import fsspec
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from rich.console import Console
 
 from harness.cell_tables import streamed_tables_of, tables_of
+from harness.commands.measure import RunOptions, measure
 from harness.estimates import estimate
 from harness.object_store import ObjectStore
 from harness.plan import Places
@@ -162,6 +164,19 @@ def test_a_machine_without_a_copy_needs_no_cell_for_a_finished_run(
     estimates = estimate(second.plan, ObjectStore(shared, tmp_path), machine(lambda *_: 1.0))
     assert sum(each.to_do for each in estimates) == 0
     assert not (tmp_path / "cells").exists()
+
+
+def test_a_machine_without_a_copy_judges_a_finished_run_without_its_cells(
+    once: tuple[Path, Outcome], shared: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `tokenrank baseline` and `tokenrank check` go by."""
+    folder, first = once
+    monkeypatch.setenv("TOKENRANK_MIRROR", str(tmp_path))
+    options = RunOptions(None, shared, None)
+    found = measure(Console(quiet=True), folder / "small.yaml", "small", options).results
+    assert_frame_equal(first.results.scores, found.scores)
+    assert_frame_equal(first.results.samples.lazy().collect(), found.samples.lazy().collect())
+    assert not list(tmp_path.rglob("cells"))
 
 
 @pytest.mark.parametrize("harm", ["rewritten", "gone"])
