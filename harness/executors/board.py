@@ -96,6 +96,13 @@ class Board:
         with contextlib.suppress(OSError):
             self._files.remove(f"{self.name}/workers/{worker}.json")
 
+    def forget_workers_at(self, item: str) -> None:
+        """Workers that were lost with an item are at it no more; who is alive writes a new note."""
+        with contextlib.suppress(OSError):
+            for note in self.workers():
+                if note.item == item:
+                    self.forget_worker(note.worker)
+
     def forget_workers(self) -> None:
         """Notes of workers that were killed go; who is alive writes a new one soon."""
         self._forget("workers")

@@ -10,16 +10,18 @@ import os
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from harness.executors.board import Board, DriverNote, StoppedError, WorkerNote
+from harness.executors.chances import Chances
 from harness.executors.items import Item
 from harness.executors.worker import Account
 from models.errors import UserError
 
 How = Literal["done", "lost", "memory"]
+Stored = Callable[[Sequence[str]], Mapping[str, float]]
 WAIT = 0.25  # seconds
 
 
@@ -99,7 +101,7 @@ class Driven:
 @dataclass
 class _Flight:
     item: Item
-    moves: tuple[str, int] | None = None
+    moves: frozenset[tuple[str, int]] = frozenset()  # of workers that say they are at it
     since: float = field(default_factory=time.monotonic)
 
 
@@ -111,12 +113,15 @@ def drive(
     told: Told,
     suite: str = "",
     less_memory: Callable[[Item], None] = lambda item: None,
+    stored: Stored = lambda cells: {},
 ) -> Driven:
     """Have all items computed; returns when each cell is stored or given up.
 
+    ``stored`` tells the scores of those of the cells that are finished, whoever finished them.
+
     Raises `UserError` where workers refuse the run as a whole, and `StoppedError` on request.
     """
-    return _Drive(engine, board, policy, told, suite, less_memory).run(items)
+    return _Drive(engine, board, policy, told, suite, less_memory, stored).run(items)
 
 
 class _Drive:
@@ -128,12 +133,15 @@ class _Drive:
         told: Told,
         suite: str,
         less_memory: Callable[[Item], None],
+        stored: Stored,
     ) -> None:
         self.engine, self.board, self.policy, self.told = engine, board, policy, told
-        self.less_memory = less_memory
+        self.less_memory, self.stored = less_memory, stored
         self.waiting: deque[Item] = deque()
         self.flying: dict[str, _Flight] = {}
-        self.tries: dict[str, int] = {}  # by item or cell, where there was more than one
+        self.chances = Chances(policy.retries)
+        self.is_welcome = False  # some worker accepted the run
+        self.refusing: set[str] = set()  # nodes
         self.driven = Driven()
         name = f"{os.uname().nodename}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self.note = DriverNote(name, suite, engine.name, os.uname().nodename, os.getpid(), 0)
@@ -170,53 +178,89 @@ class _Drive:
             return  # cancelled, and ended all the same
         account = ended.account
         if account is None:
-            if ended.how == "memory":
-                self.less_memory(flight.item)
-            self._again(flight.item, ended.reason or "its worker is gone")
-            return
-        if account.refused:
-            raise UserError(account.refused)
-        if account.stopped:
+            self._lost(flight.item, ended)
+        elif account.refused:
+            self._refused(flight.item, account)
+        elif account.stopped:
             raise StoppedError
+        else:
+            self.is_welcome = True
+            self._account(flight.item, account)
+
+    def _account(self, item: Item, account: Account) -> None:
         self.driven.encoder += account.encoder
         self.driven.probe += account.probe
-        for cell, score in account.scores.items():
-            self._count(done=1)
-            self.told.finished(cell, score)
+        self._done(account.scores)
         if account.elsewhere:  # last, when whoever has them may be done
             keys = tuple(account.elsewhere)
-            key = f"{flight.item.key}-later"
-            self.waiting.append(replace(flight.item, key=key, cells=keys, patient=True))
+            self.waiting.append(replace(item, key=f"{item.key}-later", cells=keys, patient=True))
         if any(fault.of_node for fault in account.faults.values()):
             # Failing takes no time: it would be free, and take the next item, ever again.
             self.engine.avoid(account.node)
         again = []
         for cell, fault in account.faults.items():
-            if fault.is_final or self._tried(cell) > self.policy.retries:
+            if fault.is_final or not self.chances.is_left(cell):
                 self._give_up(cell, fault.reason)
             else:
                 again.append((cell, fault.reason))
         if again:
             keys = tuple(cell for cell, _ in again)
-            self._retry(replace(flight.item, cells=keys), again[0][1])
+            self._retry([replace(item, cells=keys)], again[0][1])
+
+    def _refused(self, item: Item, account: Account) -> None:
+        """One node that came back without its disk or with other code must not end the others' run.
+
+        At the start nobody has agreed yet, and a node that is given items though it refused before
+        is the only one that is left.
+        """
+        if not self.is_welcome or not account.node or account.node in self.refusing:
+            raise UserError(account.refused)
+        self.refusing.add(account.node)
+        self.engine.avoid(account.node)
+        self._retry([item], account.refused)
+
+    def _lost(self, item: Item, ended: Ended) -> None:
+        """Its worker is gone, and did not say which of its cells are done."""
+        if ended.how == "memory" and self._was_in_work(item):
+            self.less_memory(item)
+        self._again(item, ended.reason or "its worker is gone")
+
+    def _was_in_work(self, item: Item) -> bool:
+        """Not if it only shared a job with the item that needed more memory than there is."""
+        try:
+            at = {note.item for note in self.board.workers()}
+        except OSError:
+            return True
+        return item.key in at
 
     def _again(self, item: Item, reason: str) -> None:
-        """An item whose worker is gone: nobody knows which of its cells are done."""
-        if self._tried(item.key) > self.policy.retries:
-            for cell in item.cells:
-                self._give_up(cell, reason)
-        else:
-            self._retry(item, reason)
+        self.board.forget_workers_at(item.key)
+        known = self._known(item.cells)
+        self._done(known)
+        left = tuple(cell for cell in item.cells if cell not in known)
+        again = self.chances.after_loss(replace(item, cells=left)) if left else []
+        for cell in left if not again else ():
+            self._give_up(cell, reason)
+        if again:
+            self._retry(again, reason)
 
-    def _tried(self, key: str) -> int:
-        self.tries[key] = self.tries.get(key, 0) + 1
-        return self.tries[key]
+    def _known(self, cells: Sequence[str]) -> Mapping[str, float]:
+        try:
+            return self.stored(cells)
+        except OSError:  # the store is away; the next worker finds them
+            return {}
 
-    def _retry(self, item: Item, reason: str) -> None:
+    def _done(self, scores: Mapping[str, float]) -> None:
+        for cell, score in scores.items():
+            self._count(done=1)
+            self.told.finished(cell, score)
+
+    def _retry(self, items: list[Item], reason: str) -> None:
         self.driven.retried += 1
         self._count(retried=1)
-        self.told.retried(item, reason)
-        self.waiting.appendleft(item)  # it was among the longest
+        for item in items:
+            self.told.retried(item, reason)
+        self.waiting.extendleft(reversed(items))  # they were among the longest
 
     def _give_up(self, cell: str, reason: str) -> None:
         self.driven.broken[cell] = reason
@@ -249,11 +293,13 @@ class _Drive:
                 flight.since = time.monotonic()
             return
         self.told.workers(notes)
-        at = {note.item: (note.worker, note.moves) for note in notes}
+        at: dict[str, set[tuple[str, int]]] = {}
+        for note in notes:
+            at.setdefault(note.item, set()).add((note.worker, note.moves))
         for key, flight in list(self.flying.items()):
-            moves = at.get(key)
-            if moves is None or moves != flight.moves:
-                # Not begun yet (a cluster's queue may be long), or it moves.
+            moves = frozenset(at.get(key, ()))
+            if not moves or moves != flight.moves:
+                # Not begun yet (a cluster's queue may be long), or somebody moves.
                 flight.moves, flight.since = moves, now
             elif now - flight.since > self.policy.timeout:
                 self.engine.cancel(key)

@@ -6,7 +6,7 @@ It joins engine, items and driver, and knows nothing of ranking, reports or trac
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -102,6 +102,7 @@ def compute_on(
                 told,
                 plan.suite.name,
                 lambda item: _halve(item, told.cells, store),
+                lambda cells: _scores(cells, store),
             )
         except StoppedError:
             raise UserError(
@@ -135,6 +136,13 @@ def _halve(item: Item, cells: Mapping[str, Cell], store: Store) -> None:
     for key in sorted(keys):
         if not store.has_embedding(key):
             halve(store, key)
+
+
+def _scores(cells: Sequence[str], store: Store) -> dict[str, float]:
+    """Of those of the cells that are finished."""
+    store.fetch_cells(cells)
+    found = {key: store.cell(key, with_predictions=False) for key in cells if store.has_cell(key)}
+    return {key: cell.scores[cell.metric][0] for key, cell in found.items() if cell is not None}
 
 
 @contextmanager

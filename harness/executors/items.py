@@ -29,12 +29,14 @@ class Item:
     """Cells (by key, in the suite's order) that one worker computes one after another.
 
     ``patient``: it waits for cells that others have in work; else it leaves them to a later turn.
+    ``alone``: nothing else may be lost with it, should it end its worker.
     """
 
     key: str
     cells: tuple[str, ...]
     need: Need
     patient: bool = False
+    alone: bool = False
 
 
 Expect = Callable[[tuple[Cell, ...]], Need]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 from harness.executors.driving import Ended
 from harness.executors.items import Item
@@ -23,6 +24,7 @@ from harness.processors import cores
 from models.errors import UserError
 
 Work = Callable[[Connection, Spec, "Place"], None]
+KILLS = (Path("/proc/vmstat"), Path("/sys/fs/cgroup/memory.events"))
 STOPPED_WITHIN = 5.0  # seconds; then it is killed
 
 
@@ -61,6 +63,16 @@ def gpus() -> list[str]:
     return []
 
 
+def memory_kills() -> int:
+    """How many processes the kernel killed for want of memory, here and in this container."""
+    found = 0
+    for place in KILLS:
+        with contextlib.suppress(OSError):
+            words = place.read_text(encoding="ascii").split()
+            found += sum(int(words[i + 1]) for i, word in enumerate(words) if word == "oom_kill")
+    return found
+
+
 @dataclass
 class _Hand:
     """One worker's process, and the item that it has in work."""
@@ -82,11 +94,12 @@ class LocalPool:
         self._context = multiprocessing.get_context("spawn")
         self._hands = [self._start(place) for place in where]
         self._queue: deque[Item] = deque()
+        self._kills = memory_kills()
         self._lost: list[Ended] = []
 
     @property
     def slots(self) -> int:
-        """One item a worker, and one ready for each, so that none waits for the driver."""
+        """One item for each worker."""
         return len(self._hands)
 
     def submit(self, item: Item) -> None:
@@ -155,8 +168,15 @@ class LocalPool:
         self._replace(hand)
         if item is None:
             return []
+        if code == -signal.SIGKILL and self._is_short_of_memory():
+            return [Ended(item, "memory", reason="this machine had not enough memory")]
         said = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return [Ended(item, "lost", reason=f"its worker ended with {said}")]
+
+    def _is_short_of_memory(self) -> bool:
+        """Whether the kernel killed something for want of memory since this was last asked."""
+        before, self._kills = self._kills, memory_kills()
+        return self._kills > before
 
     def _replace(self, hand: _Hand) -> None:
         hand.process.join()

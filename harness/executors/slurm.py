@@ -244,7 +244,7 @@ def _bundles(items: Iterable[Item], section: SlurmSection) -> list[tuple[Item, .
     """Items in the order given: enough in one element to be worth its start, no more than need be.
 
     All elements that may run at once have something to do, unless that is less than two minutes
-    each, which starting Python and reading the plan would be too much for.
+    each, which starting Python and reading the plan would be too much for. What must be alone is.
     """
     items = list(items)
     total = sum(item.need.seconds for item in items) * section.time_factor
@@ -254,7 +254,7 @@ def _bundles(items: Iterable[Item], section: SlurmSection) -> list[tuple[Item, .
     seconds = 0.0
     for item in items:
         taken = item.need.seconds * section.time_factor
-        if current and seconds + taken > most:
+        if current and (item.alone or current[-1].alone or seconds + taken > most):
             bundles.append(tuple(current))
             current, seconds = [], 0.0
         current.append(item)

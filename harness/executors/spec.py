@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.content import EMBEDDING_CODE, PROBE_CODE, code_version, package_versions
-from harness.plan import Places, Plan, make_plan
+from harness.plan import Places, Plan, Progress, make_plan
 from harness.provenance import PACKAGES
 from harness.store import Store
 from harness.store_place import open_store
@@ -99,14 +99,17 @@ def forget_hands(store: Store, token: str) -> None:
     store.files.remove(f"{SHAKES}/{token}")
 
 
-def plan_of(spec: Spec) -> tuple[Plan, Store]:
-    """The driver's plan, made here. Raises `UserError` where this worker sees something else."""
+def plan_of(spec: Spec, progress: Progress | None = None) -> tuple[Plan, Store]:
+    """The driver's plan, made here. Raises `UserError` where this worker sees something else.
+
+    ``progress`` is told how far the reading of data is that this machine never read before.
+    """
     store = open_store(spec.store)
     spec.require_shared()
     os.chdir(spec.folder)
     suite = load_suite(suite_path(spec.suite), _overrides(spec.overrides))
     places = Places(_path(spec.data), _path(spec.weights), store.cache_folder)
-    plan = make_plan(suite, places)
+    plan = make_plan(suite, places, progress)
     if plan.key != spec.plan_key:
         raise UserError(
             f"{os.uname().nodename} would compute something else than was planned "

@@ -19,7 +19,7 @@ from pathlib import Path
 from harness.executors.board import Board, StoppedError, Working
 from harness.executors.items import Item
 from harness.executors.spec import Spec, plan_of
-from harness.plan import Cell, Plan, shown_name
+from harness.plan import Cell, Plan, Progress, shown_name
 from harness.store import Store
 from harness.store_place import open_store
 from models.errors import DISK_FULL, UserError
@@ -80,24 +80,31 @@ class Worker:
     def do(self, item: Item) -> Account:
         """Compute an item's cells that are not in the store."""
         account = Account(item.key, self._name)
-        board = Board(open_store(self._spec.store), self._spec.plan_key)
-        working = Working(board, self._name, self._should_end)
-        working.begins(item.key, "", "making the plan")
         try:
-            plan, store, cells = self._ready()
-            for key in item.cells:
-                self._one(cells[key], plan, store, working, account, item.patient)
+            board = Board(open_store(self._spec.store), self._spec.plan_key)
+            working = Working(board, self._name, self._should_end)
+            try:
+                self._all(item, working, account)
+            finally:
+                working.idle()
         except UserError as error:
             account.refused = str(error)
         except StoppedError:
             account.stopped = True
-        finally:
-            working.idle()
+        except OSError as error:  # the plan could not be made here
+            left = [cell for cell in item.cells if cell not in account.scores]
+            account.faults |= dict.fromkeys(left, _fault_of_the_system(error))
         return account
 
-    def _ready(self) -> tuple[Plan, Store, dict[str, Cell]]:
+    def _all(self, item: Item, working: Working, account: Account) -> None:
+        working.begins(item.key, "", "making the plan")
+        plan, store, cells = self._ready(working.progress)
+        for key in item.cells:
+            self._one(cells[key], plan, store, working, account, item.patient)
+
+    def _ready(self, progress: Progress) -> tuple[Plan, Store, dict[str, Cell]]:
         if self._found is None:
-            plan, store = plan_of(self._spec)
+            plan, store = plan_of(self._spec, progress)
             self._found = (plan, store, {cell.key: cell for cell in plan.cells})
         return self._found
 
@@ -129,8 +136,7 @@ class Worker:
                 account.faults[cell.key] = Fault(str(error), is_final=True)
             except OSError as error:
                 traceback.print_exc()
-                is_full = error.errno in DISK_FULL
-                account.faults[cell.key] = Fault(_of_the_system(error), False, of_node=is_full)
+                account.faults[cell.key] = _fault_of_the_system(error)
             except Exception as error:
                 traceback.print_exc()
                 account.faults[cell.key] = Fault(f"{type(error).__name__}: {error}", False)
@@ -140,10 +146,16 @@ class Worker:
         if not self._own_logs:
             yield
             return
-        with printed_to(board.log_file(cell)):
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # a full disk, say: the cell itself tells
+                stack.enter_context(printed_to(board.log_file(cell)))
             yield
         with contextlib.suppress(OSError):  # a cell is not lost for its log
             board.keep_log(cell)
+
+
+def _fault_of_the_system(error: OSError) -> Fault:
+    return Fault(_of_the_system(error), is_final=False, of_node=error.errno in DISK_FULL)
 
 
 def _of_the_system(error: OSError) -> str:
@@ -169,7 +181,8 @@ def printed_to(path: Path) -> Iterator[None]:
             try:
                 yield
             finally:
-                sys.stdout.flush(), sys.stderr.flush()
+                with contextlib.suppress(OSError):  # what a full disk does not take is lost
+                    sys.stdout.flush(), sys.stderr.flush()
                 os.dup2(kept[0], 1), os.dup2(kept[1], 2)
     finally:
         for descriptor in kept:

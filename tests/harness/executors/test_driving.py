@@ -151,8 +151,38 @@ def test_what_would_go_the_same_way_again_is_not_tried_again(tmp_path: Path) -> 
 def test_a_node_that_keeps_dying_is_given_up_with_its_reason(tmp_path: Path) -> None:
     engine = Scripted(lambda item, _: Ended(item.key, "lost", reason="its node is gone"))
     driven, _, _ = run([item("x", "1", "2")], engine, tmp_path, Policy(retries=1))
-    assert engine.order == ["x", "x"]
+    assert len(engine.order) == 3  # both together, then each by itself
     assert driven.broken == {"1": "its node is gone", "2": "its node is gone"}
+
+
+def test_a_cell_that_kills_its_worker_breaks_nothing_but_itself(tmp_path: Path) -> None:
+    def answer(item: Item, _: int) -> Ended:
+        if "bad" in item.cells:
+            return Ended(item.key, "lost", reason="its worker ended with SIGSEGV")
+        return well(item)
+
+    engine = Scripted(answer)
+    driven, told, _ = run([item("x", "good", "bad", "fine"), item("bad", "bad")], engine, tmp_path)
+    assert driven.broken == {"bad": "its worker ended with SIGSEGV"}
+    assert set(told.scores) == {"good", "fine"}
+    assert engine.order.count("x") == Policy().retries
+
+
+def test_what_a_lost_worker_had_stored_is_told_and_not_handed_out_again(tmp_path: Path) -> None:
+    handed: list[tuple[str, ...]] = []
+
+    def answer(item: Item, tries: int) -> Ended:
+        handed.append(item.cells)
+        return Ended(item.key, "lost") if tries == 1 else well(item)
+
+    known = {"first": 0.25}
+    _, told, board = run(
+        [item("x", "first", "second")], Scripted(answer), tmp_path,
+        stored=lambda cells: {cell: known[cell] for cell in cells if cell in known},
+    )  # fmt: skip
+    assert handed == [("first", "second"), ("second",)]
+    assert told.scores == {"first": 0.25, "second": 0.5}
+    assert board.drivers()[0].done == 2
 
 
 def test_a_node_whose_disk_is_full_gets_nothing_more(tmp_path: Path) -> None:
@@ -172,18 +202,22 @@ def test_a_node_whose_disk_is_full_gets_nothing_more(tmp_path: Path) -> None:
 
 
 def test_want_of_memory_is_met_with_smaller_batches(tmp_path: Path) -> None:
+    """Of what was in work, not of what had to share its job."""
     halved: list[str] = []
+    board = Board(Store(tmp_path), "run")
 
-    def answer(item: Item, _: int) -> Ended:
-        if len(halved) < 2:
-            return Ended(item.key, "memory", reason="its node had not enough memory")
-        return well(item)
+    def answer(item: Item, tries: int) -> Ended:
+        if tries > 2:
+            return well(item)
+        board.write_worker(WorkerNote("w", "here", 1, item="x", moves=tries))
+        return Ended(item.key, "memory", reason="its node had not enough memory")
 
     _, told, _ = run(
-        [item("x")], Scripted(answer), tmp_path, less_memory=lambda item: halved.append(item.key)
-    )
+        [item("x"), item("beside")], Scripted(answer), tmp_path,
+        less_memory=lambda item: halved.append(item.key),
+    )  # fmt: skip
     assert halved == ["x", "x"]
-    assert set(told.scores) == {"x-cell"}
+    assert set(told.scores) == {"x-cell", "beside-cell"}
 
 
 def test_a_worker_without_progress_is_ended_and_one_that_moves_is_not(tmp_path: Path) -> None:
@@ -197,6 +231,8 @@ def test_a_worker_without_progress_is_ended_and_one_that_moves_is_not(tmp_path: 
             moves += 1
             board.write_worker(WorkerNote("w1", "here", 1, item="slow", moves=moves))
             board.write_worker(WorkerNote("w2", "here", 2, item="hangs", moves=1))
+            # It was killed while it had the item that the first has now.
+            board.write_worker(WorkerNote("w9", "gone", 9, item="slow", moves=1))
             if moves == 25:
                 engine._flying.append(well(item("slow")))
 
@@ -221,6 +257,24 @@ def test_a_refusal_ends_the_run_with_the_workers_sentence(tmp_path: Path) -> Non
     with pytest.raises(UserError, match="node7"):
         run([item("x")], engine, tmp_path)
     assert Board(Store(tmp_path), "run").drivers()[0].state == "failed"
+
+
+def test_a_node_that_comes_back_as_another_ends_no_run(tmp_path: Path) -> None:
+    """Later than at the start, the other nodes go on; with no other left, its sentence ends it."""
+    sentence = "The store /shared on b is not the one that the run was started on."
+
+    def answer(each: Item, tries: int) -> Ended:
+        refuses = each.key == "third" and (tries == 1 or "all" in each.cells)
+        account = Account(each.key, node="b", refused=sentence) if refuses else None
+        return Ended(each.key, "done", account) if account else well(each)
+
+    engine = Scripted(answer, slots=1)
+    _, told, _ = run([item("first"), item("second"), item("third")], engine, tmp_path / "1")
+    assert engine.avoided == ["b"]
+    assert set(told.scores) == {"first-cell", "second-cell", "third-cell"}
+    assert told.again == ["third"]
+    with pytest.raises(UserError, match="on b is not"):
+        run([item("first"), item("third", "all")], Scripted(answer, slots=1), tmp_path / "2")
 
 
 def test_a_request_to_stop_ends_the_run(tmp_path: Path) -> None:

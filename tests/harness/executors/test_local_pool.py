@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import re
 import signal
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
-from harness.executors.local import Place, cores, places
+from harness.executors.driving import Ended
+from harness.executors.items import Item, Need
+from harness.executors.local import LocalPool, Place, cores, places
+from harness.executors.spec import Spec
 from models.errors import UserError
 from tests.disturbed import (
     Undisturbed,
@@ -24,6 +28,34 @@ from tests.disturbed import (
 
 TWO = ("--executor", "local", "--workers", "2")
 needs_two_cores = pytest.mark.skipif(cores() < 2, reason="two workers need two processor cores")
+
+
+def _ends_by(pipe: Connection, spec: Spec, place: Place) -> None:
+    """A worker that is killed, where the spec names a file because the kernel lacked memory."""
+    pipe.recv()
+    if spec.folder:
+        Path(spec.folder).write_text("oom_kill 3\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("how", ["memory", "lost"])
+def test_the_kernels_want_of_memory_is_told_from_another_kill(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only then batches are halved, which changes the last bits of an embedding."""
+    events = tmp_path / "memory.events"
+    events.write_text("oom 2\noom_kill 2\n")
+    monkeypatch.setattr("harness.executors.local.KILLS", (events,))
+    spec = Spec("", {}, None, None, "", str(events) if how == "memory" else "", "", "", {})
+    pool = LocalPool(spec, [Place(1)], _ends_by)
+    try:
+        pool.submit(Item("x", ("cell",), Need(1.0, 0)))
+        ended: list[Ended] = []
+        while not ended:
+            ended = pool.wait(1.0)
+        assert [(each.item, each.how) for each in ended] == [("x", how)]
+    finally:
+        pool.close()
 
 
 @needs_two_cores

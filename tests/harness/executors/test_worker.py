@@ -81,6 +81,27 @@ def test_a_full_disk_of_one_node_is_no_final_fault(
     assert list((Path(spec.store) / "claims").iterdir()) == []
 
 
+@pytest.mark.parametrize("where", ["log", "plan"])
+def test_a_disk_without_room_for_notes_is_a_fault_of_the_node(
+    where: str, planned: tuple[Plan, Spec, Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No worker ends for it: one that did would be replaced, and lose the next item too."""
+    plan, spec, item = planned
+
+    def full(*_: object, **__: object) -> Path:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if where == "log":
+        monkeypatch.setattr(Board, "log_file", full)
+        assert set(Worker(spec).do(item).scores) == {cell.key for cell in plan.cells}
+        return
+    monkeypatch.setattr("harness.executors.spec.make_plan", full)
+    account = Worker(spec).do(item)
+    assert {fault.of_node for fault in account.faults.values()} == {True}
+    assert set(account.faults) == set(item.cells)
+    assert not account.refused
+
+
 def test_what_a_cell_prints_is_in_its_log(
     planned: tuple[Plan, Spec, Item],
     monkeypatch: pytest.MonkeyPatch,
