@@ -25,7 +25,6 @@ from models.errors import DISK_FULL, AwayError, UserError
 
 Direction = Literal["maximize", "minimize"]
 Answer = TypeVar("Answer")
-Do = Callable[[Callable[[], Answer]], Answer]
 NUMBER = "number"  # the attribute that tells what a trial was asked as
 # What a network file system says while its server is away.
 _PASSING = (
@@ -133,7 +132,7 @@ def writing(path: Path) -> Iterator[None]:
         if error.errno in _PASSING:
             raise AwayError(error.errno, f"the {said}") from None
         raise UserError(
-            f"The {said}; free some space or choose another folder with --store, then run again."
+            f"The {said}; choose another folder with --store, then run again."
         ) from None
 
 
