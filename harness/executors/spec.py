@@ -112,10 +112,7 @@ def forget_hands(store: Store, token: str) -> None:
 
 
 def plan_of(spec: Spec) -> tuple[Plan, Store]:
-    """The driver's plan, made here.
-
-    Raises `UserError` where this worker sees something else, `OSError` where its disk is full.
-    """
+    """The driver's plan, made here. Raises `UserError` where this worker sees something else."""
     store = open_store(spec.store)
     spec.require_shared()
     os.chdir(spec.folder)
