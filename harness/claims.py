@@ -52,7 +52,7 @@ class Claims:
         self._files = files
         self._stale_after, self._beat_every = stale_after, beat_every
         self._poll_every = poll_every
-        self._owner = {"owner": uuid.uuid4().hex, **_this_process()}
+        self._owner = {"owner": uuid.uuid4().hex, **this_process()}
         self._held: dict[str, int] = {}  # by name, how often it was changed
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -125,7 +125,7 @@ class Claims:
         looked = seen is not None and now - seen.looked < self._stale_after / 4
         if seen is None or content != seen.content or not looked:
             self._seen[name] = _Seen(content, now, now)
-            if not _is_dead_here(content):
+            if not is_dead_here(content):
                 return False
         elif now - seen.since < self._stale_after:
             self._seen[name] = replace(seen, looked=now)
@@ -179,7 +179,7 @@ def _read(content: bytes) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _this_process() -> dict[str, object]:
+def this_process() -> dict[str, object]:
     """What tells this process from every other, as far as another process here can check it."""
     return {"host": _here(), "pid": os.getpid(), "started": _start_of(os.getpid())}
 
@@ -203,7 +203,7 @@ def _start_of(pid: int) -> str | None:
     return None if fields[0] in "ZX" else fields[19]
 
 
-def _is_dead_here(content: bytes) -> bool:
+def is_dead_here(content: bytes) -> bool:
     """Whether the owner was a process of this machine that is no more: no need to wait for it."""
     note = _read(content)
     if note.get("host") != _here() or not Path("/proc/self/stat").exists():

@@ -34,8 +34,7 @@ from harness.cli_options import (
 )
 from harness.cli_pretraining import pretraining_app
 from harness.cli_published import published_app
-from harness.objects import ObjectsAwayError
-from models.errors import DISK_FULL, UserError
+from models.errors import DISK_FULL, AwayError, UserError
 
 app = typer.Typer(
     name="tokenrank",
@@ -312,8 +311,9 @@ def _disk_sentence(error: OSError) -> str | None:
     where = f" ({error.filename})" if error.filename else ""
     if error.errno in DISK_FULL:
         return f"The disk is full{where}; free some space and run the same command again."
-    if isinstance(error, ObjectsAwayError):
-        return f"{error}; nothing that is stored is lost, and the same command goes on from there."
+    if isinstance(error, AwayError):
+        said = f"{str(error)[:1].upper()}{str(error)[1:]}"
+        return f"{said}; nothing that is stored is lost, and the same command goes on from there."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"No permission to write{where}; choose another folder with --store or --out."
     return None

@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from models.errors import DISK_FULL, UserError
+from models.errors import DISK_FULL, AwayError, UserError
 from models.replacing import replacing
 
 Answer = TypeVar("Answer")
@@ -37,11 +37,8 @@ _WHAT_CHANGES = ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created")
 _WHEN = ("LastModified", "mtime", "updated", "created")
 
 
-class ObjectsAwayError(OSError):
+class ObjectsAwayError(AwayError):
     """The object store does not answer, or refuses; its message says why."""
-
-    def __str__(self) -> str:
-        return str(self.strerror)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""The one error that a user can cause and is expected to read.
+"""The one error that a user can cause and is expected to read, and what no user causes.
 
-It carries a single sentence: what is wrong, in which file or setting, what is
-allowed, what to do. The command line prints it and exits with code 2; anything
-else that is raised is a bug and may show its traceback. Knows nothing of where
-it is raised or printed.
+`UserError` carries a single sentence: what is wrong, in which file or setting, what is
+allowed, what to do. The command line prints it and exits with code 2. So it does where a
+service is away or a disk is full; anything else that is raised is a bug and may show its
+traceback. Knows nothing of where it is raised or printed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,16 @@ class UserError(Exception):
 
     The message is one clear sentence without a traceback's vocabulary.
     """
+
+
+class AwayError(OSError):
+    """A service that keeps results does not answer; its message says which, and why.
+
+    Nothing is wrong with what the user gave us: another try may get past it.
+    """
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:

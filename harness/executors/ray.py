@@ -198,6 +198,8 @@ def _hello(spec: str) -> str:
         Spec.from_json(spec).require_shared()
     except UserError as error:
         return str(error)
+    except OSError:
+        pass  # its disk is full: it sees the store, and tells of the disk when it is given work
     return ""
 
 

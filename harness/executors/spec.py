@@ -13,13 +13,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.claims import is_dead_here, this_process
 from harness.content import EMBEDDING_CODE, PROBE_CODE, code_version, package_versions
 from harness.plan import Places, Plan, Progress, make_plan
 from harness.provenance import PACKAGES
 from harness.store import Store
 from harness.store_place import open_store
 from harness.suite import SUITES_FOLDER, Overrides, load_suite, suite_path
-from models.errors import UserError
+from models.errors import DISK_FULL, UserError
 
 SHAKES = "handshakes"
 SHAKEN_WITHIN = 5  # seconds
@@ -63,7 +64,10 @@ class Spec:
         return json.dumps(asdict(self), sort_keys=True)
 
     def require_shared(self) -> None:
-        """Raises `UserError` where this machine does not see what the driver wrote to the store."""
+        """Raises `UserError` where this machine does not see what the driver wrote to the store.
+
+        A full disk is raised as it is: it is this machine's, and another may have room.
+        """
         store = open_store(self.store)
         try:
             for _ in range(SHAKEN_WITHIN):  # a network file system may be a few seconds behind
@@ -72,10 +76,13 @@ class Spec:
                     return
                 time.sleep(1)
         except OSError as error:
+            if error.errno in DISK_FULL:
+                raise
+            file = f": {error.filename}" if error.filename else ""
             raise UserError(
-                f"The store {self.store} cannot be read on {os.uname().nodename} "
-                f"({error.strerror or error}); every node needs access to it, and for an object "
-                "store credentials of its own."
+                f"The store {self.store} cannot be used on {os.uname().nodename} "
+                f"({error.strerror or error}{file}); every node needs access to it, and for an "
+                "object store credentials of its own and a folder for its copy (TOKENRANK_MIRROR)."
             ) from None
         raise UserError(
             f"The store {self.store} on {os.uname().nodename} is not the one that the run was "
@@ -89,8 +96,13 @@ class Spec:
 
 
 def shake_hands(store: Store, token: str) -> str:
-    """Write the file that workers must find; its name."""
-    store.files.write(f"{SHAKES}/{token}", token.encode())
+    """Write the file that workers must find; its name. Those of drivers that died here go."""
+    for name, note in store.files.read_many(
+        f"{SHAKES}/{name}" for name in store.files.names(SHAKES)
+    ).items():
+        if is_dead_here(note):
+            store.files.remove(name)
+    store.files.write(f"{SHAKES}/{token}", json.dumps(this_process()).encode())
     return token
 
 

@@ -5,6 +5,7 @@ It must know nothing of suites' files, ranking, tracking, or who hands out the w
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ import torch
 from harness.cell import Notify, Seconds, compute
 from harness.encoders import check_weights
 from harness.plan import Cell, Plan
+from harness.probes.study_database import DATABASE, require_database
 from harness.store import CellResult, Store
+from harness.suite_file import FinetuneProbe, LinearProbe
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,10 @@ def device() -> torch.device:
 
 
 def check_first(cells: Sequence[Cell], store: Store) -> None:
-    """Raise now what a checkpoint would raise when its cell's turn came."""
+    """Raise now what a checkpoint or the studies' database would when its cell's turn came."""
+    address = os.environ.get(DATABASE)
+    if address and any(isinstance(cell.task.probe, LinearProbe | FinetuneProbe) for cell in cells):
+        require_database(address)
     known: dict[str, bool] = {}
     for cell in cells:
         for job in cell.embeddings:

@@ -46,7 +46,7 @@ from harness.probes.finetune_model import (
     in_bfloat16,
 )
 from harness.probes.side_by_side import StoppedError, side_by_side
-from harness.probes.study import Direction, study_at, writing
+from harness.probes.study import Answers, Direction, study_at
 from harness.probes.tuning import sampler_of
 from models.errors import UserError
 
@@ -74,7 +74,7 @@ def tune_finetune(
     Ties go to the lowest trial number. ``progress(done, total)`` counts epochs. A trial whose
     outputs stop being finite has failed; `UserError` when all have, or for a file of another study.
     """
-    search = _Search(inputs, settings, seed, study_path, progress, torch.device(device))
+    search = _Search(inputs, settings, seed, progress, torch.device(device))
     with study_at(study_path, _study_name(inputs, settings, seed), search.direction) as study:
         best = search.run(study)
     kept, asked = search.kept_of(best), _asked(search.ended[best])
@@ -99,14 +99,13 @@ class _Search:
         inputs: FinetuneInputs,
         settings: FinetuneSettings,
         seed: int,
-        path: Path,
         progress: Progress | None,
         device: torch.device,
     ) -> None:
         self.stopped, self.lock = Event(), Lock()
         self.inputs = replace(inputs, read=self._stoppable(inputs.read))
         self.settings, self.seed, self.device = settings, seed, device
-        self.path, self.progress = path, progress
+        self.progress = progress
         self.higher = metric(settings.select_by).higher_is_better
         self.direction: Direction = "maximize" if self.higher else "minimize"
         self.space: dict[str, BaseDistribution] = {
@@ -127,27 +126,22 @@ class _Search:
 
         return reading
 
-    def run(self, study: optuna.Study) -> int:
-        """Train every trial that the journal does not hold; the number of the best of all."""
-        known = study.get_trials(deepcopy=False)
+    def run(self, study: Answers) -> int:
+        """Train every trial that is not kept; the number of the best of all."""
         for start in range(0, self.settings.trials, _ROUND):
             asked = self._ask(range(start, min(start + _ROUND, self.settings.trials)))
-            mine = known[start : start + len(asked)]
-            if any(a.params != b.params for a, b in zip(asked, mine, strict=False)):
-                raise UserError(
-                    f"The unfinished study in {self.path} was begun by another version of "
-                    "Optuna, which asks differently; delete that file and run again."
-                )
-            self.ended += mine
-            self._show(dict.fromkeys(range(len(self.ended)), self.settings.epochs))
-            left = asked[len(mine) :]
+            kept = study.to([trial.params for trial in asked], start)
+            known = [start + at for at, trial in enumerate(kept) if trial is not None]
+            self._show(dict.fromkeys(known, self.settings.epochs))
+            left = [trial for trial in asked if kept[trial.number - start] is None]
             for trial in left:
                 self._scale(_asked(trial))
-            for ended, kept in side_by_side(self._train, left, self.device, self.stopped):
-                with writing(self.path):
-                    study.add_trial(ended)
-                self._keep(len(self.ended), kept)
-                self.ended.append(ended)
+            trained = side_by_side(self._train, left, self.device, self.stopped)
+            for trial, (ended, weights) in zip(left, trained, strict=True):
+                study.keep(trial.number, ended)
+                self._keep(trial.number, weights)
+                kept[trial.number - start] = ended
+            self.ended += [trial for trial in kept if trial is not None]
         complete = [n for n, t in enumerate(self.ended) if t.state is TrialState.COMPLETE]
         if not complete:
             rates = sorted(float(t.params["learning_rate"]) for t in self.ended)

@@ -3,7 +3,7 @@
 Trials are asked for in rounds, and a round is trained as one batched program. What a
 round asks depends only on the seed and on the finished rounds before it, and finished
 trials go to a journal file: a killed study asks the same questions again, keeps the
-answers it has and ends where an undisturbed one ends. With ``study.py`` and
+answers that it has to them and ends where an undisturbed one ends. With ``study.py`` and
 ``finetune_tuning.py`` this is Optuna's only home. Must not know embeddings' origin, test labels
 or tracking.
 """
@@ -29,7 +29,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from harness.metrics import metric as metric_named
 from harness.probes.base import ProbeInputs, ProbeResult, TrialRecord
 from harness.probes.linear import Heads, Training, Trial, train_heads
-from harness.probes.study import Direction, study_at, writing
+from harness.probes.study import Answers, Direction, study_at
 from models.errors import UserError
 
 SAMPLERS = ("tpe", "random", "grid")
@@ -95,7 +95,7 @@ def tune_linear(
     """
     name = _study_name(inputs, settings, seed)
     with study_at(study_path, name, _direction(settings)) as study:
-        finished = _run_rounds(study, study_path, inputs, settings, seed, progress, device)
+        finished = _run_rounds(study, inputs, settings, seed, progress, device)
     sign = 1 if metric_named(settings.select_by).higher_is_better else -1
     best = max(finished, key=lambda trial: sign * trial.val_score)  # max keeps the first of equals
     heads = train_heads(inputs, [_trial(best.params)], settings.training, seed, device)
@@ -112,38 +112,38 @@ def tune_linear(
 
 
 def _run_rounds(
-    study: optuna.Study,
-    study_path: Path,
+    study: Answers,
     inputs: ProbeInputs,
     settings: LinearSettings,
     seed: int,
     progress: Progress | None,
     device: torch.device | str,
 ) -> tuple[TrialRecord, ...]:
-    """Train every round that the journal does not hold in full; return all trials."""
+    """Train every round that is not kept in full; return all trials."""
     space = _search_space(inputs)
     total = _trial_count(inputs, settings)
-    done = [_record(trial) for trial in study.get_trials(deepcopy=False)]
+    done: list[TrialRecord] = []
     for start in range(0, total, settings.round_size):
-        stop = min(start + settings.round_size, total)
-        if len(done) < stop:
-            asked = _ask(done[:start], range(start, stop), space, inputs, settings, seed)
-            if [t.params for t in done[start:]] != asked[: len(done) - start]:
-                raise UserError(
-                    f"The unfinished study in {study_path} was begun by another version of "
-                    "Optuna, which asks differently; delete that file and run again."
-                )
+        numbers = range(start, min(start + settings.round_size, total))
+        asked = _ask(done, numbers, space, inputs, settings, seed)
+        kept = study.to(asked, start)
+        if None in kept:
             # A half-kept round is trained in full again: the other trials of a batch
             # touch a result's last digits, and those must be the same too.
             scores = _validation_scores(inputs, [_trial(p) for p in asked], settings, seed, device)
-            for number in range(len(done), stop):
-                record = TrialRecord(number, asked[number - start], scores[number - start])
-                with writing(study_path):
-                    study.add_trial(_frozen(record, space))
-                done.append(record)
+            for number, params, score in zip(numbers, asked, scores, strict=True):
+                if kept[number - start] is None:
+                    trained = _frozen(TrialRecord(number, params, score), space)
+                    study.keep(number, trained)
+                    kept[number - start] = trained
+        done += [
+            TrialRecord(number, dict(trial.params), _value(trial))
+            for number, trial in zip(numbers, kept, strict=True)
+            if trial is not None
+        ]
         if progress is not None:
-            progress(stop, total)
-    return tuple(done[:total])
+            progress(numbers.stop, total)
+    return tuple(done)
 
 
 def _ask(
@@ -265,9 +265,8 @@ def _frozen(record: TrialRecord, space: dict[str, BaseDistribution]) -> FrozenTr
     )
 
 
-def _record(trial: FrozenTrial) -> TrialRecord:
-    value = trial.value
-    return TrialRecord(trial.number, dict(trial.params), math.nan if value is None else value)
+def _value(trial: FrozenTrial) -> float:
+    return math.nan if trial.value is None else trial.value
 
 
 def _study_name(inputs: ProbeInputs, settings: LinearSettings, seed: int) -> str:

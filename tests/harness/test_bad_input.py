@@ -22,6 +22,7 @@ import pytest
 import tifffile
 import torch
 import yaml
+from optuna.storages.journal import JournalFileBackend
 
 from harness.store import Store
 from harness.tracking import make_database
@@ -593,6 +594,36 @@ def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(
     ended = tokenrank(*arguments)
     assert ended.code == 0, ended.err
     assert len(list(store.rglob("cells/*/*.json"))) == 8
+
+
+def test_a_disk_that_is_full_when_a_trial_is_kept(
+    tokenrank: Tokenrank, small_suite: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(JournalFileBackend, "append_logs", no_space)
+    ended = tokenrank("run", small_suite, "--store", store)
+    assert ended.code == 2
+    assert ended.err.startswith("tokenrank: The disk is full (")
+    assert len(ended.err.splitlines()) == 1
+
+
+def test_a_database_of_studies_that_is_away(
+    tokenrank: Tokenrank, small_suite: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the start, before anything is computed; and later, when what there is is kept."""
+    slept: list[float] = []
+    monkeypatch.setattr("harness.probes.study_database.sleep", slept.append)
+    monkeypatch.setenv("TOKENRANK_TUNING", "postgresql+psycopg2://u@127.0.0.1:9/studies")
+    away = "The database of tuning studies (TOKENRANK_TUNING) does not answer: connection to server"
+    ended = tokenrank("run", small_suite, "--store", store)
+    refused(ended, store, f"tokenrank: {away}", "check its address")
+    assert slept == [1.0]
+    monkeypatch.setattr("harness.executors.work.require_database", lambda _: None)
+    ended = tokenrank("run", small_suite, "--store", store)
+    assert ended.code == 2
+    assert ended.err.startswith(f"tokenrank: {away}"), ended.err
+    assert ended.err.endswith("and the same command goes on from there.\n")
+    assert len(ended.err.splitlines()) == 1
+    assert len(list(store.rglob("cells/*/*.json"))) > 0
 
 
 def test_a_disk_that_is_really_full(

@@ -29,6 +29,7 @@ CANNOT_CHANGE_A_RESULT = {
     "harness.entrants",
     "harness.inclusion",
     "harness.plan",
+    "harness.probes.study_database",
     "harness.shared_files",
     "harness.store",
     "harness.selection",

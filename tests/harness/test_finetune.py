@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from models.errors import UserError
 from models.families import design_of, encoder_code, is_trainable
 from models.registry import Variant, load_registry
 from models.tokens import InputShape
+from tests.harness.test_tuning import without_locks
 
 N, SIDE, PATCH, CLASSES = 72, 8, 4, 3
 SPLITS = {"train": np.arange(32), "val": np.arange(32, 52), "test": np.arange(52, 72)}
@@ -267,6 +269,39 @@ def test_a_killed_study_ends_where_an_undisturbed_one_ends(tmp_path: Path, monke
     assert len(trained) == 1
     with pytest.raises(UserError, match="was made with other settings"):
         tune_finetune(inputs, replace(SHORT, patience=3), 5, path)
+
+
+def test_two_processes_that_tune_one_cell_find_what_one_finds(tmp_path: Path, monkeypatch) -> None:
+    """While the first trains its first trial, another trains all, and is killed at the last."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # one trial after another
+    inputs, settings = make_inputs(), replace(SHORT, trials=6)
+    whole = tune_finetune(inputs, settings, 5, tmp_path / "whole")
+    path, original = tmp_path / "both", finetune_tuning.train
+    trained: list[Trial] = []
+
+    def killed(done: int, total: int) -> None:
+        if done > total - settings.epochs:
+            raise KeyboardInterrupt
+
+    def beside(*given: Any, **more: Any) -> Any:
+        monkeypatch.setattr(finetune_tuning, "train", counting)
+        with pytest.raises(KeyboardInterrupt):
+            tune_finetune(inputs, settings, 5, path, killed)
+        return counting(*given, **more)
+
+    def counting(*given: Any, **more: Any) -> Any:
+        trained.append(given[2])
+        return original(*given, **more)
+
+    monkeypatch.setattr(finetune_tuning, "train", beside)
+    with without_locks(monkeypatch):
+        assert as_bytes(tune_finetune(inputs, settings, 5, path)) == as_bytes(whole)
+    journal = path.read_text().splitlines()
+    numbers = [json.loads(line)["user_attrs"]["number"] for line in journal if '"params"' in line]
+    assert numbers == [0, 1, 2, 3, 4, 0, 1, 2, 3, 5]
+    # The other's six, one of them in vain; the first round again, the last, the best of the other.
+    assert 11 <= len(trained) <= 12
+    assert as_bytes(tune_finetune(inputs, settings, 5, path)) == as_bytes(whole)
 
 
 def test_the_number_of_cores_changes_no_byte(tmp_path: Path) -> None:

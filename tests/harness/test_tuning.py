@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,18 +10,21 @@ import sys
 import textwrap
 import time
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import optuna
 import pytest
 import torch
+from optuna.storages.journal import JournalFileBackend
 
 from harness.metrics import metric
-from harness.probes import tuning
+from harness.probes import study, tuning
 from harness.probes.base import EmbeddedSplit, Labels, ProbeInputs
 from harness.probes.linear import Heads, Training, Trial
 from harness.probes.tuning import PUBLISHED_RATES, LinearSettings, tune_linear
-from models.errors import UserError
+from models.errors import AwayError, UserError
 
 SHORT = Training(epochs=3)
 
@@ -55,6 +59,52 @@ def as_bytes(result) -> tuple:
         result.val_score,
         tuple(rows),
     )
+
+
+class KilledError(Exception):
+    """A process ends here."""
+
+
+@contextmanager
+def beside(
+    monkeypatch: pytest.MonkeyPatch, other: Callable[[Callable[[int, int], None]], object]
+) -> Iterator[None]:
+    """While a round is trained, another process trains it too, stores it and is killed.
+
+    ``other`` tunes the same cell, with this to be told of progress.
+    """
+    train, rounds = tuning.train_heads, [0, 0]  # of this process and of the other one
+
+    def killed(_done: int, _total: int) -> None:
+        rounds[1] += 1
+        if rounds[1] == rounds[0]:
+            raise KilledError
+
+    def train_heads(inputs, trials, *rest):
+        if len(trials) > 1:
+            rounds[0], rounds[1] = rounds[0] + 1, 0
+            with monkeypatch.context() as patch:
+                patch.setattr(tuning, "train_heads", train)
+                with pytest.raises(KilledError):
+                    other(killed)
+        return train(inputs, trials, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "train_heads", train_heads)
+        yield
+
+
+@contextmanager
+def without_locks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As on a network file system that has none."""
+
+    class NoLock(nullcontext):
+        def acquire(self) -> None: ...
+        def release(self) -> None: ...
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "FileLock", NoLock)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +146,50 @@ def test_finished_trials_are_not_trained_again(undisturbed, tmp_path, monkeypatc
     monkeypatch.setattr(tuning, "train_heads", counting)
     assert as_bytes(tune_linear(inputs, settings, 7, path)) == as_bytes(result)
     assert trained == [1]  # the refit alone
+
+
+@pytest.mark.parametrize("place", ["journal", "database"])
+def test_two_processes_that_tune_one_cell_find_what_one_finds(
+    undisturbed, place, tmp_path, monkeypatch
+):
+    """A claim was broken though its owner lived: every trial is there twice."""
+    inputs, settings, result, _ = undisturbed
+    path = tmp_path / "study.log"
+    if place == "database":
+        monkeypatch.setenv("TOKENRANK_TUNING", f"sqlite:///{tmp_path}/studies.db")
+
+    def other(killed: Callable[[int, int], None]) -> object:
+        return tune_linear(inputs, settings, 7, path, killed)
+
+    with without_locks(monkeypatch), beside(monkeypatch, other):
+        assert as_bytes(tune_linear(inputs, settings, 7, path)) == as_bytes(result)
+    if place == "journal":
+        assert path.read_bytes().count(b'"value":') == 2 * len(result.trials)
+    assert as_bytes(tune_linear(inputs, settings, 7, path)) == as_bytes(result)
+
+
+def test_trials_that_were_written_twice_or_asked_otherwise_do_not_count(
+    undisturbed, tmp_path, monkeypatch
+):
+    """The answer to a write was lost; another version of Optuna began the study."""
+    inputs, settings, result, _ = undisturbed
+    path = tmp_path / "study.log"
+    add = optuna.Study.add_trial
+
+    def twice(self: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        strange = optuna.trial.create_trial(
+            params={**trial.params, "weight_decay": 0.5},
+            distributions=trial.distributions,
+            value=0.99,
+            user_attrs=trial.user_attrs,
+        )
+        for each in (strange, trial, trial):
+            add(self, each)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "add_trial", twice)
+        tune_linear(inputs, settings, 7, path)
+    assert as_bytes(tune_linear(inputs, settings, 7, path)) == as_bytes(result)
 
 
 def test_kill_minus_nine_then_the_same_call(tmp_path):
@@ -205,6 +299,38 @@ def test_an_unwritable_study_is_one_sentence(tmp_path):
     settings = LinearSettings(trials=2, training=Training(epochs=1))
     with pytest.raises(UserError, match=r"study\.log cannot be written"):
         tune_linear(make_inputs(1.0), settings, 0, tmp_path / "file" / "study.log")
+
+
+def test_a_full_disk_is_the_machines_fault_and_names_the_file(undisturbed, tmp_path, monkeypatch):
+    """A worker that hears of a mistake would give the cell up; another machine has room."""
+    inputs, settings, result, _ = undisturbed
+    path = tmp_path / "study.log"
+    append = JournalFileBackend.append_logs
+
+    def full(self, logs):
+        if path.read_bytes().count(b"\n") >= 6:
+            with path.open("ab") as file:
+                file.write(b'{"op_code":4,"worker')  # as far as there was room
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        append(self, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JournalFileBackend, "append_logs", full)
+        with pytest.raises(OSError, match="No space left") as found:
+            tune_linear(inputs, settings, 7, path)
+    assert (found.value.errno, found.value.filename) == (errno.ENOSPC, str(path))
+    assert as_bytes(tune_linear(inputs, settings, 7, path)) == as_bytes(result)
+
+
+def test_a_file_server_that_is_away_is_no_mistake(undisturbed, tmp_path, monkeypatch):
+    inputs, settings, _, _ = undisturbed
+
+    def stale(*_):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(JournalFileBackend, "append_logs", stale)
+    with pytest.raises(AwayError, match=r"^the study file .*study\.log cannot be written: Stale"):
+        tune_linear(inputs, settings, 7, tmp_path / "study.log")
 
 
 def test_settings_outside_the_protocol_are_refused():
