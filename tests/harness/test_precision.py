@@ -252,6 +252,8 @@ class Net(nn.Module):
 """
 KEEPS = "        return x\n"
 FILLS = "        y = torch.zeros(x.shape)\n        y[torch.arange(len(x))] = x\n        return y\n"
+# As kernels may: in half precision a sample that comes alone is rounded the other way.
+ROUNDS = "        return x * 1.004 if len(x) == 1 and x.dtype is torch.bfloat16 else x\n"
 SHARES = "        return x - x.mean(dim=0)\n"
 
 
@@ -259,6 +261,7 @@ SHARES = "        return x - x.mean(dim=0)\n"
     ("last", "sentence"),
     [
         (KEEPS, None),
+        (ROUNDS, None),
         (FILLS, r"cannot encode in bfloat16 \(.*leave the protocol's precision at float32\)"),
         (SHARES, "comes alone than among others"),
     ],
