@@ -24,6 +24,7 @@ from harness.probes.knn import OLMOEARTH_KNN, knn_votes
 from harness.probes.linear import Training, Trial, train_heads
 from harness.probes.segmentation import MapInputs, MapSettings
 from harness.probes.segmentation import train_heads as train_map_heads
+from harness.suite_file import Precision
 from models.families import design_of, encoder_code
 from models.registry import Variant
 from suites.datasets.base import SPLITS
@@ -62,7 +63,9 @@ def _positions(sources: Any) -> list[tuple[int, ...]]:
     ]
 
 
-def encoder_seconds(variant: Variant, given: ModelInput, patch_size: int) -> float:
+def encoder_seconds(
+    variant: Variant, given: ModelInput, patch_size: int, precision: Precision = "float32"
+) -> float:
     """Seconds to encode one sample here, from one batch for each core after a first one."""
     device = _device()
     code = encoder_code(variant)
@@ -85,7 +88,8 @@ def encoder_seconds(variant: Variant, given: ModelInput, patch_size: int) -> flo
     for count in (min(size, 4), size * cores):  # the first warms up
         arrays = {"mean": np.empty((count, width), dtype=np.float32)}
         started = time.perf_counter()
-        embed_into(arrays, encoder, _Blank(given, count), rules, patch_size, size, device)
+        images = _Blank(given, count)
+        embed_into(arrays, encoder, images, rules, patch_size, size, device, precision=precision)
         best = (time.perf_counter() - started) / count
     return best
 
@@ -99,7 +103,13 @@ def this_machine() -> Machine:
     """What can be said at once is measured; the encoder is timed when it is asked for."""
     device = _device()
     at_once = 1 if device.type == "cuda" else torch.get_num_threads()
-    return Machine(encoder_seconds, probe_speed(), partial(batch_size, device=device), at_once)
+    return Machine(
+        encoder=encoder_seconds,
+        probes=probe_speed(),
+        batch=partial(batch_size, device=device),
+        at_once=at_once,
+        halved=partial(encoder_seconds, precision="bfloat16"),
+    )
 
 
 def _device() -> torch.device:

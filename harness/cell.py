@@ -190,6 +190,7 @@ def _embed(
                 size,
                 device,
                 lambda done, all_: notify(stage, done, all_),
+                job.precision,
             )
             if size < planned:
                 draft.facts["batch"] = size  # memory held no more: last bits may differ

@@ -1,12 +1,13 @@
 """Encoder x data set -> pooled embeddings, streamed to the store in batches.
 
-Memory holds one batch of images and its tokens, whatever the number of samples. All
+Memory holds a few batches of images and the tokens of one, whatever the number of samples. All
 poolings are taken in the same pass. It must know nothing of probes, splits or suites.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,8 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from harness.cores import on_each_core
+from harness.feeding import Accelerator, Cuda, Rows, Tensors, through
 from harness.inputs import ImageSource, InputRule, prepare
+from harness.precision import in_single, products_in, true_float32
 from harness.store import Grid
+from harness.suite_file import Precision
 from models.errors import UserError
 
 Floats = npt.NDArray[np.float32]
@@ -25,6 +29,7 @@ Floats = npt.NDArray[np.float32]
 # own cache, which on a CPU matters more than a large batch does.
 CPU_BATCH_ELEMENTS = 250_000
 GPU_BATCH_ELEMENTS = 100_000_000
+DATES = "timestamps"
 
 
 class Samples(ImageSource, Protocol):
@@ -63,6 +68,38 @@ def pool(tokens: Mapping[str, Tensor], how: str, grid: Grid | None = None) -> Te
     raise ValueError(f"unknown pooling {how}")
 
 
+@dataclass(frozen=True)
+class Pass:
+    """How an encoder goes over images: what it is given, and how exactly its products are taken."""
+
+    encoder: nn.Module
+    pixels: Samples
+    rules: dict[str, InputRule]
+    patch_size: int
+    precision: Precision = "float32"
+
+    def load(self, rows: Rows) -> dict[str, Tensor]:
+        """Images of these samples by modality, their dates beside them."""
+        images = prepare(self.pixels, self.rules, *rows)
+        loaded = {name: torch.from_numpy(x) for name, x in images.items()}
+        return {**loaded, DATES: torch.from_numpy(self.pixels.timestamps(*rows))}
+
+    def encode(self, loaded: Tensors) -> dict[str, Tensor]:
+        """The tokens of what was loaded, in single precision."""
+        images = {name: x for name, x in loaded.items() if name != DATES}
+        with products_in(self.precision, loaded[DATES].device):
+            tokens = self.encoder(images, loaded[DATES], self.patch_size)
+        return in_single(tokens)
+
+    def pooled(self, loaded: Tensors, how: Iterable[str], grid: Grid | None) -> dict[str, Tensor]:
+        """Embeddings of what was loaded, by pooling."""
+        # Some encoders normalise what they have pooled, instead of the tokens before.
+        after = getattr(self.encoder, "after_pooling", None) or nn.Identity()
+        with torch.inference_mode():
+            tokens = self.encode(loaded)
+            return {each: after(pool(tokens, each, grid)).float() for each in how}
+
+
 def embed_into(
     arrays: Mapping[str, Any],
     encoder: nn.Module,
@@ -72,6 +109,7 @@ def embed_into(
     batch: int,
     device: torch.device,
     progress: Callable[[int, int], None] | None = None,
+    precision: Precision = "float32",
 ) -> Mapping[str, float]:
     """Fill ``arrays[pooling]`` with the embeddings of all samples, in order.
 
@@ -83,24 +121,15 @@ def embed_into(
     """
     errors = dict.fromkeys(arrays, 0.0)
     encoder.to(device).eval()
-    # Some encoders normalise what they have pooled, instead of the tokens before.
-    after = getattr(encoder, "after_pooling", None) or nn.Identity()
     total = len(pixels)
     shapes = {array.shape[1:-1] for array in arrays.values()}
     grid: Grid | None = shapes.pop() or None
-
-    def embed(start: int) -> tuple[int, dict[str, Floats]]:
-        stop = min(start + batch, total)
-        with torch.inference_mode():
-            tokens = _encode(encoder, pixels, rules, (start, stop), patch_size, device)
-            return start, {
-                how: after(pool(tokens, how, grid)).float().cpu().numpy() for how in arrays
-            }
-
-    starts = range(0, total, batch)
-    done = map(embed, starts) if device.type == "cuda" else on_each_core(embed, starts)
-    for start, pooled in done:
-        stop = min(start + batch, total)
+    over = Pass(encoder, pixels, rules, patch_size, precision)
+    if device.type == "cuda":
+        done = _on_accelerator(Cuda(device), over, tuple(arrays), grid, batch)
+    else:
+        done = _on_cores(over, tuple(arrays), grid, batch)
+    for (start, stop), pooled in done:
         for how, rows in pooled.items():
             if not np.isfinite(rows).all():
                 raise UserError(
@@ -122,16 +151,29 @@ def embed_into(
     return errors
 
 
-def _encode(
-    encoder: nn.Module,
-    pixels: Samples,
-    rules: dict[str, InputRule],
-    rows: tuple[int, int],
-    patch_size: int,
-    device: torch.device,
-) -> Mapping[str, Tensor]:
-    prepared = prepare(pixels, rules, *rows)
-    images = {name: torch.from_numpy(x).to(device) for name, x in prepared.items()}
-    timestamps = torch.from_numpy(pixels.timestamps(*rows)).to(device)
-    tokens: Mapping[str, Tensor] = encoder(images, timestamps, patch_size)
-    return tokens
+Done = Iterator[tuple[Rows, dict[str, Floats]]]
+
+
+def _on_cores(over: Pass, how: tuple[str, ...], grid: Grid | None, batch: int) -> Done:
+    """A batch on each processor core."""
+    total = len(over.pixels)
+
+    def embed(start: int) -> tuple[Rows, dict[str, Floats]]:
+        rows = (start, min(start + batch, total))
+        pooled = over.pooled(over.load(rows), how, grid)
+        return rows, {each: x.numpy() for each, x in pooled.items()}
+
+    return on_each_core(embed, range(0, total, batch))
+
+
+def _on_accelerator(
+    accelerator: Accelerator, over: Pass, how: tuple[str, ...], grid: Grid | None, batch: int
+) -> Done:
+    """A batch after the other, the next ones loaded meanwhile."""
+
+    def embed(loaded: Tensors) -> dict[str, Tensor]:
+        with true_float32():
+            return over.pooled(loaded, how, grid)
+
+    for rows, pooled in through(accelerator, over.load, embed, len(over.pixels), batch):
+        yield rows, {each: x.numpy() for each, x in pooled.items()}

@@ -52,13 +52,15 @@ class Machine:
     """What an estimate is for.
 
     ``encoder``: seconds to encode a sample; ``batch``: samples that are encoded together, by tokens
-    and width; ``at_once``: batches at the same time.
+    and width; ``at_once``: batches at the same time. ``halved``: as ``encoder``, in bfloat16; None
+    where that is not told apart.
     """
 
     encoder: EncoderSeconds
     probes: ProbeSpeed
     batch: Callable[[int, int], int]
     at_once: int
+    halved: EncoderSeconds | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def estimate(plan: Plan, store: Store, machine: Machine) -> list[TaskEstimate]:
     """Estimates of every task, in the suite's order; shared passes count where they come first."""
     found = []
     seen: set[str] = set()
-    rates = _Rates(machine.encoder, store)
+    rates = _Rates(machine, store)
     store.fetch_folder(run_name(plan.key), only=("results/*",))
     is_finished = are_kept(plan, store)
     if not is_finished:
@@ -134,21 +136,24 @@ def estimate(plan: Plan, store: Store, machine: Machine) -> list[TaskEstimate]:
 
 
 class _Rates:
-    """Seconds a sample: measured once for each family and width, and scaled by MACs from there."""
+    """Seconds a sample: measured once for each family, width and precision; from there by MACs."""
 
-    def __init__(self, encoder: EncoderSeconds, store: Store) -> None:
-        self._encoder, self._store = encoder, store
-        self._measured: dict[tuple[str, float], float] = {}
+    def __init__(self, machine: Machine, store: Store) -> None:
+        self._store = store
+        halved = machine.halved or machine.encoder
+        self._encoder = {"float32": machine.encoder, "bfloat16": halved}
+        self._measured: dict[tuple[str, float, str], float] = {}
 
     def macs(self, of: EmbeddingJob | Cell) -> int:
         return cost_of(of.variant, of.given.shapes, _patch_size(of), self._store).macs
 
     def seconds(self, of: EmbeddingJob | Cell) -> float:
         # Wider layers are multiplied faster: a rate holds for one width only.
-        key = (of.variant.family, float(of.variant.dim))
+        precision = (of.task if isinstance(of, Cell) else of).precision
+        key = (of.variant.family, float(of.variant.dim), precision)
         macs = max(1, self.macs(of))
         if key not in self._measured:
-            taken = self._encoder(of.variant, of.given, _patch_size(of))
+            taken = self._encoder[precision](of.variant, of.given, _patch_size(of))
             self._measured[key] = taken / macs
         return self._measured[key] * macs
 

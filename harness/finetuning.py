@@ -69,6 +69,7 @@ def finetune_inputs(
         patch_size=cell.task.patch_size,
         width=design_of(cell.variant).width(given.shapes),
         grid=patch_grid(given.shapes[0], cell.task.patch_size) if is_map else None,
+        precision=cell.task.precision,
     )
 
 

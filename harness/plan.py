@@ -30,6 +30,7 @@ from harness.suite_file import (
     FinetuneProbe,
     KnnProbe,
     LinearProbe,
+    Precision,
     SegmentationProbe,
 )
 from harness.weights import Weights, require_equal_terms, resolve_weights
@@ -62,6 +63,7 @@ class EmbeddingJob:
     patch_size: int
     split_seed: int
     grid: tuple[int, int] | None = None
+    precision: Precision = "float32"
 
 
 @dataclass(frozen=True)
@@ -394,6 +396,7 @@ class _Setting:
                     patch_size=self.task.patch_size,
                     split_seed=self.task.split_seed,
                     grid=self.grid,
+                    precision=self.task.precision,
                 )
                 for normalisation, texts in self._pass_texts.items()
             )
@@ -429,6 +432,9 @@ def _setting(entrant: Entrant, task: Task, dataset: Dataset, data: _DataIdentity
     }
     if task.label_fraction is not None:
         inputs["label_fraction"] = task.label_fraction
+    # Named only where it is not single: keys of before hold.
+    products = {} if task.precision == "float32" else {"products": task.precision}
+    inputs |= products
     if isinstance(task.probe, LinearProbe | FinetuneProbe):
         inputs["tuning"] = package_versions(["optuna"])
     tuned = None
@@ -441,6 +447,7 @@ def _setting(entrant: Entrant, task: Task, dataset: Dataset, data: _DataIdentity
     passes = {
         normalisation: {
             **({"grid": list(grid)} if grid else {}),
+            **products,
             "architecture": variant.architecture,
             "data": data.images,
             "given": identity,

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.content import package_versions
 from harness.plan import Plan
@@ -26,7 +27,11 @@ PACKAGES = ("torch", "numpy", "optuna", "scipy", "polars", "fvcore")
 
 @dataclass(frozen=True)
 class Manifest:
-    """Facts about one suite run. ``hardware`` is for the tracking server, not the report."""
+    """Facts about one suite run. ``hardware`` is for the tracking server, not the report.
+
+    ``precision``: in which encoders take their products; written down where it is not float32 for
+    every task.
+    """
 
     run_key: str
     suite: str
@@ -34,6 +39,14 @@ class Manifest:
     git_commit: str
     versions: Mapping[str, str]
     hardware: Mapping[str, str]
+    precision: str = "float32"
+
+    def facts(self) -> dict[str, Any]:
+        """As it is written down."""
+        facts = asdict(self)
+        if self.precision == Manifest.precision:
+            del facts["precision"]
+        return facts
 
 
 def load_or_create_manifest(store: Store, plan: Plan, command: str) -> Manifest:
@@ -50,8 +63,9 @@ def load_or_create_manifest(store: Store, plan: Plan, command: str) -> Manifest:
         git_commit=git_commit(),
         versions=package_versions(PACKAGES),
         hardware=hardware(),
+        precision=", ".join(sorted({task.precision for task in plan.suite.tasks})),
     )
-    write_json(path, asdict(manifest))
+    write_json(path, manifest.facts())
     return manifest
 
 

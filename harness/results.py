@@ -37,6 +37,7 @@ from models.sensors import modality
 from models.study_cards import StudyCard
 from reports.table import (
     CURVE_SCHEMA,
+    HALVED,
     SCORE_SCHEMA,
     VARIANT_SCHEMA,
     MissingCell,
@@ -259,6 +260,7 @@ def _notes(plan: Plan) -> tuple[str, ...]:
             "nothing is trained. A trained variant that does not beat them has learned nothing "
             "of use for the task."
         )
+    notes += bfloat16_sentences(plan)
     for entrant in plan.suite.entrants:
         notes += entrant.variant.notes
     for dataset in plan.datasets.values():
@@ -266,6 +268,18 @@ def _notes(plan: Plan) -> tuple[str, ...]:
     for cell in plan.cells:
         notes += cell.given.notes
     return tuple(dict.fromkeys(notes))
+
+
+def bfloat16_sentences(plan: Plan) -> tuple[str, ...]:
+    """Which tasks have embeddings that another precision would round otherwise."""
+    half = [task.name for task in plan.suite.tasks if task.precision == "bfloat16"]
+    if not half:
+        return ()
+    which = "All tasks" if len(half) == len(plan.suite.tasks) else f"Tasks {', '.join(half)}"
+    return (
+        f"{which}: encoders take their products in bfloat16, so scores differ a little from those "
+        "in float32 and are not to be held against them.",
+    )
 
 
 def _level_notes(plan: Plan, card: DatasetCard) -> list[str]:
@@ -302,7 +316,8 @@ def _task_info(plan: Plan, task: Task) -> TaskInfo:
         higher_is_better=metric(task.metric).higher_is_better,
         protocol=protocol_sentence(task),
         probe=probe_name(task.probe)
-        + (f"-labels-{task.label_fraction:.3g}" if task.label_fraction is not None else ""),
+        + (f"-labels-{task.label_fraction:.3g}" if task.label_fraction is not None else "")
+        + (HALVED if task.precision == "bfloat16" else ""),
         bands=_bands_given(card),
         partition=task.data.partition or "default",
         height=card.height,
@@ -374,6 +389,8 @@ def protocol_sentence(task: Task) -> str:
     )
     if task.label_fraction is not None:
         views += f"; {task.label_fraction:.3g} of the training labels, drawn anew for each seed"
+    if task.precision == "bfloat16":
+        views += "; encoders' products in bfloat16"
     if isinstance(task.probe, KnnProbe):
         return f"{_knn_words(task.probe)}; {views}; scored once on test."
     if isinstance(task.probe, SegmentationProbe):

@@ -21,6 +21,7 @@ from harness.suite_file import (
     PROBES_OF,
     AnyProbe,
     DataOptions,
+    Precision,
     Protocol,
     SuiteFile,
     VariantEntry,
@@ -51,6 +52,7 @@ class Task:
     policy: InputPolicy
     label_fraction: float | None = None
     optional: bool = False
+    precision: Precision = "float32"
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ def _task(written: Written, protocol: Protocol, patch_size: int | None) -> Task:
         policy=InputPolicy(protocol.missing_bands, protocol.resize),
         label_fraction=entry.label_fraction,
         optional=entry.optional,
+        precision=entry.precision or protocol.precision,
     )
 
 

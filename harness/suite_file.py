@@ -24,6 +24,7 @@ from suites.datasets.entries import ENTRIES
 Tier = Literal["official", "study", "random"]
 Normalisation = Literal["pretraining", "dataset"]
 Pooling = Literal["mean", "max"]
+Precision = Literal["float32", "bfloat16"]
 
 
 def _known_dataset(name: str) -> str:
@@ -154,6 +155,11 @@ class Protocol(_Strict):
     patch_size: int = Field(default=4, ge=1, le=8)
     normalisations: list[Normalisation] = Field(default=["pretraining", "dataset"], min_length=1)
     poolings: list[Pooling] = Field(default=["mean", "max"], min_length=1)
+    precision: Precision = Field(
+        default="float32",
+        description="in which encoders take their products: bfloat16 is faster where the hardware "
+        "is made for it; embeddings are kept as ever",
+    )
     metric: MetricName | None = Field(
         default=None,
         description="of tasks that it can score; others have what the field reports: accuracy of "
@@ -234,6 +240,7 @@ class TaskEntry(_Strict):
     patch_size: int | None = Field(default=None, ge=1, le=8)
     normalisations: list[Normalisation] | None = Field(default=None, min_length=1)
     poolings: list[Pooling] | None = Field(default=None, min_length=1)
+    precision: Precision | None = None
     metric: MetricName | None = None
     label_fraction: LabelFraction | None = Field(
         default=None,

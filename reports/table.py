@@ -85,6 +85,10 @@ CURVE_SCHEMA: dict[str, pl.DataType] = {
 }
 
 
+HALVED = "-bfloat16"
+"""How a probe's short name ends where encoders took their products in bfloat16."""
+
+
 @dataclass(frozen=True)
 class TaskInfo:
     """One task as a reader must know it: data, origin, metric, protocol, caveats."""
@@ -116,6 +120,11 @@ class TaskInfo:
     def metric_and_unit(self) -> str:
         """What its scores are, e.g. "rmse in t/ha"."""
         return f"{self.metric} in {self.unit}" if self.unit else self.metric
+
+    @property
+    def precision(self) -> str:
+        """In which encoders took their products."""
+        return "bfloat16" if self.probe.endswith(HALVED) else "float32"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from rich.console import Console
 from harness import estimates
 from harness.commands.measure import RunOptions, loaded_plan
 from harness.estimates import TaskEstimate
+from harness.results import bfloat16_sentences
 from harness.store_place import open_store
 from harness.terminal import Name, plain_table
 from reports.words import quantity
@@ -46,6 +47,7 @@ def plan_command(suite: str, options: RunOptions) -> None:
         "time is from a short calibration on blank images; what is cached costs nothing. Memory is "
         "the widest moment of an encoder, beside weights and libraries (some 500 MB).",
     ]
+    lines += bfloat16_sentences(plan)
     if missing:
         lines.append(f"{missing} cells cannot run; tokenrank run says why.")
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)

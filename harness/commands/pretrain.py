@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.markup import escape
@@ -21,6 +20,7 @@ from rich.markup import escape
 from harness.commands.run import room_on
 from harness.content import pretraining_version
 from harness.launching.node import end_with_torchrun
+from harness.precision import is_fast_at_bfloat16
 from harness.pretraining.card import SIMULATED, chips_card, study_card
 from harness.pretraining.curves import Training
 from harness.pretraining.folder import is_done, processes_of, run_folder
@@ -142,7 +142,7 @@ def _train(
     console: Console,
     probe: ValidationProbe | None,
 ) -> None:
-    fast = group.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    fast = is_fast_at_bfloat16(group.device)
     habits = Habits(compile=asked.compile, bfloat16=fast, save_seconds=asked.save_every)
     if not group.leads:
         train(job, folder, group, habits, All(()))

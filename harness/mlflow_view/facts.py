@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import polars as pl
+
 from harness.mlflow_view import names
 from harness.provenance import Manifest
 from reports import words
@@ -92,6 +94,19 @@ def entries(run: SuiteRun, variant: str) -> Iterator[RankedVariant | IncompleteV
 def origins(run: SuiteRun) -> str:
     """Origins of the data, e.g. "real" or "real, simulated"."""
     return ", ".join(sorted({task.origin for task in run.results.run.tasks}))
+
+
+def precisions(run: SuiteRun) -> str:
+    """In which encoders took their products; what an imported table does not say is left out."""
+    # Fine-tuning takes bfloat16 unasked where the hardware is made for it, and says so.
+    took = pl.col("chosen").str.contains(r"\bprecision=bfloat16\b")
+    halved = set(run.results.scores.filter(took)["task"].to_list())
+    found = {
+        "bfloat16" if task.name in halved else task.precision
+        for task in run.results.run.tasks
+        if task.patch_size
+    }
+    return ", ".join(sorted(found)) or words.NO_VALUE
 
 
 def tiers(run: SuiteRun) -> str:
@@ -192,6 +207,7 @@ def variant_params(run: SuiteRun, row: Row) -> dict[str, str]:
         BEATS: beats_words(run, row),
         "band_groups": words.whole(row["groups"]),
         "patch_size": ", ".join(sorted({str(task.patch_size) for task in facts.tasks})),
+        "precision": precisions(run),
         "seeds": ", ".join(str(seed) for seed in facts.seeds) or words.NO_VALUE,
         "weights": row["weights_hash"],
         "licence": row["licence"],
@@ -251,6 +267,7 @@ def suite_params(run: SuiteRun) -> dict[str, str]:
         "tier": tiers(run),
         "trained_on": trained_on(run.results) or words.NO_VALUE,
         "data_origin": origins(run),
+        "precision": precisions(run),
         "command": run.manifest.command,
     }
     return {key: names.clipped(text, names.PARAM_LENGTH) for key, text in params.items()}

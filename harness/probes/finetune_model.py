@@ -13,11 +13,9 @@ and steps therefore too.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Event
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +23,13 @@ import torch
 from torch import Tensor, nn
 
 from harness.embed import pool
+from harness.precision import in_single, is_fast_at_bfloat16, products_in
 from harness.probes.answers import Answers, answers_of
 from harness.probes.base import Targets
 from harness.probes.linear import initial_linear
 from harness.probes.map_objective import require_pixels
 from harness.probes.side_by_side import side_by_side
+from harness.suite_file import Precision
 from models.errors import UserError
 from suites.datasets.base import MAP_KINDS, TargetKind
 
@@ -59,6 +59,7 @@ class FinetuneInputs:
     patch_size: int
     width: int
     grid: tuple[int, int] | None = None
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         for name, rows in self.splits.items():
@@ -70,6 +71,13 @@ class FinetuneInputs:
         if self.kind in MAP_KINDS:
             known = {name: self.splits[name] for name in ("train", "val")}
             require_pixels(self.targets, known, self.kind)
+
+    def precision_on(self, device: torch.device) -> Precision:
+        """Of the encoder's products: bfloat16 where it is asked for, or the hardware made for it.
+
+        Hundreds of passes are what it is for; that it was taken is said with the result.
+        """
+        return "bfloat16" if is_fast_at_bfloat16(device) else self.precision
 
     @cached_property
     def answers(self) -> Answers:
@@ -102,6 +110,7 @@ class TunedModel(nn.Module):
         self.encoder = inputs.encoder()
         self.learned = [p for p in self.encoder.parameters() if p.requires_grad]
         self.pooling, self.grid, self.patch_size = trial.pooling, inputs.grid, inputs.patch_size
+        self.precision_on = inputs.precision_on
         self.mean: Tensor
         self.deviation: Tensor
         self.register_buffer("mean", torch.zeros(inputs.width))
@@ -118,10 +127,10 @@ class TunedModel(nn.Module):
         """Pooled embeddings ``[b, width]``, of maps ``[b, h, w, width]``."""
         learning = self.learns and torch.is_grad_enabled()
         with torch.set_grad_enabled(learning):  # inference has faster paths
-            with _precision(timestamps.device):
+            device = timestamps.device
+            with products_in(self.precision_on(device), device):
                 tokens = self.encoder(images, timestamps, self.patch_size)
-            tokens = {name: _not_halved(x) for name, x in tokens.items()}
-            pooled = pool(tokens, self.pooling, self.grid)
+            pooled = pool(in_single(tokens), self.pooling, self.grid)
             # Some encoders normalise what they have pooled, instead of the tokens before.
             after = getattr(self.encoder, "after_pooling", None) or nn.Identity()
             found: Tensor = after(pooled)
@@ -172,16 +181,3 @@ def read_rows(
     """Images and timestamps of some samples, on the device."""
     images, timestamps = inputs.read(normalisation, rows)
     return {name: x.to(device) for name, x in images.items()}, timestamps.to(device)
-
-
-def _not_halved(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-
-
-def _precision(device: torch.device) -> Any:
-    return torch.autocast(device.type, torch.bfloat16) if in_bfloat16(device) else nullcontext()
-
-
-def in_bfloat16(device: torch.device) -> bool:
-    """Whether the encoder's products are taken in bfloat16: where the hardware is fast at it."""
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -43,7 +43,6 @@ from harness.probes.finetune_model import (
     Rows,
     Scale,
     Trial,
-    in_bfloat16,
 )
 from harness.probes.side_by_side import StoppedError, side_by_side
 from harness.probes.study import Answers, Direction, study_at
@@ -86,7 +85,7 @@ def tune_finetune(
             "infinity for test samples; check their pixels (tokenrank data check)."
         ) from None
     chosen: dict[str, str | int | float] = {**asdict(asked), "epoch": kept.epoch}
-    if in_bfloat16(search.device):
+    if inputs.precision_on(search.device) == "bfloat16":
         chosen["precision"] = "bfloat16"
     return ProbeResult(predictions, likely, chosen, kept.score, search.records())
 

@@ -7,7 +7,7 @@ know nothing of how the table was made.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from harness.content import package_versions
@@ -57,5 +57,5 @@ def _manifest(results: SuiteResults, store: Store) -> Manifest:
         versions=package_versions(PACKAGES),
         hardware=hardware(),
     )
-    write_json(path, asdict(manifest))
+    write_json(path, manifest.facts())
     return manifest

@@ -28,7 +28,7 @@ from models.needs import check_images
 from models.patches import cut
 from models.registry import Variant
 from models.tokens import TokenScheme, patch_grid
-from models.transformer import Attention, Block, CrossAttention, Mlp, linear
+from models.transformer import Attention, Block, CrossAttention, Mlp, added, linear
 
 POOLED = {"optical": "optical_GAP", "radar": "SAR_GAP", "joint": "joint_GAP"}
 """The authors' names of the pooled encodings."""
@@ -107,12 +107,9 @@ class JointBlock(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor, bias: Tensor) -> Tensor:
         """Sequence and context ``[B, N, dim]`` to the sequence's shape."""
-        attended: Tensor = self.attn(self.norm1(x), bias)
-        x = attended.add_(x)
-        crossed: Tensor = self.cross(self.norm_cross(x), self.norm_cross(context), bias)
-        x = crossed.add_(x)
-        mixed: Tensor = self.mlp(self.norm2(x))
-        return mixed.add_(x)
+        x = added(self.attn(self.norm1(x), bias), x)
+        x = added(self.cross(self.norm_cross(x), self.norm_cross(context), bias), x)
+        return added(self.mlp(self.norm2(x)), x)
 
 
 class JointEncoder(nn.Module):

@@ -139,7 +139,8 @@ class GalileoEncoder(nn.Module):
         added in place, the parts that a source lacks not at all.
         """
         source = self.sources[name]
-        tokens: Tensor = self.patch_embedding(source, values, patch_size)
+        # In the encodings' precision: autocast's products are of half.
+        tokens: Tensor = self.patch_embedding(source, values, patch_size).to(self.months.dtype)
         _, steps, rows, columns, _, dim = tokens.shape
         quarter = dim // 4
         tokens[..., :quarter] += self.patch_embedding.channel_vectors(source)

@@ -46,4 +46,6 @@ def resize_kernel(kernel: Tensor, patch_size: int) -> Tensor:
         # the kernel is resized once for a whole batch.
         return torch.empty(dim, patch_size**2 * channels, dtype=kernel.dtype, device="meta")
     matrix = resize_matrix(patch_size).to(kernel)
-    return torch.matmul(matrix, kernel.view(dim, pixels, channels)).flatten(1)
+    # A weight and no product of the images: autocast rounds it once, when it is multiplied with.
+    with torch.autocast(kernel.device.type, enabled=False):
+        return torch.matmul(matrix, kernel.view(dim, pixels, channels)).flatten(1)

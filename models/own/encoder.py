@@ -53,7 +53,7 @@ class OwnEncoder(nn.Module):
         given = {name: (x - 0.5) * 4 for name, x in images.items()}
         tokens = self._tokens(given, timestamps, patch_size)
         if not (self.checked or timestamps.is_meta or _is_traced()):
-            self._check(given, timestamps, patch_size, tokens)
+            self._check_alone(given, timestamps, patch_size, tokens)
             self.checked = True
         return tokens
 
@@ -61,7 +61,10 @@ class OwnEncoder(nn.Module):
         self, images: Mapping[str, Tensor], timestamps: Tensor, patch_size: int
     ) -> dict[str, Tensor]:
         shown = self.variant.shown
-        with in_one_sentence(f"{shown} cannot encode", self.variant.reference.root):
+        what = f"{shown} cannot encode"
+        if _in_half(timestamps):
+            what += " in bfloat16 (where it never can, leave the protocol's precision at float32)"
+        with in_one_sentence(what, self.variant.reference.root):
             answer = self.model(dict(images), timestamps, patch_size)
         batch = len(timestamps)
         if isinstance(answer, Tensor):
@@ -105,6 +108,21 @@ class OwnEncoder(nn.Module):
             )
         self.width = distinct[0]
 
+    def _check_alone(
+        self,
+        images: Mapping[str, Tensor],
+        timestamps: Tensor,
+        patch_size: int,
+        tokens: Mapping[str, Tensor],
+    ) -> None:
+        if not _in_half(timestamps):
+            self._check(images, timestamps, patch_size, tokens)
+            return
+        # Half precision rounds a sample alone otherwise, whatever the others' influence.
+        with torch.autocast(timestamps.device.type, enabled=False):
+            tokens = self._tokens(images, timestamps, patch_size)
+            self._check(images, timestamps, patch_size, tokens)
+
     def _check(
         self,
         images: Mapping[str, Tensor],
@@ -130,6 +148,11 @@ class OwnEncoder(nn.Module):
                     "its batch, or from one call to the next; in evaluation mode nothing may be "
                     "random or shared between samples."
                 )
+
+
+def _in_half(timestamps: Tensor) -> bool:
+    """Whether products are taken in half precision where these are."""
+    return not timestamps.is_meta and torch.is_autocast_enabled(timestamps.device.type)
 
 
 def _is_traced() -> bool:

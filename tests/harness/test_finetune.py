@@ -19,7 +19,7 @@ from harness.metrics import metric
 from harness.probes import finetune, finetune_tuning
 from harness.probes.answers import answers_of
 from harness.probes.finetune import FinetuneSettings, train
-from harness.probes.finetune_model import FinetuneInputs, Trial, TunedModel
+from harness.probes.finetune_model import FinetuneInputs, Trial, TunedModel, untouched
 from harness.probes.finetune_tuning import tune_finetune
 from harness.probes.linear import Training, initial_linear, learning_rate_factors, minibatches
 from models.errors import UserError
@@ -462,3 +462,16 @@ def test_maps_of_numbers_are_learned_by_squared_error_and_read_off_in_their_unit
     [expected_gradient] = torch.autograd.grad(squared, outputs, retain_graph=True)
     [gradient] = torch.autograd.grad(answers.loss(outputs, np.array([1, 3])), outputs)
     torch.testing.assert_close(gradient, expected_gradient)
+
+
+def test_bfloat16_is_taken_where_it_is_asked_for_and_said(tmp_path: Path) -> None:
+    half = replace(make_inputs(), precision="bfloat16")
+    [single], [halved] = (untouched(i, SPLITS["test"], CPU) for i in (make_inputs(), half))
+    assert halved.dtype == np.float32
+    assert 1e-5 < np.abs(halved - single).max() < 0.02 * np.abs(single).max()
+    settings = replace(SHORT, trials=1, epochs=2)
+    chosen = [
+        tune_finetune(inputs, settings, 0, tmp_path / name).chosen
+        for name, inputs in (("single", make_inputs()), ("half", half))
+    ]
+    assert [each.get("precision") for each in chosen] == [None, "bfloat16"]

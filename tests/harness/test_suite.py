@@ -33,6 +33,7 @@ def test_shipped_suites_are_valid(name: str) -> None:
     [
         ("patch_size: 8", "patchsize: 8", 'unknown key "patchsize": did you mean "patch_size"'),
         ("patch_size: 8", "patch_size: 9", "less than or equal to 8"),
+        ("patch_size: 8", "patch_size: 8\n  precision: bf16", 'did you mean "bfloat16"'),
         ("kind: knn", "kind: kn", 'did you mean "knn"'),
         ("metric: accuracy", "metric: acuracy", 'did you mean "accuracy"'),
         ("v1-nano:single", "v1-nano:singl", 'did you mean "single"'),
