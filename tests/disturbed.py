@@ -46,6 +46,11 @@ class Undisturbed:
     embedded: Counter[str]
     mirror: Mirror
 
+    @property
+    def store(self) -> Path:
+        """For tests to copy, never to write to."""
+        return self.suite.parent / "store"
+
 
 def kept_files(store: Path | str) -> dict[str, bytes]:
     """Everything that is a result or a view of one: not timings, caches, notes or provenance."""
