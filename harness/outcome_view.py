@@ -169,6 +169,21 @@ def show_standings(console: Console, found: Sequence[AgainstBaselines]) -> None:
             console.print(heading + " ".join(said), highlight=False, markup=False)
 
 
+def show_remade(console: Console, outcome: Outcome) -> None:
+    """Damage is repaired, and still somebody's to look into."""
+    if not outcome.remade:
+        return
+    count = len(outcome.remade)
+    what = "1 stored embedding was" if count == 1 else f"{count} stored embeddings were"
+    console.print(
+        f"[yellow]{what} damaged (the file is not what its hash says) and made again: "
+        f"{', '.join(key[:16] for key in outcome.remade)}. If that happens more often, look at the "
+        "store's disk.[/]",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
 def show_time(console: Console, outcome: Outcome) -> None:
     """Where the time went; a run that computed nothing has nothing to tell."""
     seconds = outcome.seconds

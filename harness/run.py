@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -69,6 +69,7 @@ class Outcome:
     seconds: Seconds = field(default_factory=Seconds)
     expected: Expected | None = None  # where `tokenrank plan` was asked before
     broken: Mapping[str, str] = field(default_factory=dict)  # cells that could not be computed
+    remade: Sequence[str] = ()  # embeddings that were found damaged
 
 
 Compute = Callable[[Plan, list[Cell], Store, Watcher, Seconds], Mapping[str, str]]
@@ -107,6 +108,8 @@ def run_suite(
         store.fetch_cells(cell.key for cell in to_do)
     elif to_do:
         compute_cells(plan, to_do, store, watch, seconds, lambda: warm_up(store))
+    embeddings = {job.key for cell in to_do for job in cell.embeddings}
+    remade = store.told_remade(embeddings) if embeddings else []
     results = collect(plan, store, manifest, kept or streamed_tables_of(plan, store), broken)
     report = write_views(results, store, plan.key)
     if not kept:
@@ -115,7 +118,8 @@ def run_suite(
         results = replace(results, samples=scan_samples(report.parent / "results"))
     seconds.total = time.perf_counter() - started
     computed = len(to_do) - len(broken)
-    return Outcome(plan, results, report, computed, seconds, remembered(store, plan), broken)
+    expected = remembered(store, plan)
+    return Outcome(plan, results, report, computed, seconds, expected, broken, remade)
 
 
 def compute_cells(

@@ -11,6 +11,7 @@ results are computed, ranked or shown.
     runs/<key>/                           a suite run: manifest, report
     claims/                               who computes what now (`harness.claims`)
     work/<key>/                           workers' notes and logs (`harness.executors.board`)
+    remade/<key>                          embeddings that were made again, until somebody is told
     timings.jsonl                         seconds spent; never part of a result
 """
 
@@ -93,6 +94,7 @@ class Embedding:
     poolings: Mapping[str, Array]
 
 
+REMADE = "remade"
 _CELL_FIELDS = {each.name for each in fields(CellResult)} - {"predictions"}
 
 
@@ -220,9 +222,10 @@ class Store:
         path = self._embedding_path(key)
         try:
             meta = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+            expected = meta["sha256"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
-        if not path.exists() or file_sha256(path) != meta["sha256"]:
+        if not path.exists() or file_sha256(path) != expected:
             return None
         return Embedding(key, _map_safetensors(path))
 
@@ -241,6 +244,7 @@ class Store:
         are written; on an exception nothing is left behind.
         """
         path = self._embedding_path(key)
+        stood = self.has_embedding(key)  # and could not be used: else nobody would make it
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in path.parent.glob(f".{path.name}.*.tmp"):
             left.unlink(missing_ok=True)  # of a process that was killed: who writes holds the claim
@@ -256,6 +260,16 @@ class Store:
             digest = file_sha256(temporary)
         meta = {"sha256": digest, "rows": rows, "dim": dim, "poolings": list(poolings)}
         self._commit(path.with_suffix(".json"), meta | draft.facts, path)
+        if stood:
+            with contextlib.suppress(OSError):  # a run is not lost for what it would say
+                self.files.write(f"{REMADE}/{key}", b"")
+
+    def told_remade(self, keys: Iterable[str]) -> list[str]:
+        """Which of these were damaged and made again, since somebody was told last."""
+        found = sorted(set(keys) & set(self.files.names(REMADE)))
+        for key in found:
+            self.files.remove(f"{REMADE}/{key}")
+        return found
 
     def _commit(self, path: Path, data: Any, beside: Path) -> None:
         """Write what makes the file ``beside`` it count."""

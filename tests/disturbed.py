@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -13,30 +15,80 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.executors.board import Board, WorkerNote
+from harness.object_store import ObjectStore
 from harness.store_place import open_store
+from harness.tracking import LOCAL_DATABASE, URI_VARIABLE
 
-# Nothing listens there: MLflow is not what these tests are about. A commit that is made while they
-# run would be an honest difference.
 PATIENCE = 240.0  # seconds
-ENV = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "GIT_DIR": "/no repository"}
+# A commit that is made while they run would be an honest difference.
+ENV = {"GIT_DIR": "/no repository"}
+AWAY = {URI_VARIABLE: "http://127.0.0.1:9"}  # nothing listens there
+OPEN = ("RUNNING", "SCHEDULED")
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A local MLflow's runs by title, with parameters and metrics, and its logged models."""
+
+    runs: dict[str, dict[str, object]]
+    models: Counter[tuple[str, int]]
 
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """The suite's file, and what its run in one process left."""
+    """The suite's file, and what its run in one process left.
+
+    ``embedded``: samples that went through an encoder, by variant.
+    """
 
     suite: Path
     files: dict[str, bytes]
+    embedded: Counter[str]
+    mirror: Mirror
+
+    @property
+    def store(self) -> Path:
+        """For tests to copy, never to write to."""
+        return self.suite.parent / "store"
 
 
-def kept_files(store: Path) -> dict[str, bytes]:
+def kept_files(store: Path | str) -> dict[str, bytes]:
     """Everything that is a result or a view of one: not timings, caches, notes or provenance."""
-    return {
-        str(p.relative_to(store)): p.read_bytes()
+    opened = open_store(store)
+    names = [
+        f"{folder}/{name}"
         for folder in ("cells", "embeddings", "runs")
-        for p in sorted((store / folder).rglob("*"))
-        if p.is_file() and p.name not in ("manifest.json", "tracking.json")
+        for name in _listing(store, folder)
+        if Path(name).name not in ("manifest.json", "tracking.json", "tracking.json.guard")
+    ]
+    return opened.files.read_many(names)
+
+
+def _listing(store: Path | str, folder: str) -> dict[str, object]:
+    """Files below a folder, each with what changes when it is written anew."""
+    opened = open_store(store)
+    if isinstance(opened, ObjectStore):
+        return dict(opened.objects.listing(folder))
+    found = [path for path in (opened.root / folder).rglob("*") if path.is_file()]
+    facts = {path.relative_to(opened.root / folder).as_posix(): path.stat() for path in found}
+    return {name: (status.st_ino, status.st_mtime_ns) for name, status in facts.items()}
+
+
+def standing(store: Path | str) -> dict[str, object]:
+    """Cells and embeddings that are stored now, to be held against `assert_untouched` later."""
+    listed = {f: _listing(store, f) for f in ("cells", "embeddings")}
+    return {
+        f"{folder}/{name}": facts
+        for folder, names in listed.items()
+        for name, facts in names.items()
+        if not Path(name).name.startswith(".")  # in the middle of being written
     }
+
+
+def assert_untouched(before: dict[str, object], store: Path | str) -> None:
+    """What stood when something happened was not made anew after it."""
+    after = standing(store)
+    assert {name: after.get(name) for name in before} == before
 
 
 def command(suite: Path, store: Path | str, *more: str) -> list[str]:
@@ -44,19 +96,98 @@ def command(suite: Path, store: Path | str, *more: str) -> list[str]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, **ENV, **more}
+    """Runs are mirrored into the store's own database, unless a test says otherwise."""
+    given = {name: value for name, value in os.environ.items() if name != URI_VARIABLE}
+    return {**given, **ENV, **more}
 
 
-def computed(store: Path) -> Counter[str]:
+def computed(store: Path | str) -> Counter[str]:
     """How often each cell was computed, as the store's timings tell."""
-    lines = (store / "timings.jsonl").read_text(encoding="utf-8").splitlines()
-    return Counter(json.loads(line)["cell"] for line in lines)
+    return Counter(str(line["cell"]) for line in _timings(store))
 
 
-def assert_same(store: Path, undisturbed: Undisturbed) -> None:
+def embedded(store: Path | str) -> Counter[str]:
+    """Samples that went through an encoder, by variant, as far as their cells were finished."""
+    found: Counter[str] = Counter()
+    for line in _timings(store):
+        found[str(line["variant"])] += int(str(line["embedded_samples"]))
+    return found
+
+
+def _timings(store: Path | str) -> list[dict[str, object]]:
+    """Of all machines, from where they are kept: not by the copy of any."""
+    opened = open_store(store)
+    text = opened.timings() if not isinstance(opened, ObjectStore) else _objects_lines(opened)
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _objects_lines(store: ObjectStore) -> str:
+    names = [f"timings/{name}" for name in store.objects.listing("timings")]
+    return b"".join(store.objects.read_many(names).values()).decode()
+
+
+def databases(*places: Path | str) -> list[Path]:
+    """Local MLflow databases of stores, and of copies of them in folders."""
+    folders = [Path(place) for place in places if "://" not in str(place)]
+    return [path for folder in folders for path in sorted(folder.rglob(LOCAL_DATABASE))]
+
+
+def statuses(database: Path) -> list[str]:
+    """Of all runs of a local MLflow, deleted ones too; none where it is not made yet."""
+    return [row[0] for row in _rows(database, "SELECT status FROM runs")]
+
+
+def mirror_in(database: Path) -> Mirror:
+    """What is shown to people: not what was removed."""
+    active = "FROM {} JOIN runs r USING (run_uuid) WHERE r.lifecycle_stage = 'active'"
+    names = _rows(database, "SELECT name FROM runs WHERE lifecycle_stage = 'active'")
+    assert len(set(names)) == len(names), "a run stands there twice"
+    runs: dict[str, dict[str, object]] = {name: {} for (name,) in names}
+    for table in ("latest_metrics", "params"):
+        for run, key, value in _rows(database, f"SELECT r.name, key, value {active.format(table)}"):
+            runs[run][f"{table}/{key}"] = value
+    models = "SELECT name, status FROM logged_models WHERE lifecycle_stage = 'active'"
+    return Mirror(runs, Counter(_rows(database, models)))
+
+
+def _rows(database: Path, query: str) -> list[tuple[object, ...]]:
+    if not database.exists():
+        return []
+    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as opened:
+        return opened.execute(query).fetchall()
+
+
+def assert_mirrored(undisturbed: Undisturbed, *places: Path | str) -> None:
+    """Each local MLflow holds the undisturbed run's runs, all closed, once and with its numbers."""
+    found = databases(*places)
+    assert found
+    for database in found:
+        assert not set(statuses(database)) & set(OPEN)
+        assert mirror_in(database) == undisturbed.mirror
+
+
+def assert_same(
+    store: Path | str,
+    undisturbed: Undisturbed,
+    *mirrors: Path,
+    nobody_died: bool = False,
+) -> None:
+    """The three things that hold after every fault.
+
+    The same bytes; nothing computed twice; in MLflow the same runs, and none of them open.
+    ``mirrors``: folders of machines' copies, where the store is an object store.
+    ``nobody_died``: no process was ended in the middle of a cell. Where one was, what it had
+    embedded for that cell is noted nowhere, though the embedding may stand: the sum is smaller.
+    """
     found = kept_files(store)
     assert found.keys() == undisturbed.files.keys()
     assert [name for name in found if found[name] != undisturbed.files[name]] == []
+    assert set(computed(store).values()) == {1}
+    noted = embedded(store)
+    assert noted <= undisturbed.embedded
+    if nobody_died:
+        assert noted == undisturbed.embedded
+    assert_mirrored(undisturbed, store, *mirrors)
 
 
 def run_undisturbed(folder: Path, suite: str, registry: str) -> Undisturbed:
@@ -67,7 +198,9 @@ def run_undisturbed(folder: Path, suite: str, registry: str) -> Undisturbed:
     subprocess.run(
         command(folder / "small.yaml", store), check=True, env=environment(), capture_output=True
     )
-    return Undisturbed(folder / "small.yaml", kept_files(store))
+    (database,) = databases(store)
+    left = (kept_files(store), embedded(store), mirror_in(database))
+    return Undisturbed(folder / "small.yaml", *left)
 
 
 def start(suite: Path, store: Path | str, *more: str, **settings: str) -> subprocess.Popen[str]:
@@ -94,9 +227,9 @@ def wait_for(what: Callable[[], object], process: subprocess.Popen[str]) -> None
         time.sleep(0.005)
 
 
-def cells(store: Path) -> int:
+def cells(store: Path | str) -> int:
     """How many are stored."""
-    return len(list((store / "cells").rglob("[!.]*.json")))
+    return sum(name.startswith("cells/") and name.endswith(".json") for name in standing(store))
 
 
 def begun(store: Path | str) -> list[WorkerNote]:

@@ -86,6 +86,7 @@ def run_suite_command(
             compute = _by_workers(profile, places, overrides, watcher) if profile else None
             outcome = run_suite(loaded, places, kept, command, watcher, compute)
         outcome_view.show_outcome(console, outcome)
+        outcome_view.show_remade(console, outcome)
         _track(console, outcome, kept, command)
     outcome_view.show_time(console, outcome)
     console.print(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,18 @@ import pytest
 from harness.claims import Claims
 from harness.object_store import ObjectStore
 from harness.objects import Objects
-from tests.disturbed import Undisturbed, at_work, ended, start, wait_for
+from tests.disturbed import (
+    AWAY,
+    Undisturbed,
+    assert_same,
+    assert_untouched,
+    at_work,
+    databases,
+    ended,
+    standing,
+    start,
+    wait_for,
+)
 from tests.rivals import taken_by
 from tests.services import S3, s3
 
@@ -42,22 +51,6 @@ def place(service: S3, request: pytest.FixtureRequest) -> str:
     return f"s3://results/{request.node.name.replace('_', '-')[:40]}"
 
 
-def kept(place: str) -> dict[str, bytes]:
-    """What `tests.disturbed.kept_files` finds in a folder."""
-    objects = Objects(place)
-    names = [f"{f}/{n}" for f in ("cells", "embeddings", "runs") for n in objects.listing(f)]
-    results = [n for n in names if not n.endswith(("/manifest.json", "/tracking.json"))]
-    return objects.read_many(results)
-
-
-def computed(place: str) -> Counter[str]:
-    """How often each cell was computed."""
-    objects = Objects(place)
-    lines = objects.read_many(f"timings/{name}" for name in objects.listing("timings"))
-    text = b"".join(lines.values()).decode()
-    return Counter(json.loads(line)["cell"] for line in text.splitlines())
-
-
 def test_of_many_who_want_a_claim_one_gets_it(place: str) -> None:
     assert taken_by([Claims(Objects(place)) for _ in range(8)]) == 1
 
@@ -70,9 +63,7 @@ def test_two_machines_that_share_only_objects_share_the_work(
     both = [start(undisturbed.suite, place, *LOCAL, TOKENRANK_MIRROR=str(m)) for m in mirrors]
     for process in both:
         ended(process)
-    assert kept(place) == undisturbed.files
-    assert len(computed(place)) == 8
-    assert set(computed(place).values()) == {1}
+    assert_same(place, undisturbed, *mirrors, nobody_died=True)
 
     stale = ObjectStore(place, next(mirrors[0].iterdir()))
     for path in sorted(stale.root.rglob("*.parquet"))[::2]:
@@ -82,30 +73,40 @@ def test_two_machines_that_share_only_objects_share_the_work(
         path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     for note in stale.objects.names("cache/tables-there"):  # else the run's tables would do
         stale.objects.remove(f"cache/tables-there/{note}")
+    before = standing(place)
     said = ended(start(undisturbed.suite, place, TOKENRANK_MIRROR=str(mirrors[0])))
     assert "Nothing to compute" in said
     assert len(list(stale.root.rglob("*.parquet"))) >= 8
-    assert kept(place) == undisturbed.files
+    assert_same(place, undisturbed, *mirrors, nobody_died=True)
+    assert_untouched(before, place)
 
 
 def test_a_worker_is_killed_and_the_service_is_away_meanwhile(
     service: S3, place: str, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    mirror = str(tmp_path / "mirror")
-    process = start(undisturbed.suite, place, *LOCAL, TOKENRANK_MIRROR=mirror)
+    """And the tracking server is away to the end; the same command catches up with it."""
+    mirror = {"TOKENRANK_MIRROR": str(tmp_path / "mirror")}
+    process = start(undisturbed.suite, place, *LOCAL, **mirror, **AWAY)
     wait_for(lambda: at_work(place), process)
     (worker,) = at_work(place)
+    before = standing(place)
     service.stop()
     os.kill(worker.pid, signal.SIGKILL)
     time.sleep(2)
     service.start()
-    assert "again, because its worker ended with SIGKILL" in ended(process)
-    assert kept(place) == undisturbed.files
+    said = ended(process)
+    assert "again, because its worker ended with SIGKILL" in said
+    assert "MLflow at http://127.0.0.1:9 was not updated: it cannot be reached" in said
     assert Objects(place).names("claims") == []
+    assert databases(tmp_path) == []
+    ended(start(undisturbed.suite, place, **mirror))
+    assert_same(place, undisturbed, tmp_path / "mirror")
+    assert_untouched(before, place)
 
 
 def test_small_objects_are_asked_for_once(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for their size first: ten thousand cells are twenty thousand requests."""
+    s3fs.S3FileSystem.clear_instance_cache()  # a connection that is gone would be asked twice
     objects = Objects(place)
     for name in ("one", "two"):
         objects.write(name, name.encode())

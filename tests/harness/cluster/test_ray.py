@@ -19,7 +19,16 @@ from harness.executors.spec import Spec
 from harness.executors.worker import Account
 from models.errors import UserError
 from models.pretraining.checkpoint import CHECKPOINT
-from tests.disturbed import Undisturbed, assert_same, cells, computed, ended, start, wait_for
+from tests.disturbed import (
+    Undisturbed,
+    assert_same,
+    assert_untouched,
+    cells,
+    ended,
+    standing,
+    start,
+    wait_for,
+)
 from tests.launched import Training, gone, ranks, weights
 
 ray_cluster = pytest.importorskip("ray.cluster_utils", reason="ray is a development dependency")
@@ -53,8 +62,10 @@ def test_a_node_is_lost_with_what_it_had_in_work(
     process = start(undisturbed.suite, store, "--profile", str(profile(tmp_path, cluster.address)))
     wait_for(lambda: cells(store) >= 1, process)
     cluster.remove_node(lost, allow_graceful=False)
+    before = standing(store)
     ended(process)
     assert_same(store, undisturbed)
+    assert_untouched(before, store)
 
 
 def test_a_killed_driver_and_the_same_command_again(
@@ -66,9 +77,10 @@ def test_a_killed_driver_and_the_same_command_again(
     wait_for(lambda: cells(store) >= 1, process)
     process.kill()
     process.communicate()
+    before = standing(store)
     ended(start(undisturbed.suite, store, *options))
     assert_same(store, undisturbed)
-    assert set(computed(store).values()) == {1}
+    assert_untouched(before, store)
 
 
 def test_a_node_that_is_gone_and_still_listed_is_not_waited_for(

@@ -14,8 +14,7 @@ import boto3
 import pytest
 
 from harness.object_store import MIRROR
-from tests.disturbed import Undisturbed, ended, start
-from tests.harness.cluster.test_objects import computed, kept
+from tests.disturbed import Undisturbed, assert_same, ended, start
 from tests.harness.cluster.test_ray import NODE, profile, ray_cluster
 from tests.services import s3
 
@@ -56,5 +55,4 @@ def test_the_disk_of_one_node_is_full(
     settings = {MIRROR: str(tmp_path / "driver")}
     said = ended(start(undisturbed.suite, place, "--profile", str(path), **settings))
     assert "again, because the disk is full on" in said
-    assert kept(place) == undisturbed.files
-    assert set(computed(place).values()) == {1}
+    assert_same(place, undisturbed, tmp_path / "driver", nobody_died=True)

@@ -14,15 +14,18 @@ from harness.executors.driving import Ended
 from harness.executors.items import Item, Need
 from harness.executors.local import LocalPool, Place, cores, places
 from harness.executors.spec import Spec
+from harness.tracking import LOCAL_DATABASE
 from models.errors import UserError
 from tests.disturbed import (
     Undisturbed,
     assert_same,
+    assert_untouched,
     at_work,
     cells,
-    computed,
     ended,
+    standing,
     start,
+    statuses,
     wait_for,
 )
 
@@ -68,10 +71,12 @@ def test_a_worker_killed_and_one_that_hangs(undisturbed: Undisturbed, tmp_path: 
     killed, stopped = (note.pid for note in at_work(store))
     os.kill(stopped, signal.SIGSTOP)
     os.kill(killed, signal.SIGKILL)
+    before = standing(store)
     said = ended(process)
     assert re.search(r"again, because its worker ended with SIGKILL", said)
     assert re.search(r"again, because no progress for 30 seconds", said)
     assert_same(store, undisturbed)
+    assert_untouched(before, store)
     with pytest.raises(ProcessLookupError):
         os.kill(stopped, 0)  # nothing is left behind
     assert list((store / "claims").iterdir()) == []
@@ -86,9 +91,24 @@ def test_a_killed_driver_and_the_same_command_again(
     wait_for(lambda: cells(store) >= 2, process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    before = standing(store)
     ended(start(undisturbed.suite, store, *TWO))
     assert_same(store, undisturbed)
-    assert set(computed(store).values()) == {1}
+    assert_untouched(before, store)
+
+
+def test_a_driver_killed_while_it_writes_to_mlflow(
+    undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    """The same command again has nothing to compute, and leaves one whole mirror."""
+    store, database = tmp_path / "store", tmp_path / "store" / LOCAL_DATABASE
+    process = start(undisturbed.suite, store)
+    wait_for(lambda: "RUNNING" in statuses(database), process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert "RUNNING" in statuses(database)  # else this test proves nothing
+    assert "Nothing to compute" in ended(start(undisturbed.suite, store))
+    assert_same(store, undisturbed, nobody_died=True)
 
 
 @needs_two_cores
@@ -97,9 +117,7 @@ def test_two_drivers_of_one_suite_share_the_work(undisturbed: Undisturbed, tmp_p
     both = [start(undisturbed.suite, store, "--executor", "local") for _ in range(2)]
     for process in both:
         ended(process)
-    assert_same(store, undisturbed)
-    assert len(computed(store)) == 8
-    assert set(computed(store).values()) == {1}
+    assert_same(store, undisturbed, nobody_died=True)
 
 
 def test_cores_are_divided_and_never_promised_twice() -> None:
