@@ -297,15 +297,18 @@ def _alone(subject: Subject, precision: Any, batch: int, seconds: float) -> floa
 def _ratios(rows: list[Row]) -> Iterator[str]:
     """How many times as fast v1.1 and v1.2 are as v1, and what their MACs would say."""
     by_name = {(r.subject.variant.name, r.subject.patch_size, r.precision): r for r in rows}
-    yield "\n| against v1 | patch size | precision | samples/s | fewer MACs |"
-    yield "| --- | ---: | --- | ---: | ---: |"
+    lines = []
     for (name, patch_size, precision), row in by_name.items():
         variant = row.subject.variant
         first = by_name.get((f"olmoearth-v1-{variant.size}", patch_size, precision))
         if first is not None and first is not row:
             macs = first.subject.macs / row.subject.macs
             rate = row.best / first.best
-            yield f"| {name} | {patch_size} | {precision} | {rate:.2f}x | {macs:.2f}x |"
+            lines.append(f"| {name} | {patch_size} | {precision} | {rate:.2f}x | {macs:.2f}x |")
+    if lines:
+        yield "\n| against v1 | patch size | precision | samples/s | fewer MACs |"
+        yield "| --- | ---: | --- | ---: | ---: |"
+        yield from lines
 
 
 def _beside_reference(rows: list[Row], seconds: float) -> Iterator[str]:
