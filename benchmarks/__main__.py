@@ -1,7 +1,7 @@
 """`nox -s bench`: every speed figure of docs/benchmarks.md, side by side in one run.
 
 python -m benchmarks [encoder] [galileo] [croma_satmae] [probes] [sweep] [macs] [suite] [report]
-    [check] [tracking] [pretraining] [plan] [scheduling] [objects]
+    [check] [tracking] [pretraining] [plan] [scheduling] [scaling] [objects]
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ PARTS = (
     "pretraining",
     "plan",
     "scheduling",
+    "scaling",
     "objects",
 )
 
