@@ -1,7 +1,7 @@
 """`nox -s bench`: every speed figure of docs/benchmarks.md, side by side in one run.
 
 python -m benchmarks [encoder] [galileo] [croma_satmae] [probes] [sweep] [macs] [suite] [report]
-    [check] [tracking] [pretraining] [plan] [scheduling] [objects] [gpu]
+    [check] [tracking] [pretraining] [plan] [scheduling] [scaling] [objects] [gpu]
 
 Options after the name of one part are that part's.
 """
@@ -28,6 +28,7 @@ PARTS = (
     "pretraining",
     "plan",
     "scheduling",
+    "scaling",
     "objects",
     "gpu",
 )

@@ -1,29 +1,40 @@
 """The cost of handing out: cells that do nothing, by real processes, and a simulated cluster.
 
-No-op cells go through everything but the computing: the driver's loop, pipes, claims in the store.
-The simulation (seeded) takes the measured cost of handing out and asks what limits 10 to 1,000
-nodes that fail. Prints markdown tables.
+No-op cells go through the driver's loop, pipes and claims in the store; and then, as cells of a
+real plan, through everything but the computing: a worker that makes the plan, looks for the cell,
+writes its note, its result and its timing. The simulation (seeded) takes the measured cost of
+handing out and asks what limits 10 to 1,000 nodes that fail. Prints markdown tables.
+
+    python -m benchmarks.scheduling [--seeds 1 10 100]
 """
 
 from __future__ import annotations
 
+import argparse
 import heapq
 import random
 import resource
 import tempfile
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import polars as pl
+
+from benchmarks.plan import write_suite
 from harness.executors.board import Board, WorkerNote
 from harness.executors.driving import Policy, drive
-from harness.executors.items import Item, Need
-from harness.executors.local import LocalPool, Place
-from harness.executors.spec import Spec
+from harness.executors.items import Item, Need, items_of
+from harness.executors.local import LocalPool, Place, compute_items
+from harness.executors.needs import Needs
+from harness.executors.spec import Spec, shake_hands
 from harness.executors.worker import Account
-from harness.store import Store
+from harness.plan import Cell, Places, make_plan
+from harness.store import CellResult, Store
+from harness.suite import Overrides, load_suite
+from suites.datasets.base import Dataset
 
 COUNTS = (100, 1_000, 10_000)
 
@@ -54,14 +65,56 @@ def do_nothing(pipe: Connection, spec: Spec, place: Place) -> None:
         pipe.send(Account(item.key, scores=dict.fromkeys(item.cells, 0.0)))
 
 
+def compute_nothing(pipe: Connection, spec: Spec, place: Place) -> None:
+    """A worker as it is, for which to compute a cell is to have its result at once."""
+    from harness.cell import Notify, Seconds  # noqa: PLC0415  (torch loads, as in a worker)
+    from harness.executors import work  # noqa: PLC0415
+
+    def compute(
+        cell: Cell, dataset: Dataset, store: Store, device: object, notify: Notify
+    ) -> tuple[CellResult, Seconds]:
+        notify("nothing", 1, 1)
+        return replace(_RESULT, key=cell.key, inputs=cell.inputs), Seconds()
+
+    work.compute = compute
+    compute_items(pipe, spec, place)
+
+
+_RESULT = CellResult(
+    key="",
+    metric="accuracy",
+    scores={"accuracy": (0.5, 0.4, 0.6)},
+    val_score=0.5,
+    chosen={"pooling": "mean"},
+    n_train=60,
+    n_val=20,
+    n_test=20,
+    inputs={},
+    trials=[],
+    sketch=[0.0] * 8,
+    predictions=pl.DataFrame(
+        {"sample": [str(i) for i in range(20)], "label": [0] * 20, "prediction": [0] * 20}
+    ),
+)
+
+
 def main() -> None:
     """Measure, simulate, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 10, 100])
+    seeds = parser.parse_args().seeds
     print("| no-op cells, two workers | seconds a cell | driver's memory |")
     print("| ---: | ---: | ---: |")
     overhead = 0.0
     for count in COUNTS:
         overhead, memory = handing_out(count)
         print(f"| {count:,} | {overhead * 1000:.2f} ms | {memory:.0f} MiB |", flush=True)
+    print()
+    print("| no-op cells of a plan, two workers | seconds a cell | driver's memory |")
+    print("| ---: | ---: | ---: |")
+    for count in seeds:
+        cells, seconds, memory = through_workers(count)
+        print(f"| {cells:,} | {seconds * 1000:.2f} ms | {memory:.0f} MiB |", flush=True)
     print()
     print("| nodes | fail every | items | seconds each | efficiency | work lost | driver busy |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
@@ -90,7 +143,33 @@ def handing_out(count: int) -> tuple[float, float]:
             seconds = time.perf_counter() - started
         finally:
             pool.close()
-    return seconds / count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return seconds / count, _peak()
+
+
+def through_workers(seeds: int) -> tuple[int, float, float]:
+    """Cells, seconds for each, and the driver's peak memory in MiB, its plan included."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "store")
+        store.prepare()
+        places = Places(None, None, store.cache_folder)
+        plan = make_plan(load_suite(write_suite(Path(folder), seeds)), places)
+        spec = Spec.of(plan, Overrides(), places, store, shake_hands(store, "bench"))
+        items = items_of(plan.cells, Needs(plan, store, plan.cells).of)
+        cells = sum(len(item.cells) for item in items)
+        pool = LocalPool(spec, [Place(1), Place(1)], compute_nothing)
+        started = time.perf_counter()
+        try:
+            driven = drive(items, pool, Board(store, plan.key), Policy(), Silent())
+            seconds = time.perf_counter() - started
+        finally:
+            pool.close()
+        if driven.broken:
+            raise SystemExit(f"cells failed: {next(iter(driven.broken.values()))}")
+    return cells, seconds / cells, _peak()
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ must not know how cells are computed.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -181,21 +181,30 @@ def _embedding_bytes(job: EmbeddingJob) -> int:
     return 2 * 4 * width
 
 
-def cell_bytes(cell: Cell, count: int, machine: Machine) -> int:
+def cell_bytes(
+    cell: Cell, count: int, machine: Machine, stored: Collection[str] = frozenset()
+) -> int:
     """Bytes of memory that a cell holds at its widest, weights and images' batches left out.
 
     Embeddings of ``count`` samples are all in memory for kNN and linear probes; fine-tuning keeps
-    activations of every block of a batch for its gradient.
+    activations of every block of a batch for its gradient, in as many trials as are trained side by
+    side. Embeddings that are ``stored`` (keys) are not made.
     """
     probe = cell.task.probe
     if isinstance(probe, FinetuneProbe):
         design = design_of(cell.variant)
         shapes, patch_size = cell.given.shapes, cell.task.patch_size
         each = activation_bytes(cell.variant, design, shapes, patch_size) or 0
-        return each * probe.batch_size * max(1, cell.variant.depth)
-    passes = max((_activation_bytes(job, machine) for job in cell.embeddings), default=0)
-    kept = sum(count * _embedding_bytes(job) for job in cell.embeddings if job.grid is None)
-    return passes + kept
+        trials = min(machine.at_once, probe.trials)  # side by side (`harness.probes.side_by_side`)
+        return trials * each * probe.batch_size * max(1, cell.variant.depth)
+    made = [job for job in cell.embeddings if job.key not in stored]
+    passes = max((_activation_bytes(job, machine) for job in made), default=0)
+    return passes + held_bytes(cell, count)
+
+
+def held_bytes(cell: Cell, count: int) -> int:
+    """Bytes of the embeddings that a probe holds as a whole."""
+    return sum(count * _embedding_bytes(job) for job in cell.embeddings if job.grid is None)
 
 
 def _activation_bytes(job: EmbeddingJob, machine: Machine) -> int:

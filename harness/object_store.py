@@ -177,6 +177,16 @@ class ObjectStore(Store):
         name = self._name(self._embedding_path(key).with_suffix(".json"))
         return super().has_embedding(key) or self.objects.has(name)
 
+    def embeddings_of(self, keys: Iterable[str]) -> set[str]:
+        """Those that were stored: many are listed, not asked for one by one."""
+        wanted = set(keys)
+        here = {key for key in wanted if super(ObjectStore, self).has_embedding(key)}
+        missing = wanted - here
+        if len(missing) <= FEW:
+            return here | super().embeddings_of(missing)
+        listed = map(Path, self.objects.listing("embeddings"))
+        return here | missing.intersection(path.stem for path in listed if path.suffix == ".json")
+
     def _commit(self, path: Path, data: Any, beside: Path) -> None:
         """Upload the file, then what commits it; only then does it count here."""
         self.objects.put(self._name(beside), beside)

@@ -233,6 +233,10 @@ class Store:
         """Whether one was stored; it is read, and checked, by `embedding`."""
         return self._embedding_path(key).with_suffix(".json").exists()
 
+    def embeddings_of(self, keys: Iterable[str]) -> set[str]:
+        """Those of many that were stored."""
+        return {key for key in keys if self.has_embedding(key)}
+
     @contextmanager
     def embedding_writer(
         self, key: str, rows: int, dim: int, poolings: tuple[str, ...], grid: Grid | None = None

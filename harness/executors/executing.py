@@ -88,7 +88,7 @@ def compute_on(
     board.go()
     board.forget_broken()
     board.forget_workers()
-    items = items_of(to_do, Needs(plan, store).of)
+    items = items_of(to_do, Needs(plan, store, to_do, _threads(profile)).of)
     told = _Told(plan, {cell.key: cell for cell in to_do}, watch, board)
     with _shaken(store) as shake:
         spec = Spec.of(plan, overrides, places, store, shake)
@@ -111,6 +111,13 @@ def compute_on(
             ) from None
         finally:
             engine.close()
+
+
+def _threads(profile: Profile) -> int:
+    """Of a worker, where its memory is asked for."""
+    return {"ray": max(1, int(profile.ray.cpus)), "slurm": profile.slurm.cpus}.get(
+        profile.executor, 1
+    )
 
 
 def make_engine(profile: Profile, spec: Spec, items: list[Item]) -> Engine:

@@ -13,15 +13,26 @@ from harness.plan import Cell
 
 
 @dataclass(frozen=True)
+class GpuNeed:
+    """Bytes of a GPU's memory: with batches as they are planned, and the least that it works with.
+
+    They differ where a batch that does not fit is halved, and are equal where it must not be.
+    """
+
+    memory: int
+    least: int
+
+
+@dataclass(frozen=True)
 class Need:
     """What an item is expected to take: seconds on one worker, bytes of memory.
 
-    ``gpus``: the share of one that it may have, 0 for none.
+    ``gpu``: where a GPU computes it; None: nobody can tell.
     """
 
     seconds: float
     memory: int
-    gpus: float = 0.0
+    gpu: GpuNeed | None = None
 
 
 @dataclass(frozen=True)

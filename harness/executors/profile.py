@@ -31,13 +31,16 @@ class RaySection(_Section):
     """A Ray cluster.
 
     ``address``: of its head (``ray://`` or ``host:port``), "auto" for the one that runs here, or
-    none, for one that lives as long as the run. ``items_per_gpu``: small cells that share a GPU.
-    ``cpus``: of each worker.
+    none, for one that lives as long as the run. ``cpus``: of each worker. ``gpus``: whether items
+    are computed on GPUs; none given: where the cluster has any. ``items_per_gpu``: the most that
+    share one. ``gpu_memory_gb``: of each GPU; none given: what nvidia-smi says on its node.
     """
 
     address: str | None = None
     cpus: Annotated[float, Field(gt=0)] = 1.0
+    gpus: bool | None = None
     items_per_gpu: Annotated[int, Field(ge=1)] = 4
+    gpu_memory_gb: Annotated[float, Field(gt=0)] | None = None
     slots: Annotated[int, Field(ge=1)] | None = None
 
 

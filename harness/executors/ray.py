@@ -7,34 +7,31 @@ waits for a node that holds it. It must not know what an item is made of.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
-from collections.abc import Mapping
 from typing import Any
 
+from harness.executors.board import Board
 from harness.executors.driving import Ended
 from harness.executors.items import Item
 from harness.executors.profile import RaySection
-from harness.executors.ray_cluster import (
-    NodeAffinitySchedulingStrategy,
-    alive,
-    connect,
-    exceptions,
-    largest,
-    ray,
-    resources,
+from harness.executors.ray_cluster import alive, connect, exceptions, ray, resources
+from harness.executors.ray_greeting import Greeting, greet_all
+from harness.executors.ray_shares import (
+    Gpus,
+    has_gpu,
+    is_held,
+    request,
+    require_gpu_room,
+    require_gpus,
+    require_room,
 )
 from harness.executors.spec import Spec
 from harness.executors.worker import Account, Worker
-from models.errors import UserError
+from harness.store_place import open_store
 
-GREET_WITHIN = 120.0  # seconds
-LOOK_AT_NODES_EVERY = 5.0
+LOOK_AT_NODES_EVERY = 5.0  # seconds
 NODE_LABEL = "ray.io/node-id"  # that Ray gives each node
-_LOST = (
-    exceptions.WorkerCrashedError,
-    exceptions.NodeDiedError,
-    exceptions.LocalRayletDiedError,
-)
 
 
 class RayEngine:
@@ -45,20 +42,27 @@ class RayEngine:
     def __init__(self, spec: Spec, section: RaySection, items: list[Item]) -> None:
         """Connect, and prove that each node sees the store. Raises `UserError`."""
         self._spec, self._section = spec.to_json(), section
-        connect(section.address)
+        self._place, self._plan_key = spec.store, spec.plan_key
+        connect(section.address, {"CUDA_VISIBLE_DEVICES": ""} if section.gpus is False else {})
         try:
-            self._has_gpus = largest("GPU") > 0
-            _require_room(items, section, self._has_gpus)
-            _greet_all(self._spec)
+            has_gpus = require_gpus(section, alive())
+            require_room(items, section, alive(), has_gpus)
+            answers = greet_all(self._spec)
+            self._gpus = _gpus(section, answers) if has_gpus else None
+            if self._gpus is not None:
+                require_gpu_room(items, self._gpus)
         except BaseException:
             ray.shutdown()
             raise
-        self._run = ray.remote(max_retries=0, max_calls=0)(_do)
+        # A process keeps the GPU that it began with, and memory of it, as long as it lives; Ray
+        # would give it another one with another item.
+        self._run = ray.remote(max_retries=0, max_calls=0 if self._gpus is None else 1)(_do)
         self._flying: dict[Any, Item] = {}  # by reference
         self._looked, self._slots = float("-inf"), 1
-        self._avoided: set[str] = set()
-        self._choosy: set[Any] = set()  # references of those that must not go to an avoided node
+        self._avoided: frozenset[str] = frozenset()
+        self._choosy: dict[Any, frozenset[str]] = {}  # references, and nodes that are not for them
         self._looked_at_choosy = float("-inf")
+        self._hung: dict[str, frozenset[str]] = {}  # nodes on which an item made no progress
 
     @property
     def slots(self) -> int:
@@ -73,14 +77,21 @@ class RayEngine:
 
     def submit(self, item: Item) -> None:
         """With the item's share of a node."""
-        share = _share(item, self._section, self._has_gpus)
-        is_choosy = bool(self._avoided) and self._others(share)
-        if is_choosy:
-            share["label_selector"] = {NODE_LABEL: f"!in({','.join(sorted(self._avoided))})"}
-        reference = self._run.options(**share).remote(self._spec, item)
+        asked = request(item, self._section, self._gpus)
+        others = self._not_for(item, asked)
+        if others:
+            asked["label_selector"] = {NODE_LABEL: f"!in({','.join(sorted(others))})"}
+        reference = self._run.options(**asked).remote(self._spec, item)
         self._flying[reference] = item
-        if is_choosy:
-            self._choosy.add(reference)
+        if others:
+            self._choosy[reference] = others
+
+    def _not_for(self, item: Item, asked: dict[str, Any]) -> frozenset[str]:
+        """Nodes that it should not go to, while others hold it: it would wait for ever for none."""
+        small = self._gpus.too_small(item.need.gpu) if self._gpus else frozenset[str]()
+        hung = self._hung.get(item.key, frozenset())
+        wishes = (small | self._avoided | hung, small | self._avoided, self._avoided)
+        return next((nodes for nodes in wishes if _others(asked, nodes)), frozenset())
 
     def wait(self, seconds: float) -> list[Ended]:
         """Items that ended, and those of workers and nodes that were lost."""
@@ -91,7 +102,8 @@ class RayEngine:
         ready, _ = ray.wait(list(self._flying), num_returns=1, timeout=seconds)
         if ready:  # whatever else has ended meanwhile
             ready, _ = ray.wait(list(self._flying), num_returns=len(self._flying), timeout=0)
-        self._choosy.difference_update(ready)
+        for reference in ready:
+            self._choosy.pop(reference, None)
         return [_ended(self._flying.pop(reference).key, reference) for reference in ready]
 
     def _release(self) -> None:
@@ -100,35 +112,39 @@ class RayEngine:
         if not self._choosy or now - self._looked_at_choosy < LOOK_AT_NODES_EVERY:
             return
         self._looked_at_choosy = now
-        for reference in list(self._choosy):
+        for reference, nodes in list(self._choosy.items()):
             item = self._flying[reference]
-            if not self._others(_share(item, self._section, self._has_gpus)):
-                self._choosy.discard(reference)
-                del self._flying[reference]
+            if not _others(request(item, self._section, self._gpus), nodes):
+                del self._choosy[reference], self._flying[reference]
                 ray.cancel(reference, force=True)
                 self.submit(item)
 
     def avoid(self, node: str) -> None:
         """What Ray has in its queue already may still go there, once."""
-        self._avoided.add(node)
-
-    def _others(self, share: Mapping[str, float]) -> bool:
-        """Whether a node that is not avoided holds an item: it would wait for ever for none."""
-        names = {"num_cpus": "CPU", "memory": "memory", "num_gpus": "GPU"}
-        needed = {names[name]: amount for name, amount in share.items()}
-        return any(
-            all(node["Resources"].get(name, 0.0) >= amount for name, amount in needed.items())
-            for node in alive()
-            if node["NodeID"] not in self._avoided
-        )
+        self._avoided |= {node}
 
     def cancel(self, item: str) -> None:
-        """Kill the process that has it."""
+        """End the process that has it; it starts again on another node, if there is one."""
         for reference, flying in list(self._flying.items()):
             if flying.key == item:
                 del self._flying[reference]
-                self._choosy.discard(reference)
+                self._choosy.pop(reference, None)
                 ray.cancel(reference, force=True)
+                self._hung[item] = self._hung.get(item, frozenset()) | self._nodes_of(item)
+
+    def _nodes_of(self, item: str) -> frozenset[str]:
+        """Where it is in work, as its worker's note tells.
+
+        The note goes: the item's next worker must not be judged by it.
+        """
+        found = set()
+        with contextlib.suppress(OSError):  # the store is away
+            board = Board(open_store(self._place), self._plan_key)
+            for note in board.workers():
+                if note.item == item:
+                    found.add(note.worker.rpartition("-")[2])
+                    board.forget_worker(note.worker)
+        return frozenset(found)
 
     def close(self) -> None:
         """End what runs, and let go of the cluster; one that was started for the run ends."""
@@ -136,6 +152,20 @@ class RayEngine:
             with contextlib.suppress(Exception):
                 ray.cancel(reference, force=True)
         ray.shutdown()
+
+
+def _gpus(section: RaySection, answers: dict[str, Greeting]) -> Gpus:
+    """What the profile says of them, else the nodes themselves."""
+    nodes = [node["NodeID"] for node in alive() if has_gpu(node)]
+    told = {node: answers[node].gpu_memory for node in nodes if node in answers}
+    if section.gpu_memory_gb is not None:
+        told = dict.fromkeys(nodes, round(section.gpu_memory_gb * 1e9))
+    return Gpus({node: size for node, size in told.items() if size}, section.items_per_gpu)
+
+
+def _others(asked: dict[str, Any], nodes: frozenset[str]) -> bool:
+    """Whether some other node than these holds an item."""
+    return any(is_held(asked, node) for node in alive() if node["NodeID"] not in nodes)
 
 
 def _do(spec: str, item: Item) -> Account:
@@ -151,15 +181,10 @@ def _worker(spec: str) -> Worker:
     """The worker of this process: it makes the plan once, for all items that come here."""
     if spec not in _workers:
         _workers.clear()
-        _workers[spec] = Worker(Spec.from_json(spec))
+        node = ray.get_runtime_context().get_node_id()
+        name = f"{os.uname().nodename}-{os.getpid()}-{node}"  # which tells the engine the node
+        _workers[spec] = Worker(Spec.from_json(spec), name)
     return _workers[spec]
-
-
-def _share(item: Item, section: RaySection, has_gpus: bool) -> dict[str, Any]:
-    asked: dict[str, Any] = {"num_cpus": section.cpus, "memory": item.need.memory}
-    if has_gpus:
-        asked["num_gpus"] = item.need.gpus or 1.0 / section.items_per_gpu
-    return asked
 
 
 def _ended(item: str, reference: Any) -> Ended:
@@ -174,77 +199,3 @@ def _ended(item: str, reference: Any) -> Ended:
     except exceptions.RayError as error:
         first = str(error).strip().splitlines()[-1] if str(error).strip() else ""
         return Ended(item, "lost", reason=f"{type(error).__name__}: {first}")
-
-
-def _require_room(items: list[Item], section: RaySection, has_gpus: bool) -> None:
-    """An item that no node can hold would wait for ever."""
-    widest = max((item.need.memory for item in items), default=0)
-    room = largest("memory")
-    if widest > room:
-        raise UserError(
-            f"A cell of this suite needs about {widest / 1e9:.1f} GB of memory, and the largest "
-            f"node of the Ray cluster offers {room / 1e9:.1f} GB; add a larger node, or leave out "
-            "the task or variant (tokenrank plan tells each one's memory)."
-        )
-    if section.cpus > largest("CPU"):
-        raise UserError(
-            f"The profile asks for {section.cpus:g} cores for each item (ray: cpus), and the "
-            f"largest node of the Ray cluster has {largest('CPU'):g}."
-        )
-
-
-def _hello(spec: str) -> str:
-    try:
-        Spec.from_json(spec).require_shared()
-    except UserError as error:
-        return str(error)
-    except OSError:
-        pass  # its disk is full: it sees the store, and tells of the disk when it is given work
-    return ""
-
-
-def _greet_all(spec: str) -> None:
-    """Every node must see the store that the driver writes: known now, not after hours.
-
-    Ray lists a node for a while that is gone already; those are not waited for.
-    """
-    deadline, answered = time.monotonic() + GREET_WITHIN, 0
-    to_greet = _node_ids()
-    while to_greet:
-        answers = {node: _greeting(node, spec) for node in to_greet}
-        lost = set()
-        for node, answer in answers.items():
-            try:
-                sentence = ray.get(answer, timeout=max(0.0, deadline - time.monotonic()))
-            except exceptions.TaskUnschedulableError:
-                continue  # Ray has no such node any more
-            except _LOST:
-                lost.add(node)
-                continue
-            except exceptions.GetTimeoutError:
-                raise UserError(
-                    f"Not all {len(answers)} nodes of the Ray cluster answer within "
-                    f"{GREET_WITHIN:g} seconds; check them with ray status."
-                ) from None
-            except exceptions.RayTaskError as error:
-                said = str(error).strip().splitlines()[-1]
-                raise UserError(
-                    f"A node of the Ray cluster cannot run tokenrank ({said}); install the same "
-                    "version of it on every node."
-                ) from None
-            if sentence:
-                raise UserError(sentence)
-            answered += 1
-        to_greet = lost & _node_ids()
-    if not answered:
-        raise UserError("No node of the Ray cluster answers; check them with ray status.")
-
-
-def _node_ids() -> set[str]:
-    return {node["NodeID"] for node in alive()}
-
-
-def _greeting(node: str, spec: str) -> Any:
-    greet = ray.remote(num_cpus=0, max_retries=0)(_hello)
-    there = NodeAffinitySchedulingStrategy(node, soft=False)
-    return greet.options(scheduling_strategy=there).remote(spec)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from models.errors import UserError
@@ -25,8 +27,11 @@ CONNECT_WITHIN = 5.0  # seconds
 FOR_WORKERS = ("PYTHONPATH", "TOKENRANK_TUNING")  # settings that they have from the driver
 
 
-def connect(address: str | None) -> None:
-    """Join the cluster, or start one here. Raises `UserError`, soon, if it does not answer."""
+def connect(address: str | None, settings: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Join the cluster, or start one here. Raises `UserError`, soon, if it does not answer.
+
+    ``settings``: environment variables of the workers, beside those that they have from here.
+    """
     if address is not None and address not in ("auto", "local"):
         require_answer(address)
     given = {name: os.environ[name] for name in FOR_WORKERS if name in os.environ}
@@ -34,7 +39,7 @@ def connect(address: str | None) -> None:
     try:
         ray.init(
             address=address or "local",
-            runtime_env={"env_vars": given},
+            runtime_env={"env_vars": {**given, **settings}},
             log_to_driver=False,
             logging_level=logging.ERROR,
             include_dashboard=False if address in (None, "local") else None,

@@ -65,6 +65,23 @@ def test_what_one_machine_stores_another_finds(machines: tuple[ObjectStore, Obje
 
 
 @pytest.mark.parametrize("few", [object_store.FEW, 0], ids=["one by one", "by a listing"])
+def test_which_of_many_embeddings_are_there(
+    machines: tuple[ObjectStore, ObjectStore], monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(object_store, "FEW", few)
+    one, two = machines
+    an_embedding(one)
+    many = [f"{i:064x}" for i in range(20)]
+    asked: list[str] = []
+    has = two.objects.has
+    monkeypatch.setattr(two.objects, "has", lambda name: asked.append(name) or has(name))
+    assert two.embeddings_of([EMBEDDING, *many]) == {EMBEDDING}
+    assert len(asked) == (21 if few else 0)
+    assert one.embeddings_of([EMBEDDING]) == {EMBEDDING}
+    assert one.embeddings_of([]) == set()
+
+
+@pytest.mark.parametrize("few", [object_store.FEW, 0], ids=["one by one", "by a listing"])
 def test_finished_cells_are_at_hand_once_they_were_fetched(
     machines: tuple[ObjectStore, ObjectStore], monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:

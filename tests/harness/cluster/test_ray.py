@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.executors.board import Board, WorkerNote
 from harness.executors.driving import Ended
 from harness.executors.items import Item, Need
 from harness.executors.profile import RaySection
 from harness.executors.spec import Spec
 from harness.executors.worker import Account
+from harness.store import Store
 from models.errors import UserError
 from models.pretraining.checkpoint import CHECKPOINT
 from tests.disturbed import (
+    PATIENCE,
     Undisturbed,
     assert_same,
     assert_untouched,
+    at_work,
     cells,
     ended,
+    environment,
     standing,
     start,
     wait_for,
@@ -87,21 +93,104 @@ def test_a_node_that_is_gone_and_still_listed_is_not_waited_for(
     cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ray lists it until it has missed enough heartbeats."""
+    from harness.executors import ray_cluster as joined  # noqa: PLC0415
+    from harness.executors import ray_greeting as greeting  # noqa: PLC0415
+
+    monkeypatch.setattr(greeting, "hello", lambda said: greeting.Greeting(refusal=said))
+    joined.connect(cluster.address)
+    try:
+        there, gone = joined.alive(), {"NodeID": "ab" * 28}
+        monkeypatch.setattr(greeting, "alive", lambda: [gone, *there])
+        assert set(greeting.greet_all("")) == {node["NodeID"] for node in there}
+        with pytest.raises(UserError, match=r"^No store\.$"):  # what a node says is still heard
+            greeting.greet_all("No store.")
+        monkeypatch.setattr(greeting, "alive", lambda: [gone])
+        with pytest.raises(UserError, match="No node of the Ray cluster answers"):
+            greeting.greet_all("")
+    finally:
+        joined.ray.shutdown()
+
+
+def test_a_worker_that_hangs_is_killed_and_its_item_computed_elsewhere(
+    cluster: Any, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    """A stopped process does not hear Ray, which would count its slot as taken for ever."""
+    store, path = tmp_path / "store", profile(tmp_path, cluster.address)
+    path.write_text(f"{path.read_text()}timeout: 30\n")
+    process = start(undisturbed.suite, store, "--profile", str(path))
+    wait_for(lambda: at_work(store), process)
+    hung = at_work(store)[0]
+    os.kill(hung.pid, signal.SIGSTOP)
+    said = ended(process)
+    assert "again, because no progress for 30 seconds" in said
+    assert_same(store, undisturbed)
+    assert_gone([hung.pid])
+
+
+def assert_gone(pids: Iterable[int]) -> None:
+    """Of processes, soon."""
+    deadline = time.monotonic() + PATIENCE
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def stops(spec: str, item: Item) -> Account:
+    """Stops its own process on one node; elsewhere ends once its file is there."""
+    node = ray_cluster.ray.get_runtime_context().get_node_id()
+    board = Board(Store(Path(Spec.from_json(spec).store)), "key")
+    hangs_on, until = item.cells
+    note = WorkerNote(f"here-{os.getpid()}-{node}", "here", os.getpid(), item=item.key, stage=node)
+    board.write_worker(note)
+    if node == hangs_on:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    while not Path(until).exists():
+        time.sleep(0.1)
+    return Account(item.key, node=node)
+
+
+def test_what_hung_on_a_node_goes_to_another_one(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Even if it has to wait for it: the first may be free again and hang again."""
     from harness.executors import ray as engine  # noqa: PLC0415
 
-    monkeypatch.setattr(engine, "_hello", lambda said: said)
-    engine.connect(cluster.address)
+    monkeypatch.setattr(engine, "_do", stops)
+    monkeypatch.setattr(engine, "greet_all", lambda _: {})
+    spec, until = Spec("s.yaml", {}, None, None, str(tmp_path), "/", "key", "shake", {}), "until"
+    board = Board(Store(tmp_path), "key")
+    ray = engine.RayEngine(spec, RaySection(address=cluster.address), [])
+    (first,) = (node["NodeID"] for node in engine.alive() if node["Resources"].get("CPU"))
+    items = [Item(name, (first, str(tmp_path / until)), Need(1.0, 10**8)) for name in "ab"]
     try:
-        there, gone = engine.alive(), {"NodeID": "ab" * 28}
-        monkeypatch.setattr(engine, "alive", lambda: [gone, *there])
-        engine._greet_all("")
-        with pytest.raises(UserError, match=r"^No store\.$"):  # what a node says is still heard
-            engine._greet_all("No store.")
-        monkeypatch.setattr(engine, "alive", lambda: [gone])
-        with pytest.raises(UserError, match="No node of the Ray cluster answers"):
-            engine._greet_all("")
+        other = None
+        for item in items:  # the second one finds the first node taken
+            ray.submit(item)
+            has_begun(board, item.key)
+            other = other or cluster.add_node(**NODE)
+        (stuck,) = (note for note in board.workers() if note.item == "a")
+        ray.cancel("a")
+        assert_gone([stuck.pid])
+        ray.submit(items[0])
+        assert ray.wait(5.0) == []
+        (tmp_path / until).touch()
+        found: dict[str, Ended] = {}
+        deadline = time.monotonic() + 120
+        while len(found) < 2 and time.monotonic() < deadline:
+            found |= {ended.item: ended for ended in ray.wait(0.5)}
     finally:
-        engine.ray.shutdown()
+        ray.close()
+        if other is not None:
+            cluster.remove_node(other)
+    accounts = [ended.account for ended in found.values()]
+    assert [account and account.node for account in accounts] == [other.node_id] * 2
+
+
+def has_begun(board: Board, item: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not any(note.item == item for note in board.workers()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def where(_: str, item: Item) -> Account:
@@ -119,7 +208,7 @@ def test_an_avoided_node_is_better_than_none(
     from harness.executors import ray as engine  # noqa: PLC0415
 
     monkeypatch.setattr(engine, "_do", where)
-    monkeypatch.setattr(engine, "_greet_all", lambda _: None)
+    monkeypatch.setattr(engine, "greet_all", lambda _: {})
     monkeypatch.setattr(engine, "LOOK_AT_NODES_EVERY", 0.5)
     other = cluster.add_node(**NODE)
     spec = Spec("s.yaml", {}, None, None, str(tmp_path), "/", "key", "shake", {})
@@ -190,6 +279,75 @@ def test_an_address_where_nothing_answers(undisturbed: Undisturbed, tmp_path: Pa
     assert "Traceback" not in said
 
 
+def test_gpus_that_no_node_has(cluster: Any, undisturbed: Undisturbed, tmp_path: Path) -> None:
+    path = profile(tmp_path, cluster.address, gpus="true")
+    said = ended(start(undisturbed.suite, tmp_path / "store", "--profile", str(path)), code=2)
+    assert "asks for GPUs (ray: gpus), and no node of the Ray cluster has one" in flat(said)
+    assert "Traceback" not in said
+    assert cells(tmp_path / "store") == 0
+
+
+def flat(said: str) -> str:
+    return " ".join(said.split())
+
+
+LONG = """\
+name: long
+title: More than a test waits for
+registry: [pico.yaml]
+protocol: {patch_size: 4, bootstrap: 100}
+tier: random
+seeds: [0, 1, 2, 3, 4, 5, 6, 7]
+variants: [olmoearth-one-pico, olmoearth-three-pico]
+baselines: []
+tasks:
+  - {name: near, dataset: simulated, data: {size: 100}, probe: {kind: knn}}
+  - name: tune
+    dataset: simulated
+    data: {size: 2000}
+    probe: {kind: finetune, trials: 8, epochs: 50, patience: 50}
+"""
+
+
+def test_a_run_that_is_cancelled_ends_and_leaves_nothing_in_ray(
+    cluster: Any, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    """One of two workers is stopped besides, and hears neither the request nor Ray."""
+    (tmp_path / "pico.yaml").write_text((undisturbed.suite.parent / "pico.yaml").read_text())
+    suite, store = tmp_path / "long.yaml", tmp_path / "store"
+    suite.write_text(LONG)
+    other = cluster.add_node(**NODE)
+    try:
+        process = start(suite, store, "--profile", str(profile(tmp_path, cluster.address)))
+        wait_for(lambda: len(at_work(store)) == 2, process)
+        pids = [note.pid for note in at_work(store)]
+        os.kill(pids[0], signal.SIGSTOP)
+        cancel = [sys.executable, "-m", "harness.cli", "cancel", "long", "--store", str(store)]
+        done = subprocess.run(cancel, env=environment(), capture_output=True, text=True, check=True)
+        assert 'Asked all who work on "long" to stop' in flat(done.stdout)
+        said = flat(ended(process, code=2))
+        assert 'The run of "long" was stopped (tokenrank cancel); finished cells are kept' in said
+        assert "Traceback" not in said
+        assert_gone(pids)
+        assert_idle(cluster)
+    finally:
+        cluster.remove_node(other)
+
+
+def assert_idle(cluster: Any) -> None:
+    """All cores of the cluster are free, soon: no task waits or runs."""
+    from harness.executors import ray_cluster as joined  # noqa: PLC0415
+
+    joined.connect(cluster.address)
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while joined.ray.available_resources().get("CPU") != joined.resources()["CPU"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    finally:
+        joined.ray.shutdown()
+
+
 CONNECTED = """
 import sys
 import ray
@@ -225,16 +383,6 @@ def test_what_no_node_can_do_is_said_at_the_start(
         env=env, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert sentence in done.stdout
-
-
-def test_small_items_share_a_gpu_and_large_ones_need_room() -> None:
-    from harness.executors.ray import _share  # noqa: PLC0415
-
-    small = Item("a", ("c",), Need(1.0, 2_000_000_000))
-    assert _share(small, RaySection(items_per_gpu=4), has_gpus=True)["num_gpus"] == 0.25
-    assert "num_gpus" not in _share(small, RaySection(), has_gpus=False)
-    assert _share(small, RaySection(cpus=3), has_gpus=False)["num_cpus"] == 3
-    assert _share(small, RaySection(), has_gpus=False)["memory"] == 2_000_000_000
 
 
 @pytest.mark.parametrize("address", ["nowhere", "host:port", "ray://127.0.0.1:9"])

@@ -55,12 +55,12 @@ def test_a_node_with_a_full_disk_does_not_end_a_run_on_ray(
     spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray", reason="ray is a development dependency")
-    from harness.executors.ray import _hello  # noqa: PLC0415
+    from harness.executors.ray_greeting import hello  # noqa: PLC0415
 
     refuse(monkeypatch, errno.ENOSPC)
-    assert _hello(spec.to_json()) == ""
+    assert hello(spec.to_json()).refusal == ""
     refuse(monkeypatch, errno.EROFS)
-    assert "cannot be used on" in _hello(spec.to_json())
+    assert "cannot be used on" in hello(spec.to_json()).refusal
 
 
 def test_a_copy_that_cannot_be_written_is_named(
