@@ -27,6 +27,7 @@ REAL_SERVICES = (
     "tests/harness/executors/test_full_disk.py",
     "tests/harness/executors/test_local_pool.py",
     "tests/harness/executors/test_torchrun.py",
+    "tests/harness/executors/test_unshared_store.py",
     "tests/harness/tracking_server",
 )
 

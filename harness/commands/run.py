@@ -19,6 +19,7 @@ from rich.markup import escape
 from harness import terminal
 from harness.cli_options import DEFAULT_STORE
 from harness.executors.board import Board
+from harness.executors.ending import told_to_end
 from harness.executors.local import gpus
 from harness.executors.profile import Profile, profile_of, with_workers
 from harness.plan import Cell, Places, Plan
@@ -107,7 +108,8 @@ def _by_workers(
     ) -> Mapping[str, str]:
         from harness.executors.executing import compute_on  # noqa: PLC0415
 
-        driven = compute_on(profile, plan, to_do, places, store, overrides, watcher)
+        with told_to_end():
+            driven = compute_on(profile, plan, to_do, places, store, overrides, watcher)
         seconds.workers = True
         seconds.encoder += driven.encoder
         seconds.probe += driven.probe

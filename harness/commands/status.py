@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness.executors.board import Board, DriverNote, WorkerNote
+from harness.executors.slurm_commands import run_key
 from harness.launching.slurm_jobs import cancel_left
 from harness.provenance import MANIFEST
 from harness.store import Store, run_name
@@ -36,7 +37,7 @@ class _Run:
     workers: list[tuple[WorkerNote, bool]]
     has_logs: bool
     queued: list[str]
-    """Keys of trainings that were given to Slurm, and may be with it whether or not they move."""
+    """Keys of what was given to Slurm, and may be with it whether or not it moves."""
 
     @property
     def is_driven(self) -> bool:
@@ -67,8 +68,8 @@ def status_command(suite: str | None, store: str) -> None:
 def cancel_command(suite: str, store: str) -> None:
     """Ask drivers and workers of a suite's runs to end, and do not wait for it.
 
-    Trainings that a killed driver left in Slurm's queue are cancelled there. Raises `UserError`
-    where no driver is alive, no worker moves, and no training is left.
+    What a killed driver left with Slurm is cancelled there. Raises `UserError` where no driver is
+    alive, no worker moves, and nothing is left.
     """
     console = Console()
     runs = _runs(open_store(store), suite)
@@ -79,7 +80,7 @@ def cancel_command(suite: str, store: str) -> None:
         raise UserError(
             f'No run of "{suite}" is going on in {store} (tokenrank status); nothing to cancel.'
             if cancelled is not None
-            else f'No driver of "{suite}" is alive, and Slurm, where its trainings may still be '
+            else f'No driver of "{suite}" is alive, and Slurm, where its jobs may still be '
             "queued, cannot be asked from this machine; run the same command where squeue answers."
         )
     for run in going:
@@ -92,7 +93,7 @@ def cancel_command(suite: str, store: str) -> None:
     if cancelled:
         console.print(
             f'Cancelled what a driver of "{suite}" that is gone left with Slurm: '
-            f"{', '.join(cancelled)}. The last checkpoints are kept.",
+            f"{', '.join(cancelled)}. Finished cells and the last checkpoints are kept.",
             soft_wrap=True,
         )
 
@@ -118,6 +119,8 @@ def _runs(store: Store, suite: str | None) -> list[_Run]:
         drivers = [(note, note not in old) for note in board.drivers()]
         noted = board.workers()
         queued = [note.worker for note in noted if note.host == "slurm"]
+        if any(note.executor == "slurm" and note.state == "running" for note, _ in drivers):
+            queued.append(run_key(key, store.place))
         workers = [(note, note not in old) for note in noted if note.item]
         if not any(alive for _, alive in drivers):  # notes of who was killed or stopped with it
             workers = [each for each in workers if each[1]]

@@ -48,8 +48,8 @@ class SlurmSection(_Section):
     """A Slurm cluster.
 
     Time and memory are estimates times ``time_factor`` and ``memory_factor``, and at least
-    ``minutes`` and ``memory_gb``. ``jobs``: array elements at the same time. ``setup``: shell lines
-    before the worker. ``options``: further ``sbatch`` options, by name.
+    ``minutes`` and ``memory_gb`` (of 1024 MB). ``jobs``: elements of one array at the same time.
+    ``setup``: shell lines before the worker. ``options``: further ``sbatch`` options, by name.
     """
 
     partition: str | None = None

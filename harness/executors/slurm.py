@@ -2,17 +2,18 @@
 
 Small items share an element, so that starting Python does not cost more than they do. A preempted
 or timed-out element is requeued, and what it had finished is in the store. States come from squeue
-alone: not every cluster keeps accounts. It must not know what an item is made of.
+and slurmctld alone: not every cluster keeps accounts. It must not know what an item is made of.
 """
 
 from __future__ import annotations
 
 import getpass
-import os
+import re
 import subprocess
 import time
+import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,24 @@ from harness.executors.board import Board
 from harness.executors.driving import Ended
 from harness.executors.items import Item
 from harness.executors.profile import SlurmSection
-from harness.executors.slurm_commands import ask, nodes_of, quietly, refused, state_of
+from harness.executors.slurm_asking import Size, in_sizes, room_for
+from harness.executors.slurm_commands import (
+    HELD,
+    NEVER,
+    NOT_STARTED,
+    End,
+    ask,
+    end_of,
+    jobs_begin,
+    nodes_of,
+    quietly,
+    refused,
+    run_key,
+)
+from harness.executors.slurm_left import cancel_waiting
 from harness.executors.spec import Spec
-from harness.executors.worker import Account, Worker
+from harness.executors.worker import Account
+from harness.store import Store
 from harness.store_place import open_store
 from models.cache import cache_folder
 from models.errors import UserError
@@ -30,6 +46,8 @@ from models.errors import UserError
 try:
     import submitit
     from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
+
+    from harness.executors.slurm_element import Element, worker_of
 except ImportError:  # an extra
     raise UserError(
         "The executor slurm needs the package submitit; install it with: pip install "
@@ -44,29 +62,12 @@ GRACE = 60  # seconds between the signal and the end
 _MEMORY_STATES = ("OUT_OF_MEMORY",)
 
 
-@dataclass(frozen=True)
-class Element:
-    """What one array element does: items, one after another. Requeued as a whole."""
-
-    spec: str
-    items: tuple[Item, ...]
-
-    def __call__(self) -> list[Account]:
-        """Accounts of all items; those finished before a requeue are found in the store."""
-        worker = Worker(Spec.from_json(self.spec))
-        node = os.environ.get("SLURMD_NODENAME", "")
-        return [replace(worker.do(item), node=node) for item in self.items]
-
-    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """Asked by submitit when the element is about to be preempted, or runs out of time."""
-        return submitit.helpers.DelayedSubmission(self)
-
-
 @dataclass
 class _Flight:
     job: submitit.Job[list[Account]]
     items: tuple[Item, ...]
     unseen_since: float | None = None
+    stuck_since: float | None = None
     told: set[str] = field(default_factory=set)  # items that were cancelled
 
 
@@ -78,15 +79,19 @@ class SlurmEngine:
 
     def __init__(self, spec: Spec, section: SlurmSection, items: list[Item]) -> None:
         """Check the cluster. Raises `UserError` for what it does not have."""
-        _require_cluster(section, items)
+        self._room = room_for(section, items)
+        store = open_store(spec.store)
         self._spec, self._section = spec, section
-        self._folder = _folder(spec)
-        self._job_name = f"tokenrank-{spec.shake[:8]}"
+        self._board = Board(store, spec.plan_key)
+        self._folder = _folder(store, self._board)
+        run = run_key(spec.plan_key, store.place)
+        self._job_name = f"{jobs_begin(run)}-{spec.shake[:8]}"
         self._new: list[Item] = []
         self._flying: dict[str, _Flight] = {}  # by job id
         self._looked = float("-inf")
-        self._sent = False
+        self._sent = self._is_seen = False  # whether any element could write to the folder
         self._avoided: set[str] = set()
+        cancel_waiting(run, self._board)
 
     def submit(self, item: Item) -> None:
         """With the next call of `wait`, which sends many at once."""
@@ -123,6 +128,7 @@ class SlurmEngine:
             if any(each.key == item for each in flight.items):
                 flight.told.add(item)
                 quietly("scancel", job_id)
+                self._board.forget_worker(worker_of(job_id))
 
     def close(self) -> None:
         """Cancel whatever is queued or runs for this run.
@@ -134,32 +140,30 @@ class SlurmEngine:
         self._flying = {}
 
     def _send(self, items: list[Item]) -> None:
-        for bundle_class, bundles in _classes(_bundles(items, self._section), self._section):
-            for start in range(0, len(bundles), ARRAY):
-                self._send_array(bundles[start : start + ARRAY], *bundle_class)
+        bundles = _bundles(items, self._section)
+        for size, alike in in_sizes(bundles, self._section, self._room):
+            for start in range(0, len(alike), ARRAY):
+                self._send_array(alike[start : start + ARRAY], size)
 
-    def _send_array(self, bundles: list[tuple[Item, ...]], minutes: int, gigabytes: int) -> None:
+    def _send_array(self, bundles: list[tuple[Item, ...]], size: Size) -> None:
         excluded = self._excluded()
         try:
-            self._submit(bundles, minutes, gigabytes, excluded)
+            self._submit(bundles, size, excluded)
         except UserError:
             if not excluded:
                 raise
-            self._submit(bundles, minutes, gigabytes, {})  # no other node holds it
+            self._submit(bundles, size, {})  # no other node holds it
 
     def _submit(
-        self,
-        bundles: list[tuple[Item, ...]],
-        minutes: int,
-        gigabytes: int,
-        excluded: Mapping[str, str],
+        self, bundles: list[tuple[Item, ...]], size: Size, excluded: Mapping[str, str]
     ) -> None:
         section, self._sent = self._section, True
-        executor = submitit.SlurmExecutor(folder=self._folder / "%j")
+        # There before sbatch is asked, which is at once: an element opens its log in it first.
+        executor = submitit.SlurmExecutor(folder=self._folder / uuid.uuid4().hex[:12])
         executor.update_parameters(
             job_name=self._job_name,
-            time=minutes,
-            mem=f"{gigabytes}GB",
+            time=size.minutes,
+            mem=f"{size.megabytes}M",
             cpus_per_task=section.cpus,
             array_parallelism=section.jobs,
             signal_delay_s=GRACE,
@@ -183,6 +187,7 @@ class SlurmEngine:
         ended: list[Ended] = []
         for job_id, flight in list(self._flying.items()):
             if flight.job.paths.result_pickle.exists():
+                self._is_seen = True
                 del self._flying[job_id]
                 ended += _outcome(flight)
         now = time.monotonic()
@@ -195,23 +200,61 @@ class SlurmEngine:
         for job_id, flight in list(self._flying.items()):
             if job_id in known:
                 flight.unseen_since = None
+                ended += self._waits(flight, known[job_id], now)
             elif flight.unseen_since is None:
                 flight.unseen_since = now
-            elif now - flight.unseen_since > GONE_AFTER and (state := state_of(job_id)):
-                del self._flying[job_id]
-                ended += _lost(flight, state)
+            elif now - flight.unseen_since > GONE_AFTER and (end := end_of(job_id)):
+                ended += self._gone(flight, end)
         return ended
 
-    def _queued(self) -> set[str] | None:
-        """Ids of this run's elements that wait or run."""
-        done = ask("squeue", "--noheader", "--array", "--name", self._job_name, "--format", "%i")
-        return None if done is None else set(done.split())
+    def _queued(self) -> dict[str, str] | None:
+        """This run's elements that wait or run, and why they wait."""
+        done = ask("squeue", "--noheader", "--array", "--name", self._job_name, "--format", "%i %r")
+        if done is None:
+            return None
+        lines = (line.partition(" ") for line in done.splitlines() if line.strip())
+        return {job_id: reason.strip() for job_id, _, reason in lines}
+
+    def _waits(self, flight: _Flight, reason: str, now: float) -> list[Ended]:
+        """Whether it does so for ever. Raises `UserError` where others like it would as well."""
+        if reason not in HELD and not NEVER.fullmatch(reason):
+            flight.stuck_since = None
+            return []
+        if flight.stuck_since is None:
+            flight.stuck_since = now
+        if now - flight.stuck_since < GONE_AFTER:  # it may be of a moment, as nodes come and go
+            return []
+        job_id = flight.job.job_id
+        if reason in HELD:
+            quietly("scancel", job_id)
+            return self._gone(flight, End(reason))
+        raise UserError(
+            f"Slurm has taken job {job_id} and will never start it (squeue: {reason}); mend the "
+            "profile (slurm), or have the limit changed."
+        )
+
+    def _gone(self, flight: _Flight, end: End) -> list[Ended]:
+        """Its items are lost. Raises `UserError` where no node sees the folder of the jobs."""
+        job, folder = flight.job, self._folder
+        del self._flying[job.job_id]
+        self._board.forget_worker(worker_of(job.job_id))
+        if end.reason != NOT_STARTED or job.paths.stdout.exists():
+            return _lost(flight, end.state)
+        flights = self._flying.values()
+        node = end.node or "A node"
+        self._is_seen |= any(each.job.paths.stdout.exists() for each in flights)
+        if not self._is_seen:
+            how = "--store" if folder.is_relative_to(self._board.folder) else "TOKENRANK_CACHE"
+            raise UserError(
+                f"{node} cannot write to {folder}, where Slurm's job {job.job_id} was to have "
+                f"its log; give a folder that all nodes share ({how})."
+            )
+        self.avoid(end.node)
+        return _lost(flight, f"{node} cannot write to {folder}")
 
 
-def _folder(spec: Spec) -> Path:
+def _folder(store: Store, board: Board) -> Path:
     """Where submitit keeps its files, which all nodes must see: the store, or the user's cache."""
-    store = open_store(spec.store)
-    board = Board(store, spec.plan_key)
     if store.root.resolve() == Path(store.place):
         return board.folder / "slurm"
     return cache_folder() / "slurm" / board.folder.name
@@ -220,15 +263,19 @@ def _folder(spec: Spec) -> Path:
 def _outcome(flight: _Flight) -> list[Ended]:
     try:
         accounts = {account.item: account for account in flight.job.result()}
-    except UncompletedJobError:
-        return _lost(flight, "TIMEOUT")
-    except FailedJobError as error:
-        return _lost(flight, str(error).strip().splitlines()[-1])
+    except UncompletedJobError as error:
+        return _lost(flight, _last_of_trace(str(error)))
     return [
         Ended(item.key, "done", accounts[item.key])
         for item in flight.items
         if item.key not in flight.told
     ]
+
+
+def _last_of_trace(said: str) -> str:
+    """What submitit says of an exception: the end of the trace, which is between two lines."""
+    _, *trace = re.split(r"^-+$", said, flags=re.MULTILINE)
+    return (trace[0] if trace else said).strip().splitlines()[-1]
 
 
 def _lost(flight: _Flight, state: str) -> list[Ended]:
@@ -260,43 +307,3 @@ def _bundles(items: Iterable[Item], section: SlurmSection) -> list[tuple[Item, .
         current.append(item)
         seconds += taken
     return [*bundles, tuple(current)] if current else bundles
-
-
-def _classes(
-    bundles: list[tuple[Item, ...]], section: SlurmSection
-) -> list[tuple[tuple[int, int], list[tuple[Item, ...]]]]:
-    """Bundles that ask for the same minutes and gigabytes, both rounded up to a power of two."""
-    found: dict[tuple[int, int], list[tuple[Item, ...]]] = {}
-    for bundle in bundles:
-        seconds = sum(item.need.seconds for item in bundle) * section.time_factor
-        minutes = _power_of_two(max(section.minutes, seconds / 60))
-        memory = max(item.need.memory for item in bundle) * section.memory_factor / 1e9
-        key = (max(section.minutes, minutes), _power_of_two(max(section.memory_gb, memory)))
-        found.setdefault(key, []).append(bundle)
-    return list(found.items())
-
-
-def _power_of_two(least: float) -> int:
-    size = 1
-    while size < least:
-        size *= 2
-    return size
-
-
-def _require_cluster(section: SlurmSection, items: list[Item]) -> None:
-    nodes = nodes_of(section.partition)
-    room = max((node.memory for node in nodes), default=0)
-    cores = max((node.cores for node in nodes), default=0)
-    widest = max((item.need.memory for item in items), default=0) * section.memory_factor
-    needed = max(section.memory_gb, widest / 1e9)
-    if needed * 1024 > room:
-        raise UserError(
-            f"A cell of this suite needs {needed:.1f} GB of memory as the profile asks for it, and "
-            f"the largest node of the cluster has {room / 1024:.1f} GB; lower slurm: memory_gb "
-            "or memory_factor, or leave out the task or variant."
-        )
-    if section.cpus > cores:
-        raise UserError(
-            f"The profile asks for {section.cpus} cores for each job (slurm: cpus), and the "
-            f"largest node of the cluster has {cores}."
-        )

@@ -5,10 +5,7 @@ It must not know studies' files, or how progress is shown.
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +13,7 @@ from typing import Protocol
 from harness.content import content_key
 from harness.executors.board import Board, StoppedError, WorkerNote
 from harness.executors.driving import Policy, drive
+from harness.executors.ending import told_to_end
 from harness.executors.items import Item
 from harness.executors.profile import Profile
 from harness.launching.engine import LaunchEngine, item_of
@@ -91,7 +89,7 @@ def drive_launches(
     board.forget_broken()
     board.forget_workers()
     engine = LaunchEngine(by_key, launcher, board)
-    with _told_to_end():
+    with told_to_end():
         try:
             drive([item_of(launch) for launch in launches], engine, board, policy, told, name)
         except StoppedError:
@@ -134,20 +132,3 @@ def make_launcher(profile: Profile, workers: int | None, count: int) -> Launcher
     from harness.launching.slurm import SlurmLauncher  # noqa: PLC0415
 
     return SlurmLauncher(profile.slurm, section, workers)
-
-
-@contextmanager
-def _told_to_end() -> Iterator[None]:
-    """SIGTERM as an exception, which ends the trainings on its way out; else they would go on."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

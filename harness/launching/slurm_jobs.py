@@ -1,4 +1,4 @@
-"""Trainings in Slurm's queue: which jobs are ours, how they are, and how they ended.
+"""Our jobs in Slurm's queue: which they are, how they are, how they ended, and whose is left.
 
 A job is known by its name, so that whoever sees the queue finds it: no file has to say its number.
 It must not know what a job runs.
@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from harness.executors.slurm_commands import ask, quietly, state_of
+from harness.executors.slurm_commands import ask, jobs_begin, quietly, state_of
 from harness.launching.launch import Exit, Launch
 
 LOOK_EVERY = 2.0  # seconds between two questions to squeue
@@ -20,7 +20,7 @@ RUNS = ("RUNNING", "COMPLETING")
 
 @dataclass(frozen=True)
 class Job:
-    """One that waits or runs."""
+    """One that waits or runs, or elements of an array that do."""
 
     number: str
     state: str
@@ -29,16 +29,12 @@ class Job:
 
 def name_of(launch: Launch) -> str:
     """A job's name: what it trains where."""
-    return f"{_of_folder(launch.key)}-{launch.asked[:16]}"
-
-
-def _of_folder(key: str) -> str:
-    return f"tokenrank-{key[:16]}"
+    return f"{jobs_begin(launch.key)}-{launch.asked[:16]}"
 
 
 def jobs_of(key: str, jobs: Iterable[Job]) -> list[Job]:
-    """Those that train in the folder of a launch's key, whatever their arguments."""
-    return [job for job in jobs if job.name.startswith(_of_folder(key))]
+    """Those of a launch's key, whatever their arguments, or of a run's, whoever drives it."""
+    return [job for job in jobs if job.name.startswith(jobs_begin(key))]
 
 
 def queue() -> list[Job]:
@@ -49,7 +45,7 @@ def queue() -> list[Job]:
 
 
 def _asked() -> list[Job] | None:
-    said = ask("squeue", "--noheader", "--user", getpass.getuser(), "--format", "%i %T %j")
+    said = ask("squeue", "--noheader", "--user", getpass.getuser(), "--format", "%F %T %j")
     if said is None:
         return None
     lines = (line.split(maxsplit=2) for line in said.splitlines() if line.strip())
@@ -67,14 +63,14 @@ def exit_of(number: str) -> Exit | None:
 
 
 def cancel_left(keys: Iterable[str]) -> list[str] | None:
-    """Cancel jobs whose driver is gone, by the keys of their launches; their numbers.
+    """Cancel jobs whose driver is gone, by the keys of their launches or runs; their numbers.
 
     None where Slurm cannot be asked from this machine.
     """
     jobs = _asked()
     if jobs is None:
         return None
-    numbers = [job.number for key in keys for job in jobs_of(key, jobs)]
+    numbers = list(dict.fromkeys(job.number for key in keys for job in jobs_of(key, jobs)))
     if numbers:
         quietly("scancel", *numbers)
     return numbers

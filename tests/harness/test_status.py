@@ -20,7 +20,7 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Board:
     """Of a run whose driver was killed."""
     monkeypatch.setattr(status, "LOOK_AGAIN_AFTER", 0.0)
     board = Board(Store(tmp_path), "run")
-    board.write_driver(DriverNote("driver", "suite", "slurm", "here", 1, 2))
+    board.write_driver(DriverNote("driver", "suite", "ray", "here", 1, 2))
     board.write_worker(WorkerNote("worker", "there", 1, "item", "cell", "a cell"))
     return board
 

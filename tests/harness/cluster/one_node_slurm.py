@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -48,6 +49,10 @@ PreemptMode=REQUEUE
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP PriorityTier=1
 PartitionName=urgent Nodes={host} MaxTime=INFINITE State=UP PriorityTier=9
+PartitionName=short Nodes={host} MaxTime=30 State=UP
+NodeName=small NodeAddr=127.0.0.1 Port=1 CPUs=1 RealMemory=1000 State=DOWN
+NodeName=large NodeAddr=127.0.0.1 Port=2 CPUs=1024 RealMemory=60000 State=DOWN
+PartitionName=mixed Nodes=small,large MaxTime=1-00:00:00 State=UP
 """
 
 
@@ -57,8 +62,11 @@ def missing() -> list[str]:
 
 
 @contextmanager
-def one_node_slurm(folder: Path) -> Iterator[dict[str, str]]:
-    """Environment variables of a cluster that lives while the block lasts."""
+def one_node_slurm(folder: Path, hidden: Path | None = None) -> Iterator[dict[str, str]]:
+    """Environment variables of a cluster that lives while the block lasts.
+
+    ``hidden``: a folder that the node does not see the files of (needs root).
+    """
     for name in ("munge", "state", "spool"):
         (folder / name).mkdir()
     (folder / "munge").chmod(0o700)
@@ -81,7 +89,11 @@ def one_node_slurm(folder: Path) -> Iterator[dict[str, str]]:
     env = {"SLURM_CONF": str(settings), "PATH": PATH}
     whole = {**os.environ, **env}
     munge = [f"--{name}={folder}/munge/{file}" for name, file in MUNGE_FILES.items()]
-    daemons = [["munged", "--foreground", "--force", *munge], ["slurmctld", "-D"], ["slurmd", "-D"]]
+    node = ["slurmd", "-D"]
+    if hidden is not None:
+        blind = f"mount -t tmpfs tmpfs {shlex.quote(str(hidden))} && exec slurmd -D"
+        node = ["unshare", "--mount", "sh", "-c", blind]
+    daemons = [["munged", "--foreground", "--force", *munge], ["slurmctld", "-D"], node]
     running: list[subprocess.Popen[bytes]] = []
     try:
         for daemon in daemons:
@@ -98,6 +110,24 @@ def one_node_slurm(folder: Path) -> Iterator[dict[str, str]]:
             process.terminate()
         for process in running:
             process.wait(20)
+
+
+def profile(folder: Path, timeout: float = 1800.0, **settings: object) -> Path:
+    """A profile's file: settings of its section slurm."""
+    path = folder / "profile.yaml"
+    given = {"partition": "main", "cpus": 1, "memory_gb": 1, "memory_factor": 1, **settings}
+    listed = ", ".join(f"{name}: {value}" for name, value in given.items())
+    path.write_text(f"executor: slurm\ntimeout: {timeout}\nslurm: {{{listed}}}\n")
+    return path
+
+
+def job_ids(env: dict[str, str], state: str, form: str = "%A") -> list[str]:
+    """Jobs in the queue; in the form "%i" elements that wait have names of their own."""
+    done = subprocess.run(
+        ["squeue", "--noheader", "--array", "--states", state, "--format", form],
+        env={**os.environ, **env}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout.split()
 
 
 MUNGE_FILES = {

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,43 +24,22 @@ from tests.disturbed import (
     start,
     wait_for,
 )
-from tests.harness.cluster.one_node_slurm import missing, one_node_slurm
+from tests.harness.cluster.one_node_slurm import job_ids, profile
 from tests.launched import Training, gone, ranks, weights
 
 pytest.importorskip("submitit", reason="submitit is a development dependency")
 
 
-@pytest.fixture(scope="module")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of a cluster: its partition ``urgent`` takes the node from ``main``."""
-    if missing():
-        pytest.skip(f"Slurm is not installed: {', '.join(missing())}")
-    with one_node_slurm(tmp_path_factory.mktemp("slurm")) as env:
-        yield {**env, "PYTHONPATH": str(Path(__file__).parents[3])}
-
-
-def profile(folder: Path, **settings: object) -> Path:
-    path = folder / "profile.yaml"
-    given = {"partition": "main", "cpus": 1, "memory_gb": 1, "memory_factor": 1, **settings}
-    listed = ", ".join(f"{name}: {value}" for name, value in given.items())
-    path.write_text(f"executor: slurm\nslurm: {{{listed}}}\n")
-    return path
-
-
-def job_ids(env: dict[str, str], state: str) -> list[str]:
-    done = subprocess.run(
-        ["squeue", "--noheader", "--array", "--states", state, "--format", "%A"],
-        env={**os.environ, **env}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return done.stdout.split()
-
-
 def test_a_job_that_is_killed_in_the_middle(
     slurm: dict[str, str], undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    """Its items start again, in a job of their own, and nothing is left in the queue."""
+    """Its items start again, in a job of their own, and nothing is left in the queue.
+
+    It asks for more than half of the node's memory, which is not rounded to what no node has.
+    """
     store = tmp_path / "store"
-    process = start(undisturbed.suite, store, "--profile", str(profile(tmp_path)), **slurm)
+    path = profile(tmp_path, memory_gb=7.8)
+    process = start(undisturbed.suite, store, "--profile", str(path), **slurm)
     wait_for(lambda: begun(store), process)
     # Not by scancel, which asks first: on a quiet machine the worker is done before it is killed.
     for note in begun(store):
@@ -175,6 +154,13 @@ def test_an_interrupted_driver_leaves_no_job(
         ({"partition": "gpus"}, 'Slurm has no partition "gpus"'),
         ({"memory_gb": 4000}, "needs 4000.0 GB of memory as the profile asks for it"),
         ({"cpus": 4000}, "asks for 4000 cores for each job"),
+        ({"gpus": 1}, 'the node of partition "main" with the most has 0'),
+        ({"partition": "mixed", "memory_gb": 59}, "has 58.6 GB"),
+        ({"partition": "short", "minutes": 31}, 'partition "short" allows 30'),
+        (
+            {"partition": "short", "minutes": 9, "options": "{time: 31}"},
+            "will never start it (squeue: PartitionTimeLimit)",
+        ),
         ({"options": "{nodelist: nowhere}"}, "sbatch refuses the job"),
         ({"partitions": "main"}, 'unknown key "partitions"'),
     ],

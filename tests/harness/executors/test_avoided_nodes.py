@@ -14,7 +14,7 @@ pytest.importorskip("submitit", reason="submitit is a development dependency")
 
 from submitit.core.utils import FailedJobError
 
-from harness.executors import slurm
+from harness.executors import slurm, slurm_asking
 from harness.executors.items import Item, Need
 from harness.executors.profile import SlurmSection
 from harness.executors.slurm_commands import NodeKind
@@ -63,7 +63,8 @@ def test_a_full_node_is_excluded_while_another_is_left(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(slurm, "nodes_of", lambda _: [NodeKind("main", 64_000, 8, nodes, 0)])
+    for module in (slurm, slurm_asking):
+        monkeypatch.setattr(module, "nodes_of", lambda _: [NodeKind("main", 64_000, 8, nodes, 0)])
     monkeypatch.setattr(slurm.submitit, "SlurmExecutor", Recorder)
     monkeypatch.setattr(Recorder, "asked", [], raising=False)
     monkeypatch.setattr(Recorder, "takes", takes)

@@ -45,7 +45,8 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path.write_text(FAKE.format(python=sys.executable, place=str(tmp_path)))
         path.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    (tmp_path / "sinfo.said").write_text("gpu 64000 16 2 gpu:a100:4(S:0-1)\ncpu 32000 8 9 (null)")
+    nodes = "gpu 64000 16 2 infinite gpu:a100:4(S:0-1)\ncpu 32000 8 9 infinite (null)"
+    (tmp_path / "sinfo.said").write_text(nodes)
     return tmp_path
 
 
@@ -111,6 +112,10 @@ def test_a_job_that_slurm_has_forgotten_is_told_from_a_slurm_that_does_not_answe
 ) -> None:
     (slurm / "scontrol.error").write_text("slurm_load_jobs error: Invalid job id specified")
     assert state_of("17") == "no longer known"
+    (slurm / "scontrol.said").write_text("Job 17_3 not found")
+    (slurm / "scontrol.error").unlink()
+    assert state_of("17_3") == "no longer known"
+    (slurm / "scontrol.said").unlink()
     (slurm / "scontrol.error").write_text("slurm_load_jobs error: Socket timed out")
     assert state_of("17") is None
 
