@@ -11,6 +11,7 @@ results are computed, ranked or shown.
     runs/<key>/                           a suite run: manifest, report
     claims/                               who computes what now (`harness.claims`)
     work/<key>/                           workers' notes and logs (`harness.executors.board`)
+    trainings/<key>.json                  pretrainings that were mirrored into MLflow
     remade/<key>                          embeddings that were made again, until somebody is told
     timings.jsonl                         seconds spent; never part of a result
 """
