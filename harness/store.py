@@ -307,6 +307,9 @@ class Store:
     def keep_file(self, name: str) -> None:
         """The same for one file, if there is one."""
 
+    def keep_once(self, name: str) -> None:
+        """The same for one that is there; what is as it is here stays untouched."""
+
     def cached(self, kind: str, key: str) -> Any | None:
         """Something small that only saves time, if it is known."""
         try:
