@@ -30,6 +30,11 @@ REAL_SERVICES = (
     "tests/harness/executors/test_unshared_store.py",
     "tests/harness/tracking_server",
 )
+# Much of a test's time is waiting, for a browser or another process.
+TWO_FILES_AT_A_TIME = (
+    *("-n", "2", "--dist", "loadscope", "--no-loadscope-reorder"),
+    *("--durations", "25"),
+)
 
 
 def run(
@@ -121,15 +126,13 @@ def tests(session: nox.Session) -> None:
     run(session, "dev", "ruff", "check", ".")
     run(session, "dev", "ruff", "format", "--check", ".")
     run(session, "dev", "lint-imports")
-    # Two files at a time: much of a test's time is waiting, for a browser or another process. Each
-    # with one thread: two workers with two each would fight over two cores.
+    # Each with one thread: two workers with two each would fight over two cores.
     one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    workers = ("-n", "2", "--dist", "loadscope", "--no-loadscope-reorder", "--durations", "25")
     elsewhere = [f"--ignore={place}" for place in REAL_SERVICES]
     # Types are checked beside the first tests.
     with ThreadPoolExecutor(1) as beside:
         types = beside.submit(run, session, "dev", "mypy")
-        run(session, "dev", "pytest", *workers, *elsewhere, settings=one)
+        run(session, "dev", "pytest", *TWO_FILES_AT_A_TIME, *elsewhere, settings=one)
         types.result()
 
 
@@ -142,7 +145,7 @@ def install(session: nox.Session) -> None:
 @nox.session
 def cluster(session: nox.Session) -> None:
     """Real Ray, Slurm, PostgreSQL and S3 services on this machine, and workers on a bad day."""
-    run(session, "dev", "pytest", *(session.posargs or REAL_SERVICES))
+    run(session, "dev", "pytest", *(session.posargs or (*TWO_FILES_AT_A_TIME, *REAL_SERVICES)))
 
 
 @nox.session

@@ -216,10 +216,13 @@ class ObjectStore(Store):
             path, whole = self.root / folder / name, f"{folder}/{name}"
             if not any(fnmatch(name, pattern) for pattern in only):
                 continue
-            if path.exists() and known.get(whole, ("", ""))[0] == listed.version:
+            is_here = path.exists() and known.get(whole, ("", ""))[0] == listed.version
+            if not is_here and not self.objects.get(whole, path):
                 continue
-            if self.objects.get(whole, path):
-                os.utime(path, (listed.written, listed.written))  # the latest run is the latest
+            # By the service's clock, for what was made here as well: machines' own may differ, and
+            # the latest run must be the latest.
+            os.utime(path, (listed.written, listed.written))
+            if not is_here:
                 known[whole] = (listed.version, file_sha256(path))
                 fetched = True
         if fetched:
@@ -256,6 +259,17 @@ class ObjectStore(Store):
         """Upload one file, if there is one."""
         if (self.root / name).exists():
             self.objects.put(name, self.root / name)
+
+    def keep_once(self, name: str) -> None:
+        """Upload a file unless it is there as it is here: its time there says since when it is."""
+        path, (folder, _, file) = self.root / name, name.rpartition("/")
+        digest, known = file_sha256(path), self._known(folder)
+        listed = self.objects.listing(folder).get(file)
+        if listed is None or known.get(name) != (listed.version, digest):
+            self.keep_file(name)
+            listed = self.objects.listing(folder)[file]
+        self._remember(folder, {**known, name: (listed.version, digest)})
+        os.utime(path, (listed.written, listed.written))
 
     def cached(self, kind: str, key: str) -> Any | None:
         """Something small; what others should know is asked for there."""

@@ -99,7 +99,7 @@ def run_suite(
     to_do = [] if kept else [cell for cell in distinct if not store.has_cell(cell.key)]
     watch.planned(plan, to_do)
     manifest = load_or_create_manifest(store, plan, command)
-    store.keep_file(f"{run_name(plan.key)}/{MANIFEST}")
+    store.keep_once(f"{run_name(plan.key)}/{MANIFEST}")
     seconds = Seconds()
     broken: Mapping[str, str] = {}
     if to_do and compute:

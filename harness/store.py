@@ -11,6 +11,7 @@ results are computed, ranked or shown.
     runs/<key>/                           a suite run: manifest, report
     claims/                               who computes what now (`harness.claims`)
     work/<key>/                           workers' notes and logs (`harness.executors.board`)
+    trainings/<key>.json                  pretrainings that were mirrored into MLflow
     remade/<key>                          embeddings that were made again, until somebody is told
     timings.jsonl                         seconds spent; never part of a result
 """
@@ -309,6 +310,9 @@ class Store:
 
     def keep_file(self, name: str) -> None:
         """The same for one file, if there is one."""
+
+    def keep_once(self, name: str) -> None:
+        """The same for one that is there; what is as it is here stays untouched."""
 
     def cached(self, kind: str, key: str) -> Any | None:
         """Something small that only saves time, if it is known."""

@@ -63,6 +63,17 @@ def tracking_uri(store: Store) -> str:
     return os.environ.get(URI_VARIABLE) or f"sqlite:///{(store.root / LOCAL_DATABASE).resolve()}"
 
 
+def place_of(uri: str) -> str:
+    """What stands for a server in notes: the URI itself may hold a password."""
+    return content_key(uri)[:16]
+
+
+def is_gone(uri: str) -> bool:
+    """Whether it is a local database that is not there (any more): what was noted is void then."""
+    file = uri.partition("?")[0].removeprefix("sqlite:///")
+    return file != uri.partition("?")[0] and not Path(file).exists()
+
+
 def publish(
     results: SuiteResults, manifest: Manifest, store: Store, report: Path, *, ask: bool = False
 ) -> Published:
@@ -76,8 +87,8 @@ def publish(
     shown = shown_uri(uri)
     digest = content_key({"results": results_digest(results), "view": VIEW})
     state = store.run_folder(manifest.run_key) / "tracking.json"
-    place = content_key(uri)[:16]  # the URI itself may hold a password
-    if not ask and _state(state).get(place) == digest:
+    place = place_of(uri)
+    if not ask and not is_gone(uri) and _state(state).get(place) == digest:
         return Published(True, shown)
     state.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -86,7 +97,8 @@ def publish(
         with FileLock(f"{state}.guard", timeout=LOCK_SECONDS):
             fresh = _mirror(uri, results, manifest, store, report, digest)
             write_json(state, {**_state(state), place: digest})
-            store.keep_file(f"{run_name(manifest.run_key)}/{state.name}")
+            with contextlib.suppress(OSError):  # other machines ask the server, and find it there
+                store.keep_file(f"{run_name(manifest.run_key)}/{state.name}")
     except Timeout:
         return Published(False, shown, "another process is still writing this suite run there")
     except TrackingAwayError as error:
@@ -127,7 +139,17 @@ def make_database(store: Store) -> None:
         # A name of its own each time: MLflow remembers which databases it has opened.
         in_work = store.root / f".{LOCAL_DATABASE}.{time.time_ns()}.tmp"
         _copy_or_make_empty(in_work)
+        _forget_published(store)
         in_work.replace(place)
+
+
+def _forget_published(store: Store) -> None:
+    """Of a database of this name that somebody removed: the new one holds nothing."""
+    place = place_of(tracking_uri(store))
+    for state in store.root.glob("runs/*/tracking.json"):
+        noted = _state(state)
+        if noted.pop(place, None) is not None:
+            write_json(state, noted)
 
 
 def _copy_or_make_empty(place: Path) -> None:

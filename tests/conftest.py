@@ -19,6 +19,11 @@ import pytest
 SERVICES = "TOKENRANK_TEST_SERVICES"
 NEED_SERVICES = {"browser", "cluster", "tracking_server"}
 """Folders of tests that need them."""
+SERVICES_OF_FILES = {
+    "ray": ("test_ray", "test_ray_gpus", "test_ray_job", "test_full_disk", "test_gpu"),
+    "slurm": ("test_slurm", "test_slurm_drivers", "test_unshared_store"),
+    "objects": ("test_objects",),
+}
 PAGE, DISTURBED, OTHER = range(3)  # kinds of tests, in the order in which they are run
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -72,10 +77,15 @@ def _together(nodeid: str) -> str:
     """Equal for tests that one worker runs, which makes their fixtures once.
 
     They are those of a file, and all that disturb the same run; the documentation's pages are
-    independent of each other.
+    independent of each other. One machine bears one Slurm at a time, and few nodes of Ray.
     """
-    alone, disturbed = _turn(nodeid) == PAGE, _turn(nodeid) == DISTURBED
-    return nodeid if alone else "disturbed" if disturbed else nodeid.partition("::")[0]
+    file = nodeid.partition("::")[0]
+    if _turn(nodeid) == PAGE:
+        return nodeid
+    if _turn(nodeid) != DISTURBED:
+        return file
+    of = (service for service, names in SERVICES_OF_FILES.items() if Path(file).stem in names)
+    return next(of, "disturbed")
 
 
 def _turn(nodeid: str) -> int:

@@ -13,11 +13,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from harness.commands.pretrain import Asked, job_of
+from harness.commands.pretrain import Asked, job_of, say_trained
 from harness.commands.run import room_on
 from harness.executors.profile import Profile
 from harness.launching.driving import board_of, drive_launches, launch_key, make_launcher
 from harness.launching.launch import Launch
+from harness.pretraining.closing import close_left
 from harness.pretraining.folder import is_done, run_folder
 from harness.store import Store
 from harness.store_place import open_store
@@ -54,10 +55,17 @@ def launch_all(
     """Launch trainings as the profile says, and show them; sentences of the failed ones, by key."""
     launcher = make_launcher(profile, workers, len(named))
     launches = [launch for launch, _ in named]
-    with LaunchProgress(console, {launch.key: state for launch, state in named}) as progress:
-        failures = drive_launches(
-            launches, launcher, board_of(store, name, out), profile.policy, progress, name
-        )
+    folders = {launch.key: launch.folder for launch in launches}
+    try:
+        with LaunchProgress(console, {launch.key: state for launch, state in named}) as progress:
+            failures = drive_launches(
+                launches, launcher, board_of(store, name, out), profile.policy, progress, name
+            )
+    except BaseException as error:  # all that ran were ended, some of them before they could say so
+        close_left(store, folders.values(), "KILLED", str(error) or type(error).__name__)
+        raise
+    for key, sentence in failures.items():
+        close_left(store, [folders[key]], "FAILED", sentence)
     ended_well = [launch for launch in launches if launch.key not in failures]
     found = {launch.key: without_weights(launch) for launch in ended_well}
     return failures | {key: sentence for key, sentence in found.items() if sentence}
@@ -94,7 +102,7 @@ def pretrain_by(asked: Asked, profile: Profile) -> None:
         arm = Arm(asked.recipe, job.recipe, job.variant, (job.seed,))
         state = state_of_job(Training(arm, job.seed, folder, job), job)
         if state.is_done:
-            console.print(f"Already trained: {escape(str(folder))}.", highlight=False)
+            say_trained(console, asked, job, folder, store)
             return
         name = f"{job.recipe.name}-{job.variant.size}-seed-{job.seed}"
         named = [(launch_of(state, arguments_of(asked)), state)]

@@ -20,12 +20,15 @@ from rich.markup import escape
 from harness.commands.run import room_on
 from harness.content import pretraining_version
 from harness.launching.node import end_with_torchrun
+from harness.mlflow_view.failures import shown_uri
 from harness.precision import is_fast_at_bfloat16
 from harness.pretraining.card import SIMULATED, chips_card, study_card
+from harness.pretraining.closing import STOPPED_TAG, WEIGHTS_TAG, finish_trained
 from harness.pretraining.curves import Training
 from harness.pretraining.folder import is_done, processes_of, run_folder
 from harness.pretraining.mirror import MlflowWatcher
 from harness.pretraining.probe import ValidationProbe, validation_probe
+from harness.pretraining.tracked import GUARD, Status, training_key
 from harness.pretraining.watching import (
     All,
     ProbeListener,
@@ -37,6 +40,7 @@ from harness.pretraining.watching import (
 from harness.provenance import git_commit, hardware
 from harness.store import Store
 from harness.store_place import open_store
+from harness.tracking import tracking_uri
 from models.errors import UserError
 from models.olmoearth.config import config_of
 from models.pretraining.checkpoint import CHECKPOINT
@@ -44,6 +48,7 @@ from models.pretraining.distributed import Group, group_of_environment
 from models.pretraining.loop import Habits, Job, Trained, Watcher, train
 from models.pretraining.recipe import load_recipe, load_setting, variant_of
 from models.registry import load_registry
+from models.study_cards import read_card
 from models.study_weights import write_study_weights
 from suites.chips import TOLERATED, ChipFolder, SimulatedChips, open_chips, simulated_chips
 
@@ -82,7 +87,7 @@ def pretrain_command(asked: Asked) -> None:
         folder = run_folder(asked.out, job.recipe.name, job.variant.size, job.seed)
         if is_done(folder, job):
             if group.leads:
-                console.print(f"Already trained: {escape(str(folder))}.", highlight=False)
+                say_trained(console, asked, job, folder, store)
             return
         # Before anything is written: a data set to probe on that is not there ends it here.
         probe = _probe(asked, job, store, group)
@@ -119,7 +124,7 @@ def _alone(folder: Path, group: Group) -> Iterator[None]:
     if not group.leads:
         yield
         return
-    lock = FileLock(folder / ".guard")
+    lock = FileLock(folder / GUARD)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -164,19 +169,33 @@ def _train(
         except BaseException as error:
             if mirror:
                 stopped = str(error) or type(error).__name__
-                ended = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
-                mirror.finish(ended, {"tokenrank.stopped": stopped})
+                ended: Status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+                mirror.finish(ended, {STOPPED_TAG: stopped})
             raise
     (folder / CHECKPOINT).unlink(missing_ok=True)
     _say_end(console, job, trained, folder)
     if mirror:
-        mirror.finish("FINISHED", {"tokenrank.weights_sha256": sha256})
-        if mirror.reason:
-            console.print(
-                f"[yellow]MLflow at {escape(mirror.uri)} was not updated: "
-                f"{escape(mirror.reason)}. The curves are safe in {escape(str(folder))}.[/]",
-                soft_wrap=True,
-            )
+        mirror.finish("FINISHED", {WEIGHTS_TAG: sha256})
+        _say_not_mirrored(console, mirror.reason, store, folder)
+
+
+def say_trained(console: Console, asked: Asked, job: Job, folder: Path, store: Store) -> None:
+    """There is nothing to train; what a tracking server missed of it is made up for."""
+    console.print(f"Already trained: {escape(str(folder))}.", highlight=False)
+    if asked.track:
+        sha256 = read_card(folder).weights_sha256
+        reason = finish_trained(store, folder, _training(asked, job), sha256)
+        _say_not_mirrored(console, reason, store, folder)
+
+
+def _say_not_mirrored(console: Console, reason: str, store: Store, folder: Path) -> None:
+    if reason:
+        console.print(
+            f"[yellow]MLflow at {escape(shown_uri(tracking_uri(store)))} was not updated: "
+            f"{escape(reason)}. The curves are safe in {escape(str(folder))}; run "
+            "[bold]tokenrank sync[/], or the same command, when it is back.[/]",
+            soft_wrap=True,
+        )
 
 
 def _probe(asked: Asked, job: Job, store: Store, group: Group) -> ValidationProbe | None:
@@ -191,7 +210,7 @@ def _training(asked: Asked, job: Job) -> Training:
     recipe = {f"recipe.{k}": str(v) for k, v in job.recipe.model_dump().items()}
     setting = {f"setting.{k}": str(v) for k, v in job.setting.model_dump().items()}
     identity = {k.replace(" ", "_"): str(v) for k, v in job.identity.items()}
-    key = "-".join(identity[k] for k in ("recipe_hash", "data", "seed", "steps"))
+    key = training_key(identity["recipe_hash"], identity["data"], job.seed, job.steps)
     card = chips_card(job)
     return Training(
         key=key,

@@ -16,7 +16,9 @@ from rich.markup import escape
 
 from harness.executors.board import Board, DriverNote, WorkerNote
 from harness.executors.slurm_commands import run_key
+from harness.launching.driving import launch_key
 from harness.launching.slurm_jobs import cancel_left
+from harness.pretraining.tracked import tracked
 from harness.provenance import MANIFEST
 from harness.store import Store, run_name
 from harness.store_place import open_store
@@ -72,7 +74,8 @@ def cancel_command(suite: str, store: str) -> None:
     alive, no worker moves, and nothing is left.
     """
     console = Console()
-    runs = _runs(open_store(store), suite)
+    kept = open_store(store)
+    runs = _runs(kept, suite)
     going = [run for run in runs if run.is_going_on]
     left = sorted({key for run in runs if not run.is_driven for key in run.queued})
     cancelled = cancel_left(left) if left else []
@@ -96,6 +99,16 @@ def cancel_command(suite: str, store: str) -> None:
             f"{', '.join(cancelled)}. Finished cells and the last checkpoints are kept.",
             soft_wrap=True,
         )
+        _close_in_mlflow(kept, left)
+
+
+def _close_in_mlflow(store: Store, launches: list[str]) -> None:
+    """Nobody else does: their drivers are gone, and Slurm ended them without notice."""
+    folders = [each.folder for each in tracked(store) if launch_key(each.folder) in launches]
+    if folders:
+        from harness.pretraining.closing import close_left  # noqa: PLC0415  (torch loads)
+
+        close_left(store, folders, "KILLED", "cancelled (tokenrank cancel)")
 
 
 def _runs(store: Store, suite: str | None) -> list[_Run]:

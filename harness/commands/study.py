@@ -18,6 +18,7 @@ from harness.commands.pretrain import chips_of
 from harness.commands.run import room_on, run_suite_command
 from harness.entrants import PRETRAINED
 from harness.executors.profile import Profile
+from harness.pretraining.closing import close_left
 from harness.store import Store
 from harness.store_place import open_store
 from harness.studies.curves import ArmCost, arm_costs, learning_curves
@@ -137,6 +138,8 @@ def _train(
     console: Console, asked: Asked, study: Study, states: Sequence[State], probe: str | None
 ) -> dict[Training, str]:
     """Run the trainings that are not done, and show them; the sentences of those that failed."""
+    done = [state.training.folder for state in states if state.is_done]
+    close_left(open_store(asked.store), done, "FINISHED", "")
     missing = [state for state in states if not state.is_done]
     if not missing:
         return {}

@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.mlflow_view.failures import failures, reason, shown_uri
+from harness.pretraining.tracked import tracked
 from harness.provenance import MANIFEST, Manifest
 from harness.store import Store, run_name
 from harness.store_place import open_store
@@ -55,11 +56,15 @@ def report_command(
 
 
 def sync_command(store: str) -> None:
-    """Publish every run of the store that the tracking server does not have yet."""
+    """Publish every run of the store that the tracking server does not have yet.
+
+    Trainings that it knows and nobody closed are closed, if they are done or abandoned.
+    """
     console = Console()
     kept = open_store(store)
     runs = _runs(kept)
-    if not runs:
+    trainings = tracked(kept)
+    if not runs and not trainings:
         raise UserError(f"The store {store} holds no finished run; run a suite first.")
     failed = 0
     for manifest, folder in runs:
@@ -73,8 +78,15 @@ def sync_command(store: str) -> None:
         console.print(
             f"{manifest.suite} {manifest.run_key[:8]}: {words}", highlight=False, markup=False
         )
+    for training in trainings:
+        from harness.pretraining.closing import sync  # noqa: PLC0415  (torch loads)
+
+        is_well, words = sync(kept, training)
+        failed += not is_well
+        console.print(f"{training.training.title}: {words}", highlight=False, markup=False)
     if failed:
-        raise UserError(f"{failed} of {len(runs)} runs could not be mirrored; try again later.")
+        count = len(runs) + len(trainings)
+        raise UserError(f"{failed} of {count} runs could not be mirrored; try again later.")
 
 
 def source_of_report(

@@ -158,7 +158,7 @@ class _Drive:
                     self._take_back(ended)
                 self._look_around()
             state = "finished"
-        except (StoppedError, KeyboardInterrupt):
+        except (StoppedError, KeyboardInterrupt, SystemExit):  # the last: told to end (SIGTERM)
             state = "stopped"
             raise
         finally:

@@ -7,6 +7,7 @@ own. It must not know how training works.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,12 +16,13 @@ from pathlib import Path
 
 from torch import nn
 
-from harness.mlflow_view.failures import shown_uri
 from harness.pretraining.curves import Point, Training
+from harness.pretraining.folder import read_speeds
+from harness.pretraining.tracked import Status, note
 from harness.pretraining.watching import read_probes
 from harness.store import Store
-from harness.tracking import TrackingAwayError, end_training, push_training, tracking_uri
-from models.pretraining.checkpoint import Record
+from harness.tracking import TrackingAwayError, end_training, push_training
+from models.pretraining.checkpoint import Record, read_history
 from models.pretraining.loop import Job
 
 PUSH_SECONDS = 5.0
@@ -55,7 +57,13 @@ class MlflowWatcher:
 
     def started(self, job: Job, steps_done: int, history: Sequence[Record]) -> None:
         """What an earlier part of the run logged may still have to be mirrored."""
+        self._take_up(history)
+
+    def _take_up(self, history: Sequence[Record]) -> None:
         self._records = list(history)
+        up_to = history[-1].samples if history else 0
+        speeds = [each for each in read_speeds(self.folder) if each.samples <= up_to]
+        self._speeds = {each.samples: each.samples_per_second for each in speeds}
 
     def logged(self, record: Record, samples_per_second: float, encoder: nn.Module) -> None:
         """Push, unless a push is under way or was just made."""
@@ -67,16 +75,16 @@ class MlflowWatcher:
             self._pushed_at = now
             self._pending = self._pool.submit(self._push)
 
-    def finish(self, status: str, tags: dict[str, str]) -> None:
+    def catch_up(self, status: Status, tags: dict[str, str]) -> None:
+        """Nobody trains any more: push what the folder holds and close the run there."""
+        self._take_up(read_history(self.folder))
+        self.finish(status, tags)
+
+    def finish(self, status: Status, tags: dict[str, str]) -> None:
         """Push what is left and close the run there."""
         self._pool.submit(self._push)
         self._pool.submit(self._end, status, tags).result()
         self._pool.shutdown()
-
-    @property
-    def uri(self) -> str:
-        """Where it goes, to be shown."""
-        return shown_uri(tracking_uri(self.store))
 
     def _push(self) -> None:
         if not self._records:
@@ -97,6 +105,8 @@ class MlflowWatcher:
         ]
         if not points:
             return
+        if not self._knows:
+            self._note("RUNNING")  # before it is: a process may be killed at any moment
         try:
             push_training(self.store, self.training, points, ask=not self._knows)
         except TrackingAwayError as error:
@@ -105,10 +115,16 @@ class MlflowWatcher:
             return
         self.reason, self._knows, self._sent = "", True, up_to
 
-    def _end(self, status: str, tags: dict[str, str]) -> None:
+    def _end(self, status: Status, tags: dict[str, str]) -> None:
         if self.reason:
             return
         try:
             end_training(self.store, self.training, status, tags)
         except TrackingAwayError as error:
             self.reason = str(error)
+        else:
+            self._note(status)
+
+    def _note(self, status: Status) -> None:
+        with contextlib.suppress(OSError):  # a training is not lost for it
+            note(self.store, self.training, self.folder, status)

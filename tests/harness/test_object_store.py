@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -261,6 +263,33 @@ def test_the_latest_run_is_the_one_that_was_written_last(
         store.fetch_folder("runs", ("*/manifest.json",))
         found = (store.root / "runs").glob("*/manifest.json")
         assert max(found, key=lambda p: p.stat().st_mtime).read_text() == "0000"
+
+
+def test_the_latest_run_is_the_latest_by_one_clock(
+    machines: tuple[ObjectStore, ObjectStore],
+) -> None:
+    """A machine whose clock is an hour fast began a run, then another machine did; then again."""
+    one, two = machines
+
+    def begin(store: ObjectStore, key: str, fast: float = 0.0) -> None:
+        name = f"runs/{key}/manifest.json"
+        store.fetch_folder(f"runs/{key}")
+        if not (store.root / name).exists():
+            (store.root / name).parent.mkdir(parents=True)
+            (store.root / name).write_text(key)
+            then = time.time() + fast
+            os.utime(store.root / name, (then, then))
+        store.keep_once(name)
+        store.keep_folder(f"runs/{key}")
+        time.sleep(0.02)  # so that the service's clock has moved
+
+    begin(one, "first", fast=3600)
+    begin(two, "second")
+    begin(one, "first")  # from the store, which makes it no younger
+    for store in machines:
+        store.fetch_folder("runs", ("*/manifest.json",))
+        found = (store.root / "runs").glob("*/manifest.json")
+        assert max(found, key=lambda p: p.stat().st_mtime_ns).read_text() == "second"
 
 
 def test_an_older_view_that_is_written_again_is_uploaded_again(

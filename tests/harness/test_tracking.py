@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 import sqlite3
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 from mlflow import MlflowClient
 
 from harness.commands.views import sync_command
+from harness.objects import ObjectsAwayError
 from harness.plan import Cell, Places, Plan
 from harness.provenance import load_or_create_manifest
 from harness.results import results_digest
@@ -187,6 +189,43 @@ def test_a_server_that_is_away_loses_nothing(
     sync_command(store.root)
     sync_command(store.root)
     assert len(all_runs(uri)) == 3
+
+
+@pytest.mark.parametrize("made_anew", [False, True], ids=["missing", "a new one is there"])
+def test_a_local_database_that_was_removed_is_written_again(
+    ran: tuple[Outcome, Store], monkeypatch: pytest.MonkeyPatch, made_anew: bool
+) -> None:
+    """Though it is noted that the run was mirrored: a new run makes a database, or finds none."""
+    outcome, store = ran
+    uri = f"sqlite:///{store.root / 'mlflow.db'}"
+    make_database(store)
+    with monkeypatch.context() as patch:  # MLflow itself would keep the file open in this process
+        patch.setattr("harness.tracking._mirror", lambda *_: True)
+        assert publish_to(outcome, store).fresh
+        assert not publish_to(outcome, store).fresh  # it is noted
+    (store.root / "mlflow.db").unlink()
+    if made_anew:
+        make_database(store)
+    assert publish_to(outcome, store).fresh
+    assert len(all_runs(uri)) == 3
+    assert not publish_to(outcome, store).fresh
+
+
+def test_a_store_that_is_away_after_the_run_is_mirrored_is_no_error(
+    ran: tuple[Outcome, Store], monkeypatch: pytest.MonkeyPatch, database: str
+) -> None:
+    """The note for other machines is lost, and they find the run in MLflow."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
+    outcome, store = ran
+
+    def away(_: str) -> None:
+        raise ObjectsAwayError(errno.EIO, "the object store s3://bucket/folder answers: no")
+
+    monkeypatch.setattr(store, "keep_file", away)
+    published = publish_to(outcome, store)
+    assert published.done
+    assert published.fresh
+    assert len(all_runs(database)) == 3
 
 
 def test_an_empty_database_that_was_kept_is_the_one_that_mlflow_makes_here(

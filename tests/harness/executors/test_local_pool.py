@@ -21,6 +21,7 @@ from tests.disturbed import (
     assert_same,
     assert_untouched,
     at_work,
+    begun,
     cells,
     ended,
     standing,
@@ -95,6 +96,32 @@ def test_a_killed_driver_and_the_same_command_again(
     ended(start(undisturbed.suite, store, *TWO))
     assert_same(store, undisturbed)
     assert_untouched(before, store)
+
+
+@needs_two_cores
+def test_a_driver_and_its_workers_killed_at_once(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    """As by a power cut: what stood is used, and only what was in work is made again."""
+    store = half_done(undisturbed.suite, tmp_path)
+    before = standing(store)
+    ended(start(undisturbed.suite, store, *TWO))
+    assert_same(store, undisturbed)
+    assert_untouched(before, store)
+
+
+def half_done(suite: Path, folder: Path) -> Path:
+    """A store in which an embedding stands and cells are missing, everybody being dead."""
+    for attempt in range(10):  # a quick machine may have finished before it is stopped
+        store = folder / f"store{attempt}"
+        process = start(suite, store, *TWO)
+        wait_for(lambda store=store: standing(store), process)  # type: ignore[misc]
+        everybody = [process.pid, *(note.pid for note in begun(store))]
+        for kind in (signal.SIGSTOP, signal.SIGKILL):
+            for each in everybody:
+                os.kill(each, kind)
+        process.communicate()
+        if cells(store) < len(list((suite.parent / "store" / "cells").rglob("*.json"))):
+            return store
+    raise AssertionError("all was done before anybody could be stopped")
 
 
 def test_a_driver_killed_while_it_writes_to_mlflow(
