@@ -101,6 +101,7 @@ class Driven:
 @dataclass
 class _Flight:
     item: Item
+    avoided: frozenset[str]  # nodes that had refused before it was handed out
     moves: frozenset[tuple[str, int]] = frozenset()  # of workers that say they are at it
     since: float = field(default_factory=time.monotonic)
 
@@ -169,7 +170,7 @@ class _Drive:
     def _hand_out(self) -> None:
         while self.waiting and len(self.flying) < self.engine.slots:
             item = self.waiting.popleft()
-            self.flying[item.key] = _Flight(item)
+            self.flying[item.key] = _Flight(item, frozenset(self.refusing))
             self.engine.submit(item)
 
     def _take_back(self, ended: Ended) -> None:
@@ -180,7 +181,7 @@ class _Drive:
         if account is None:
             self._lost(flight.item, ended)
         elif account.refused:
-            self._refused(flight.item, account)
+            self._refused(flight, account)
         elif account.stopped:
             raise StoppedError
         else:
@@ -207,17 +208,17 @@ class _Drive:
             keys = tuple(cell for cell, _ in again)
             self._retry([replace(item, cells=keys)], again[0][1])
 
-    def _refused(self, item: Item, account: Account) -> None:
+    def _refused(self, flight: _Flight, account: Account) -> None:
         """One node that came back without its disk or with other code must not end the others' run.
 
-        At the start nobody has agreed yet, and a node that is given items though it refused before
+        At the start nobody has agreed yet, and a node that is given items though it had refused
         is the only one that is left.
         """
-        if not self.is_welcome or not account.node or account.node in self.refusing:
+        if not self.is_welcome or not account.node or account.node in flight.avoided:
             raise UserError(account.refused)
         self.refusing.add(account.node)
         self.engine.avoid(account.node)
-        self._retry([item], account.refused)
+        self._retry([flight.item], account.refused)
 
     def _lost(self, item: Item, ended: Ended) -> None:
         """Its worker is gone, and did not say which of its cells are done."""

@@ -260,21 +260,32 @@ def test_a_refusal_ends_the_run_with_the_workers_sentence(tmp_path: Path) -> Non
 
 
 def test_a_node_that_comes_back_as_another_ends_no_run(tmp_path: Path) -> None:
-    """Later than at the start, the other nodes go on; with no other left, its sentence ends it."""
+    """Later than at the start, the other nodes go on, though it had several items in work."""
     sentence = "The store /shared on b is not the one that the run was started on."
 
     def answer(each: Item, tries: int) -> Ended:
-        refuses = each.key == "third" and (tries == 1 or "all" in each.cells)
+        refuses = each.key != "first" and tries == 1
         account = Account(each.key, node="b", refused=sentence) if refuses else None
         return Ended(each.key, "done", account) if account else well(each)
 
-    engine = Scripted(answer, slots=1)
-    _, told, _ = run([item("first"), item("second"), item("third")], engine, tmp_path / "1")
-    assert engine.avoided == ["b"]
+    engine = Scripted(answer, slots=4)
+    items = [item(name) for name in ("first", "second", "third")]
+    _, told, _ = run(items, engine, tmp_path)
+    assert engine.avoided == ["b", "b"]
     assert set(told.scores) == {"first-cell", "second-cell", "third-cell"}
-    assert told.again == ["third"]
-    with pytest.raises(UserError, match="on b is not"):
-        run([item("first"), item("third", "all")], Scripted(answer, slots=1), tmp_path / "2")
+    assert told.again == ["second", "third"]
+
+
+def test_a_node_that_refuses_and_is_the_only_one_left_ends_the_run(tmp_path: Path) -> None:
+    def answer(each: Item, _: int) -> Ended:
+        if each.key == "first":
+            return well(each)
+        return Ended(each.key, "done", Account(each.key, node="b", refused="b has other code."))
+
+    engine = Scripted(answer, slots=1)
+    with pytest.raises(UserError, match="b has other code"):
+        run([item("first"), item("second")], engine, tmp_path)
+    assert engine.order == ["first", "second", "second"]
 
 
 def test_a_request_to_stop_ends_the_run(tmp_path: Path) -> None:
