@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from harness.executors.board import Board, StoppedError, WorkerNote
-from harness.executors.driving import Driven, Engine, drive
+from harness.executors.driving import Driven, drive
+from harness.executors.engine import Engine
 from harness.executors.items import Item, items_of
 from harness.executors.needs import Needs
 from harness.executors.profile import Profile

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from harness.executors.driving import Ended
+from harness.executors.engine import Ended
 from harness.executors.items import Item
 from harness.executors.spec import Spec
 from harness.processors import cores
@@ -84,7 +84,7 @@ class _Hand:
 
 
 class LocalPool:
-    """Implements `harness.executors.driving.Engine`."""
+    """Implements `harness.executors.engine.Engine`."""
 
     name = "local"
 

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from harness.executors.board import Board
-from harness.executors.driving import Ended
+from harness.executors.engine import Ended
 from harness.executors.items import Item
 from harness.executors.profile import RaySection
 from harness.executors.ray_cluster import alive, connect, exceptions, ray, resources
@@ -35,7 +35,7 @@ NODE_LABEL = "ray.io/node-id"  # that Ray gives each node
 
 
 class RayEngine:
-    """Implements `harness.executors.driving.Engine`."""
+    """Implements `harness.executors.engine.Engine`."""
 
     name = "ray"
 

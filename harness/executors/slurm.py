@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.executors.board import Board
-from harness.executors.driving import Ended
+from harness.executors.engine import Ended
 from harness.executors.items import Item
 from harness.executors.profile import SlurmSection
 from harness.executors.slurm_asking import Size, in_sizes, room_for
@@ -72,7 +72,7 @@ class _Flight:
 
 
 class SlurmEngine:
-    """Implements `harness.executors.driving.Engine`."""
+    """Implements `harness.executors.engine.Engine`."""
 
     name = "slurm"
     slots = 100_000  # Slurm keeps the queue

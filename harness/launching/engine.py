@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.executors.board import Board, WorkerNote
-from harness.executors.driving import Ended
+from harness.executors.engine import Ended
 from harness.executors.items import Item, Need
 from harness.executors.worker import Account, Fault
 from harness.launching.launch import (
@@ -56,7 +56,7 @@ class _Watched:
 
 
 class LaunchEngine:
-    """Implements `harness.executors.driving.Engine`."""
+    """Implements `harness.executors.engine.Engine`."""
 
     def __init__(self, launches: Mapping[str, Launch], launcher: Launcher, board: Board) -> None:
         self.name = launcher.name

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from harness.executors.board import Board, WorkerNote
-from harness.executors.driving import Ended
+from harness.executors.engine import Ended
 from harness.executors.items import Item, Need
 from harness.executors.profile import RaySection
 from harness.executors.spec import Spec

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from harness.executors.driving import Ended
+from harness.executors.engine import Ended
 from harness.executors.items import GpuNeed, Item, Need
 from harness.executors.profile import RaySection
 from harness.executors.spec import Spec, shake_hands

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.executors.board import Board, StoppedError, WorkerNote, Working
-from harness.executors.driving import Driven, Ended, Policy, drive
+from harness.executors.driving import Driven, Policy, drive
+from harness.executors.engine import Ended
 from harness.executors.items import Item, Need
 from harness.executors.worker import Account, Fault
 from harness.store import Store

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.executors.driving import Ended
+from harness.executors.engine import Ended
 from harness.executors.items import Item, Need
 from harness.executors.local import LocalPool, Place, cores, places
 from harness.executors.spec import Spec

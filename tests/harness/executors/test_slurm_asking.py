@@ -18,7 +18,7 @@ pytest.importorskip("submitit", reason="submitit is a development dependency")
 import submitit
 
 from harness.executors import slurm, slurm_asking, slurm_commands
-from harness.executors.driving import Ended
+from harness.executors.engine import Ended
 from harness.executors.items import Item, Need
 from harness.executors.profile import SlurmSection
 from harness.executors.slurm_asking import room_for
