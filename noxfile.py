@@ -24,6 +24,8 @@ WINDOWS = os.name == "nt"
 # Tests that start whole services, or many processes: a session of their own.
 REAL_SERVICES = (
     "tests/harness/cluster",
+    "tests/harness/executors/test_clock.py",
+    "tests/harness/executors/test_damaged_embedding.py",
     "tests/harness/executors/test_full_disk.py",
     "tests/harness/executors/test_local_pool.py",
     "tests/harness/executors/test_torchrun.py",
