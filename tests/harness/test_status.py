@@ -74,7 +74,7 @@ def test_a_driver_without_news_is_said_to_be_gone(
     """And so are workers whose notes do not change either: they were killed with it."""
     status.status_command("suite", str(tmp_path))
     said = capsys.readouterr().out
-    assert "slurm on here: no news (killed? start the same command again), 0 of 2 done" in said
+    assert "ray on here: no news (killed? start the same command again), 0 of 2 done" in said
     assert "a cell" not in said
 
 
