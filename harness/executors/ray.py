@@ -133,17 +133,13 @@ class RayEngine:
                 self._hung[item] = self._hung.get(item, frozenset()) | self._nodes_of(item)
 
     def _nodes_of(self, item: str) -> frozenset[str]:
-        """Where it is in work, as its worker's note tells.
-
-        The note goes: the item's next worker must not be judged by it.
-        """
+        """Where it is in work, as its worker's note tells."""
         found = set()
         with contextlib.suppress(OSError):  # the store is away
             board = Board(open_store(self._place), self._plan_key)
             for note in board.workers():
                 if note.item == item:
                     found.add(note.worker.rpartition("-")[2])
-                    board.forget_worker(note.worker)
         return frozenset(found)
 
     def close(self) -> None:

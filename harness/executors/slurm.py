@@ -47,7 +47,7 @@ try:
     import submitit
     from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
 
-    from harness.executors.slurm_element import Element, worker_of
+    from harness.executors.slurm_element import Element
 except ImportError:  # an extra
     raise UserError(
         "The executor slurm needs the package submitit; install it with: pip install "
@@ -128,7 +128,6 @@ class SlurmEngine:
             if any(each.key == item for each in flight.items):
                 flight.told.add(item)
                 quietly("scancel", job_id)
-                self._board.forget_worker(worker_of(job_id))
 
     def close(self) -> None:
         """Cancel whatever is queued or runs for this run.
@@ -237,7 +236,6 @@ class SlurmEngine:
         """Its items are lost. Raises `UserError` where no node sees the folder of the jobs."""
         job, folder = flight.job, self._folder
         del self._flying[job.job_id]
-        self._board.forget_worker(worker_of(job.job_id))
         if end.reason != NOT_STARTED or job.paths.stdout.exists():
             return _lost(flight, end.state)
         flights = self._flying.values()

@@ -18,12 +18,15 @@ pytest.importorskip("submitit", reason="submitit is a development dependency")
 import submitit
 
 from harness.executors import slurm, slurm_asking, slurm_commands
+from harness.executors.board import Board, WorkerNote
+from harness.executors.driving import Policy, drive
 from harness.executors.engine import Ended
 from harness.executors.items import Item, Need
 from harness.executors.profile import SlurmSection
 from harness.executors.slurm_asking import room_for
 from harness.executors.slurm_commands import NOT_STARTED, End, NodeKind, nodes_of
 from harness.executors.spec import Spec
+from harness.store import Store
 from models.errors import UserError
 
 GIGABYTE = 2**30
@@ -275,6 +278,29 @@ def test_a_node_that_does_not_see_the_folder_is_avoided_where_others_do(
     made.submit(item("a", HOUR))
     made.wait(0)
     assert Recorder.asked[-1][0]["additional_parameters"]["exclude"] == "blind"
+
+
+class Silent:
+    """Told what nobody asks for here."""
+
+    def __getattr__(self, _: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+def test_want_of_memory_halves_the_batch_of_what_was_in_work_alone(
+    engine: Callable[..., slurm.SlurmEngine], said: dict[str, Any], tmp_path: Path
+) -> None:
+    """The other item of the element had to share its job."""
+    said["end"] = End("OUT_OF_MEMORY")
+    board = Board(Store(tmp_path), "p" * 64)
+    board.write_worker(WorkerNote("slurm-1", "node", 1, item="b"))
+    halved: list[str] = []
+    drive(
+        [item("a"), item("b")], engine(jobs=1), board, Policy(retries=0), Silent(),
+        less_memory=lambda each: halved.append(each.key),
+    )  # fmt: skip
+    assert [keys for _, keys in Recorder.asked] == [("a", "b")]
+    assert halved == ["b"]
 
 
 def test_what_an_element_raised_is_told(
