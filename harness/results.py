@@ -275,7 +275,8 @@ def bfloat16_sentences(plan: Plan) -> tuple[str, ...]:
     half = [task.name for task in plan.suite.tasks if task.precision == "bfloat16"]
     if not half:
         return ()
-    which = "All tasks" if len(half) == len(plan.suite.tasks) else f"Tasks {', '.join(half)}"
+    word = "Task" if len(half) == 1 else "Tasks"
+    which = "All tasks" if len(half) == len(plan.suite.tasks) else f"{word} {', '.join(half)}"
     return (
         f"{which}: encoders take their products in bfloat16, so scores differ a little from those "
         "in float32 and are not to be held against them.",

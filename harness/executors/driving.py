@@ -6,6 +6,7 @@ results: these are in the store. It must not know how cells are computed.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 import uuid
@@ -102,6 +103,7 @@ class _Drive:
         self.waiting: deque[Item] = deque()
         self.flying: dict[str, _Flight] = {}
         self.chances = Chances(policy.retries)
+        self.later = itertools.count(1)
         self.is_welcome = False  # some worker accepted the run
         self.refusing: set[str] = set()  # nodes
         self.driven = Driven()
@@ -155,7 +157,8 @@ class _Drive:
         self._done(account.scores)
         if account.elsewhere:  # last, when whoever has them may be done
             keys = tuple(account.elsewhere)
-            self.waiting.append(replace(item, key=f"{item.key}-later", cells=keys, patient=True))
+            key = f"{item.key}-{next(self.later)}"  # its others may come back again meanwhile
+            self.waiting.append(replace(item, key=key, cells=keys, patient=True))
         if any(fault.of_node for fault in account.faults.values()):
             # Failing takes no time: it would be free, and take the next item, ever again.
             self.engine.avoid(account.node)

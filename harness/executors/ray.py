@@ -62,7 +62,7 @@ class RayEngine:
         self._avoided: frozenset[str] = frozenset()
         self._choosy: dict[Any, frozenset[str]] = {}  # references, and nodes that are not for them
         self._looked_at_choosy = float("-inf")
-        self._hung: dict[str, frozenset[str]] = {}  # nodes on which an item made no progress
+        self._hung: dict[str, frozenset[str]] = {}  # nodes on which a cell made no progress
 
     @property
     def slots(self) -> int:
@@ -89,7 +89,7 @@ class RayEngine:
     def _not_for(self, item: Item, asked: dict[str, Any]) -> frozenset[str]:
         """Nodes that it should not go to, while others hold it: it would wait for ever for none."""
         small = self._gpus.too_small(item.need.gpu) if self._gpus else frozenset[str]()
-        hung = self._hung.get(item.key, frozenset())
+        hung = frozenset[str]().union(*(self._hung.get(cell, ()) for cell in item.cells))
         wishes = (small | self._avoided | hung, small | self._avoided, self._avoided)
         return next((nodes for nodes in wishes if _others(asked, nodes)), frozenset())
 
@@ -130,7 +130,9 @@ class RayEngine:
                 del self._flying[reference]
                 self._choosy.pop(reference, None)
                 ray.cancel(reference, force=True)
-                self._hung[item] = self._hung.get(item, frozenset()) | self._nodes_of(item)
+                nodes = self._nodes_of(item)
+                for cell in flying.cells:  # which may be handed out alone the next time
+                    self._hung[cell] = self._hung.get(cell, frozenset()) | nodes
 
     def _nodes_of(self, item: str) -> frozenset[str]:
         """Where it is in work, as its worker's note tells."""

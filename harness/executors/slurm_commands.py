@@ -22,7 +22,7 @@ ANSWER_WITHIN = 30  # seconds
 UNKNOWN = re.compile(r"Invalid job id|^Job \S+ not found", re.MULTILINE)
 DEFAULT = "*"  # after the name of the partition that sbatch takes by itself
 NEVER = re.compile(  # why a job waits, where no time changes that
-    r"(QOS|Assoc)Max\w+Per(Job|Node)(Limit)?|QOSMin\w+|MaxMemPerLimit|Partition(Time|Node)Limit"
+    r"(QOS|Assoc)Max\w+Per(Job|Node)(Limit)?|QOSMin\w+|MaxMemPerLimit|PartitionTimeLimit"
     r"|(QOS|Account)NotAllowed|Invalid(QOS|Account)|BadConstraints|DependencyNeverSatisfied"
 )
 HELD = ("JobHoldMaxRequeue", "launch failed requeued held")  # by Slurm, which gave it up

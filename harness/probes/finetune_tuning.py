@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Event, Lock
@@ -135,11 +136,12 @@ class _Search:
             left = [trial for trial in asked if kept[trial.number - start] is None]
             for trial in left:
                 self._scale(_asked(trial))
-            trained = side_by_side(self._train, left, self.device, self.stopped)
-            for trial, (ended, weights) in zip(left, trained, strict=True):
-                study.keep(trial.number, ended)
-                self._keep(trial.number, weights)
-                kept[trial.number - start] = ended
+            # Closed at once where a result cannot be kept: the others would train to their end.
+            with closing(side_by_side(self._train, left, self.device, self.stopped)) as trained:
+                for trial, (ended, weights) in zip(left, trained, strict=True):
+                    study.keep(trial.number, ended)
+                    self._keep(trial.number, weights)
+                    kept[trial.number - start] = ended
             self.ended += [trial for trial in kept if trial is not None]
         complete = [n for n, t in enumerate(self.ended) if t.state is TrialState.COMPLETE]
         if not complete:

@@ -7,7 +7,7 @@ flaw. It must not know what is trained.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import TypeVar
@@ -27,7 +27,7 @@ def side_by_side(
     items: Sequence[Item],
     device: torch.device,
     stopped: Event,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """``function`` of each item, in the order of the items; on an accelerator one after another.
 
     When one raises, or the caller is interrupted, ``stopped`` is set: the others have to look at

@@ -189,7 +189,7 @@ def test_both_precisions_stand_side_by_side_and_are_told_apart(
 ) -> None:
     both, store = tmp_path / "both.yaml", tmp_path / "store"
     both.write_text(BOTH)
-    note = "Tasks half: encoders take their products in bfloat16"
+    note = "Task half: encoders take their products in bfloat16"
     assert note in tokenrank("plan", both, "--store", store).out
     done = tokenrank("run", both, "--store", store)
     assert done.code == 0, done.err

@@ -186,6 +186,24 @@ def test_what_a_lost_worker_had_stored_is_told_and_not_handed_out_again(tmp_path
     assert board.drivers()[0].done == 2
 
 
+def test_cells_that_others_have_are_each_waited_for(tmp_path: Path) -> None:
+    """Another driver takes first one cell of an item, then, after a fault, the other too."""
+
+    def answer(each: Item, _: int) -> Ended | None:
+        account = Account(each.key)
+        if each.patient:
+            return well(each)
+        if each.cells == ("a", "b"):
+            account.elsewhere, account.faults = ["a"], {"b": Fault("a passing fault", False)}
+        else:
+            account.elsewhere = ["b"]
+        return Ended(each.key, "done", account)
+
+    _, told, board = run([item("x", "a", "b")], Scripted(answer), tmp_path)
+    assert set(told.scores) == {"a", "b"}
+    assert board.drivers()[0].done == 2
+
+
 def test_a_node_whose_disk_is_full_gets_nothing_more(tmp_path: Path) -> None:
     """It would be free at once, and take the next item too, and fail it."""
 

@@ -223,11 +223,12 @@ def waited(engine: slurm.SlurmEngine) -> list[Ended]:
 
 TEMPORARY = [
     "None", "Priority", "Resources", "JobArrayTaskLimit", "AssocMaxJobsLimit", "QOSGrpCpuLimit",
+    "PartitionNodeLimit",  # also where the nodes are drained
     "QOSMaxCpuPerUserLimit", "ReqNodeNotAvail, UnavailableNodes:vm", "BeginTime", "JobHeldUser",
     "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions",
 ]  # fmt: skip
 FOR_EVER = [
-    "PartitionTimeLimit", "PartitionNodeLimit", "BadConstraints", "InvalidQOS", "AccountNotAllowed",
+    "PartitionTimeLimit", "BadConstraints", "InvalidQOS", "AccountNotAllowed",
     "AssocMaxWallDurationPerJobLimit", "QOSMaxMemoryPerJob", "QOSMinGRES", "QOSMaxCpuPerNode",
 ]  # fmt: skip
 
