@@ -114,6 +114,7 @@ class _Drive:
     def run(self, items: Iterable[Item]) -> Driven:
         self.waiting.extend(items)
         self.note = replace(self.note, cells=sum(len(item.cells) for item in self.waiting))
+        self.board.write_driver(self.note)  # before the first item is out: somebody drives
         state = "failed"
         try:
             while self.waiting or self.flying:

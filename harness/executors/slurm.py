@@ -23,8 +23,10 @@ from harness.executors.items import Item
 from harness.executors.profile import SlurmSection
 from harness.executors.slurm_asking import Size, in_sizes, room_for
 from harness.executors.slurm_commands import (
+    AWAY,
     HELD,
     NEVER,
+    NO_SUCH_NODE,
     NOT_STARTED,
     End,
     ask,
@@ -47,7 +49,7 @@ try:
     import submitit
     from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
 
-    from harness.executors.slurm_element import Element
+    from harness.executors.slurm_element import Element, worker_of
 except ImportError:  # an extra
     raise UserError(
         "The executor slurm needs the package submitit; install it with: pip install "
@@ -68,6 +70,7 @@ class _Flight:
     items: tuple[Item, ...]
     unseen_since: float | None = None
     stuck_since: float | None = None
+    has_run: bool = False  # and its worker may have left a note
     told: set[str] = field(default_factory=set)  # items that were cancelled
 
 
@@ -80,6 +83,7 @@ class SlurmEngine:
     def __init__(self, spec: Spec, section: SlurmSection, items: list[Item]) -> None:
         """Check the cluster. Raises `UserError` for what it does not have."""
         self._room = room_for(section, items)
+        self._nodes = sum(kind.count for kind in nodes_of(section.partition))
         store = open_store(spec.store)
         self._spec, self._section = spec, section
         self._board = Board(store, spec.plan_key)
@@ -115,9 +119,7 @@ class SlurmEngine:
 
     def _excluded(self) -> dict[str, str]:
         """Sbatch's option, with what the profile excludes; nothing where no node would be left."""
-        if not self._avoided:
-            return {}
-        if len(self._avoided) >= sum(kind.count for kind in nodes_of(self._section.partition)):
+        if not self._avoided or len(self._avoided) >= self._nodes:
             return {}
         given = self._section.options.get("exclude")
         return {"exclude": ",".join([*([str(given)] if given else []), *sorted(self._avoided)])}
@@ -148,10 +150,13 @@ class SlurmEngine:
         excluded = self._excluded()
         try:
             self._submit(bundles, size, excluded)
-        except UserError:
-            if not excluded:
+        except UserError as error:
+            if (self._flying or self._is_seen) and AWAY.search(str(error)):
+                self._new += [item for bundle in bundles for item in bundle]  # it is asked again
+            elif excluded and NO_SUCH_NODE in str(error):
+                self._submit(bundles, size, {})  # no other node holds it
+            else:
                 raise
-            self._submit(bundles, size, {})  # no other node holds it
 
     def _submit(
         self, bundles: list[tuple[Item, ...]], size: Size, excluded: Mapping[str, str]
@@ -199,20 +204,33 @@ class SlurmEngine:
         for job_id, flight in list(self._flying.items()):
             if job_id in known:
                 flight.unseen_since = None
-                ended += self._waits(flight, known[job_id], now)
+                state, reason = known[job_id]
+                self._note_state(flight, state)
+                ended += self._waits(flight, reason, now)
             elif flight.unseen_since is None:
                 flight.unseen_since = now
             elif now - flight.unseen_since > GONE_AFTER and (end := end_of(job_id)):
                 ended += self._gone(flight, end)
         return ended
 
-    def _queued(self) -> dict[str, str] | None:
-        """This run's elements that wait or run, and why they wait."""
-        done = ask("squeue", "--noheader", "--array", "--name", self._job_name, "--format", "%i %r")
+    def _queued(self) -> dict[str, tuple[str, str]] | None:
+        """State of each of this run's elements that wait or run, and why they wait."""
+        done = ask(
+            "squeue", "--noheader", "--array", "--name", self._job_name, "--format", "%i %T %r"
+        )
         if done is None:
             return None
-        lines = (line.partition(" ") for line in done.splitlines() if line.strip())
-        return {job_id: reason.strip() for job_id, _, reason in lines}
+        lines = (line.split(maxsplit=2) for line in done.splitlines() if line.strip())
+        return {job_id: (state, reason.strip()) for job_id, state, reason in lines}
+
+    def _note_state(self, flight: _Flight, state: str) -> None:
+        """One that ran and waits again was requeued: its worker makes no progress, nor should it.
+
+        It had no time to take its note away where its node died.
+        """
+        if flight.has_run and state == "PENDING":
+            self._board.forget_worker(worker_of(flight.job.job_id))
+        flight.has_run = state == "RUNNING"
 
     def _waits(self, flight: _Flight, reason: str, now: float) -> list[Ended]:
         """Whether it does so for ever. Raises `UserError` where others like it would as well."""

@@ -26,6 +26,8 @@ NEVER = re.compile(  # why a job waits, where no time changes that
     r"|(QOS|Account)NotAllowed|Invalid(QOS|Account)|BadConstraints|DependencyNeverSatisfied"
 )
 HELD = ("JobHoldMaxRequeue", "launch failed requeued held")  # by Slurm, which gave it up
+NO_SUCH_NODE = "Requested node configuration is not available"
+AWAY = re.compile("Unable to contact|timed out|Connection refused")  # slurmctld; it may be back
 NOT_STARTED = "JobLaunchFailure"  # slurmd could not so much as open the job's log
 
 

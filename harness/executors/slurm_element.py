@@ -24,11 +24,15 @@ class Element:
 
     def __call__(self) -> list[Account]:
         """Accounts of all items; those finished before a requeue are found in the store."""
-        # Requeued, it is the same worker still: its note takes the place of the one that was left.
-        worker = Worker(Spec.from_json(self.spec), f"slurm-{submitit.JobEnvironment().job_id}")
+        worker = Worker(Spec.from_json(self.spec), worker_of(submitit.JobEnvironment().job_id))
         node = os.environ.get("SLURMD_NODENAME", "")
         return [replace(worker.do(item), node=node) for item in self.items]
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Asked by submitit when the element is about to be preempted, or runs out of time."""
         return submitit.helpers.DelayedSubmission(self)
+
+
+def worker_of(job_id: str) -> str:
+    """What its worker is called in the store's notes, requeued or not."""
+    return f"slurm-{job_id}"

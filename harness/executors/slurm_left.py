@@ -7,12 +7,14 @@ would find nothing to do. It must not know what an element is made of.
 from __future__ import annotations
 
 import getpass
+import os
 import time
 
-from harness.executors.board import Board
+from harness.executors.board import Board, DriverNote
 from harness.executors.slurm_commands import ask, jobs_begin, quietly
 
 LOOK_AGAIN_AFTER = 2.5  # times the seconds after which a driver's note changes
+SENDS_WITHIN = 30.0  # seconds: no note changes while sbatch takes an array
 
 
 def cancel_waiting(run: str, board: Board) -> None:
@@ -29,8 +31,25 @@ def cancel_waiting(run: str, board: Board) -> None:
 
 def _is_driven(board: Board) -> bool:
     """Whether a driver's note changes: clocks of several machines may differ."""
-    running = [note for note in board.drivers() if note.state == "running"]
+    running = [note for note in board.drivers() if note.state == "running" and not _is_dead(note)]
     if not running:
         return False
-    time.sleep(LOOK_AGAIN_AFTER * board.every)
-    return any(note not in running for note in board.drivers() if note.state == "running")
+    deadline = time.monotonic() + LOOK_AGAIN_AFTER * board.every + SENDS_WITHIN
+    while time.monotonic() < deadline:
+        time.sleep(board.every)
+        if any(note not in running and note.state == "running" for note in board.drivers()):
+            return True
+    return False
+
+
+def _is_dead(driver: DriverNote) -> bool:
+    """Whether it was a process of this machine that is no more."""
+    if driver.host != os.uname().nodename:
+        return False
+    try:
+        os.kill(driver.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False

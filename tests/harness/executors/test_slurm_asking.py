@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 pytest.importorskip("submitit", reason="submitit is a development dependency")
 
 import submitit
+from submitit.core.utils import FailedJobError
 
 from harness.executors import slurm, slurm_asking, slurm_commands
 from harness.executors.board import Board, WorkerNote
@@ -238,7 +240,7 @@ def test_a_job_that_waits_is_waited_for(
     engine: Callable[..., slurm.SlurmEngine], said: dict[str, Any], reason: str
 ) -> None:
     made = engine(item())
-    said["squeue"] = f"1 {reason}\n"
+    said["squeue"] = f"1 PENDING {reason}\n"
     assert waited(made) == []
 
 
@@ -247,7 +249,7 @@ def test_a_job_that_would_wait_for_ever_ends_the_run(
     engine: Callable[..., slurm.SlurmEngine], said: dict[str, Any], reason: str
 ) -> None:
     made = engine(item())
-    said["squeue"] = f"1 {reason}\n"
+    said["squeue"] = f"1 PENDING {reason}\n"
     with pytest.raises(UserError, match=rf"job 1 and will never start it \(squeue: {reason}\)"):
         waited(made)
 
@@ -256,7 +258,7 @@ def test_a_job_that_slurm_holds_after_failed_starts_is_cancelled_and_lost(
     engine: Callable[..., slurm.SlurmEngine], said: dict[str, Any]
 ) -> None:
     made = engine(item())
-    said["squeue"] = "1 launch failed requeued held\n"
+    said["squeue"] = "1 PENDING launch failed requeued held\n"
     (ended,) = waited(made)
     assert ended.how == "lost"
     assert "launch failed requeued held" in ended.reason
@@ -271,7 +273,7 @@ def test_a_node_that_does_not_see_the_folder_is_avoided_where_others_do(
     log = made._flying["2"].job.paths.stdout
     log.parent.mkdir(parents=True)
     log.touch()
-    said["squeue"] = "2 None\n"
+    said["squeue"] = "2 RUNNING None\n"
     said["end"] = End("FAILED", NOT_STARTED, "blind")
     (ended,) = waited(made)
     assert ended.item == "a"
@@ -286,6 +288,38 @@ class Silent:
 
     def __getattr__(self, _: str) -> Callable[..., None]:
         return lambda *_: None
+
+
+def test_a_requeued_element_is_not_judged_by_the_note_that_it_left(
+    engine: Callable[..., slurm.SlurmEngine], said: dict[str, Any], tmp_path: Path
+) -> None:
+    """Its node died: it waits, longer perhaps than a worker may be without progress."""
+    made, board = engine(item()), Board(Store(tmp_path), "p" * 64)
+    board.write_worker(WorkerNote("slurm-1", "node", 1, item="item"))
+    for state, notes in (("PENDING", 1), ("RUNNING", 1), ("PENDING", 0)):
+        said["squeue"] = f"1 {state} None\n"
+        assert waited(made) == []
+        assert len(board.workers()) == notes
+
+
+def test_a_slurmctld_that_is_away_in_the_middle_is_asked_again(
+    engine: Callable[..., slurm.SlurmEngine],
+    said: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where a node is avoided: that sbatch fails does not mean that no other holds it."""
+    made = engine(item("first"))
+    made.avoid("full")
+    submit = Recorder.submit
+    away = FailedJobError("sbatch: error: Unable to contact slurm controller (connect failure)")
+    monkeypatch.setattr(Recorder, "submit", Mock(side_effect=away))
+    said["squeue"] = "1 RUNNING None\n2 PENDING None\n"
+    made.submit(item("second"))
+    assert waited(made) == []
+    monkeypatch.setattr(Recorder, "submit", submit)
+    assert waited(made) == []
+    assert [keys for _, keys in Recorder.asked] == [("first",), ("second",)]
+    assert Recorder.asked[-1][0]["additional_parameters"]["exclude"] == "full"
 
 
 def test_want_of_memory_halves_the_batch_of_what_was_in_work_alone(
