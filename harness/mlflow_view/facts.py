@@ -12,8 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import polars as pl
-
 from harness.mlflow_view import names
 from harness.provenance import Manifest
 from reports import words
@@ -98,14 +96,7 @@ def origins(run: SuiteRun) -> str:
 
 def precisions(run: SuiteRun) -> str:
     """In which encoders took their products; what an imported table does not say is left out."""
-    # Fine-tuning takes bfloat16 unasked where the hardware is made for it, and says so.
-    took = pl.col("chosen").str.contains(r"\bprecision=bfloat16\b")
-    halved = set(run.results.scores.filter(took)["task"].to_list())
-    found = {
-        "bfloat16" if task.name in halved else task.precision
-        for task in run.results.run.tasks
-        if task.patch_size
-    }
+    found = {task.precision for task in run.results.run.tasks if task.patch_size}
     return ", ".join(sorted(found)) or words.NO_VALUE
 
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.embed import pool
-from harness.precision import in_single, is_fast_at_bfloat16, products_in
+from harness.precision import in_single, products_in
 from harness.probes.answers import Answers, answers_of
 from harness.probes.base import Targets
 from harness.probes.linear import initial_linear
@@ -72,13 +72,6 @@ class FinetuneInputs:
             known = {name: self.splits[name] for name in ("train", "val")}
             require_pixels(self.targets, known, self.kind)
 
-    def precision_on(self, device: torch.device) -> Precision:
-        """Of the encoder's products: bfloat16 where it is asked for, or the hardware made for it.
-
-        Hundreds of passes are what it is for; that it was taken is said with the result.
-        """
-        return "bfloat16" if is_fast_at_bfloat16(device) else self.precision
-
     @cached_property
     def answers(self) -> Answers:
         """How outputs are held to the targets, and read off."""
@@ -110,7 +103,7 @@ class TunedModel(nn.Module):
         self.encoder = inputs.encoder()
         self.learned = [p for p in self.encoder.parameters() if p.requires_grad]
         self.pooling, self.grid, self.patch_size = trial.pooling, inputs.grid, inputs.patch_size
-        self.precision_on = inputs.precision_on
+        self.precision = inputs.precision
         self.mean: Tensor
         self.deviation: Tensor
         self.register_buffer("mean", torch.zeros(inputs.width))
@@ -127,8 +120,7 @@ class TunedModel(nn.Module):
         """Pooled embeddings ``[b, width]``, of maps ``[b, h, w, width]``."""
         learning = self.learns and torch.is_grad_enabled()
         with torch.set_grad_enabled(learning):  # inference has faster paths
-            device = timestamps.device
-            with products_in(self.precision_on(device), device):
+            with products_in(self.precision, timestamps.device):
                 tokens = self.encoder(images, timestamps, self.patch_size)
             pooled = pool(in_single(tokens), self.pooling, self.grid)
             # Some encoders normalise what they have pooled, instead of the tokens before.

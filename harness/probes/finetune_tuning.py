@@ -28,6 +28,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from torch import Tensor
 
 from harness.metrics import metric
+from harness.precision import true_float32
 from harness.probes.base import ProbeResult, TrialRecord
 from harness.probes.finetune import (
     DivergedError,
@@ -75,19 +76,21 @@ def tune_finetune(
     outputs stop being finite has failed; `UserError` when all have, or for a file of another study.
     """
     search = _Search(inputs, settings, seed, progress, torch.device(device))
-    with study_at(study_path, _study_name(inputs, settings, seed), search.direction) as study:
-        best = search.run(study)
-    kept, asked = search.kept_of(best), _asked(search.ended[best])
-    try:
-        predictions, likely = search.alone(tested, asked, kept)
-    except DivergedError:
-        raise UserError(
-            f"The fine-tuned encoder (learning rate {asked.learning_rate:.3g}) gives NaN or "
-            "infinity for test samples; check their pixels (tokenrank data check)."
-        ) from None
+    name = _study_name(inputs, settings, seed)
+    with true_float32():
+        with study_at(study_path, name, search.direction) as study:
+            best = search.run(study)
+        kept, asked = search.kept_of(best), _asked(search.ended[best])
+        try:
+            predictions, likely = search.alone(tested, asked, kept)
+        except DivergedError:
+            raise UserError(
+                f"The fine-tuned encoder (learning rate {asked.learning_rate:.3g}) gives NaN or "
+                "infinity for test samples; check their pixels (tokenrank data check)."
+            ) from None
     chosen: dict[str, str | int | float] = {**asdict(asked), "epoch": kept.epoch}
-    if inputs.precision_on(search.device) == "bfloat16":
-        chosen["precision"] = "bfloat16"
+    if inputs.precision != "float32":
+        chosen["precision"] = inputs.precision
     return ProbeResult(predictions, likely, chosen, kept.score, search.records())
 
 
