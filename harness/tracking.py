@@ -28,7 +28,7 @@ from harness.mlflow_view.failures import failures, reason, shown_uri
 from harness.pretraining.curves import Point, Training
 from harness.provenance import Manifest
 from harness.results import results_digest
-from harness.store import Store, run_name, write_json
+from harness.store import Store, as_json, run_name, write_json
 from models.cache import cache_folder
 from models.replacing import replacing
 from reports.table import SuiteResults
@@ -38,6 +38,7 @@ URI_VARIABLE = "MLFLOW_TRACKING_URI"
 REACH_SECONDS = 5.0
 LOCK_SECONDS = 600.0
 LOCAL_DATABASE = "mlflow.db"
+TRAININGS = "trainings"  # notes in the store on those that were mirrored
 LOCAL_ARTIFACTS = "mlartifacts"
 DATABASE_PACKAGES = ("mlflow", "sqlalchemy", "alembic")
 VIEW = "tokenrank-mlflow-3"
@@ -150,6 +151,12 @@ def _forget_published(store: Store) -> None:
         noted = _state(state)
         if noted.pop(place, None) is not None:
             write_json(state, noted)
+    names = [f"{TRAININGS}/{name}" for name in store.files.names(TRAININGS)]
+    for name, text in store.files.read_many(names).items():
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # damaged
+            note = json.loads(text)
+            if note["told"].pop(place, None) is not None:
+                store.files.write(name, as_json(note))
 
 
 def _copy_or_make_empty(place: Path) -> None:

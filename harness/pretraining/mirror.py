@@ -21,7 +21,7 @@ from harness.pretraining.folder import read_speeds
 from harness.pretraining.tracked import Status, note
 from harness.pretraining.watching import read_probes
 from harness.store import Store
-from harness.tracking import TrackingAwayError, end_training, push_training
+from harness.tracking import TrackingAwayError, end_training, make_database, push_training
 from models.pretraining.checkpoint import Record, read_history
 from models.pretraining.loop import Job
 
@@ -82,7 +82,9 @@ class MlflowWatcher:
 
     def finish(self, status: Status, tags: dict[str, str]) -> None:
         """Push what is left and close the run there."""
-        self._pool.submit(self._push)
+        error = self._pool.submit(self._push).exception()
+        if error is not None:  # not of the server: closed all the same, it would never be mended
+            self.reason = f"{type(error).__name__}: {error}"
         self._pool.submit(self._end, status, tags).result()
         self._pool.shutdown()
 
@@ -106,6 +108,8 @@ class MlflowWatcher:
         if not points:
             return
         if not self._knows:
+            with contextlib.suppress(OSError):  # a new database forgets what one before it knew
+                make_database(self.store)
             self._note("RUNNING")  # before it is: a process may be killed at any moment
         try:
             push_training(self.store, self.training, points, ask=not self._knows)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,11 +20,10 @@ from filelock import FileLock, Timeout
 from harness.content import content_key
 from harness.pretraining.curves import Training
 from harness.store import Store, as_json
-from harness.tracking import is_gone, place_of, tracking_uri
+from harness.tracking import TRAININGS, is_gone, place_of, tracking_uri
 from models.errors import UserError
 from models.study_cards import StudyCard, StudyFiles, read_card
 
-NOTES = "trainings"
 GUARD = ".guard"
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
@@ -54,7 +53,7 @@ class Tracked:
     @property
     def is_abandoned(self) -> bool:
         """Whether nobody trains there any more, as far as this machine can tell."""
-        if self.host != os.uname().nodename:
+        if self.host != platform.node():
             return False
         if not self.folder.is_dir():
             return True
@@ -78,7 +77,7 @@ def note(store: Store, training: Training, folder: Path, status: Status) -> None
     data = {
         "training": asdict(training),
         "folder": str(folder.resolve()),
-        "host": os.uname().nodename,
+        "host": platform.node(),
         "told": told,
     }
     store.files.write(name, as_json(data))
@@ -92,13 +91,13 @@ def standing(store: Store, key: str) -> Status | None:
 
 def tracked(store: Store) -> list[Tracked]:
     """All of them."""
-    names = [f"{NOTES}/{name}" for name in store.files.names(NOTES)]
+    names = [f"{TRAININGS}/{name}" for name in store.files.names(TRAININGS)]
     found = map(_read, store.files.read_many(names).values())
     return [each for each in found if each is not None]
 
 
 def _name(key: str) -> str:
-    return f"{NOTES}/{content_key(key)[:32]}.json"
+    return f"{TRAININGS}/{content_key(key)[:32]}.json"
 
 
 def _read(text: bytes | None) -> Tracked | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from filelock import FileLock
@@ -19,7 +20,7 @@ from harness.executors.board import DriverNote, WorkerNote
 from harness.launching.driving import board_of, launch_key
 from harness.pretraining import mirror
 from harness.store import Store
-from harness.tracking import LOCAL_DATABASE, TrackingAwayError
+from harness.tracking import LOCAL_DATABASE, TrackingAwayError, make_database
 from models.errors import UserError
 from tests.disturbed import ended, environment, statuses, wait_for
 from tests.harness.test_pretrain import SETTING, Place, StoppedError, place_in, tracked
@@ -113,6 +114,31 @@ def test_a_server_that_was_away_all_the_time_gets_the_curves_of_the_folder(
         assert "run tokenrank sync" in " ".join(tokenrank(*place.command()).out.split())
         assert "was not updated" in tokenrank(*place.command()).out  # it is still away
     assert "mirrored now" in tokenrank("sync", "--store", place.folder / "store").out
+    finished(database, place)
+
+
+def test_a_database_that_was_removed_and_made_anew_gets_the_training_again(
+    place: Place, tokenrank: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A suite is published first: the file is there again, and what was noted of it is not."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    store = Store(place.folder / "store")
+    command = [sys.executable, "-m", "harness.cli", *map(str, place.command())]
+    subprocess.run(command, env=environment(), check=True, capture_output=True)
+    (store.root / LOCAL_DATABASE).unlink()
+    make_database(store)
+    assert "mirrored now" in tokenrank("sync", "--store", store.root).out
+    finished(f"sqlite:///{store.root / LOCAL_DATABASE}", place)
+
+
+def test_a_push_that_fails_here_does_not_close_the_run(
+    place: Place, tokenrank: Command, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closed, nobody would look at it again; so it is mended by the same command."""
+    with monkeypatch.context() as patch:
+        patch.setattr(mirror, "read_probes", Mock(side_effect=OSError("a stale file handle")))
+        assert "a stale file handle" in " ".join(tokenrank(*place.command()).out.split())
+    assert tokenrank(*place.command()).code == 0
     finished(database, place)
 
 
