@@ -109,7 +109,7 @@ def run_suite(
     elif to_do:
         compute_cells(plan, to_do, store, watch, seconds, lambda: warm_up(store))
     embeddings = {job.key for cell in to_do for job in cell.embeddings}
-    remade = store.told_remade(embeddings) if embeddings else []
+    remade = store.remade(embeddings) if embeddings else []
     results = collect(plan, store, manifest, kept or streamed_tables_of(plan, store), broken)
     report = write_views(results, store, plan.key)
     if not kept:

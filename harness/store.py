@@ -269,12 +269,14 @@ class Store:
             with contextlib.suppress(OSError):  # a run is not lost for what it would say
                 self.files.write(f"{REMADE}/{key}", b"")
 
-    def told_remade(self, keys: Iterable[str]) -> list[str]:
+    def remade(self, keys: Iterable[str]) -> list[str]:
         """Which of these were damaged and made again, since somebody was told last."""
-        found = sorted(set(keys) & set(self.files.names(REMADE)))
-        for key in found:
+        return sorted(set(keys) & set(self.files.names(REMADE)))
+
+    def told_remade(self, keys: Iterable[str]) -> None:
+        """Somebody was."""
+        for key in keys:
             self.files.remove(f"{REMADE}/{key}")
-        return found
 
     def _commit(self, path: Path, data: Any, beside: Path) -> None:
         """Write what makes the file ``beside`` it count."""

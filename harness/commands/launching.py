@@ -51,6 +51,8 @@ def launch_all(
     name: str,
     out: Path,
     store: Store,
+    *,
+    track: bool,
 ) -> dict[str, str]:
     """Launch trainings as the profile says, and show them; sentences of the failed ones, by key."""
     launcher = make_launcher(profile, workers, len(named))
@@ -62,9 +64,10 @@ def launch_all(
                 launches, launcher, board_of(store, name, out), profile.policy, progress, name
             )
     except BaseException as error:  # all that ran were ended, some of them before they could say so
-        close_left(store, folders.values(), "KILLED", str(error) or type(error).__name__)
+        if track:
+            close_left(store, folders.values(), "KILLED", str(error) or type(error).__name__)
         raise
-    for key, sentence in failures.items():
+    for key, sentence in failures.items() if track else ():
         close_left(store, [folders[key]], "FAILED", sentence)
     ended_well = [launch for launch in launches if launch.key not in failures]
     found = {launch.key: without_weights(launch) for launch in ended_well}
@@ -106,7 +109,9 @@ def pretrain_by(asked: Asked, profile: Profile) -> None:
             return
         name = f"{job.recipe.name}-{job.variant.size}-seed-{job.seed}"
         named = [(launch_of(state, arguments_of(asked)), state)]
-        failures = launch_all(console, named, profile, None, name, asked.out, store)
+        failures = launch_all(
+            console, named, profile, None, name, asked.out, store, track=asked.track
+        )
     for sentence in failures.values():
         raise UserError(sentence)
     console.print(f"Weights and card: {escape(str(folder))}", highlight=False, soft_wrap=True)

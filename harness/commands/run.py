@@ -88,6 +88,7 @@ def run_suite_command(
             outcome = run_suite(loaded, places, kept, command, watcher, compute)
         outcome_view.show_outcome(console, outcome)
         outcome_view.show_remade(console, outcome)
+        kept.told_remade(outcome.remade)
         _track(console, outcome, kept, command)
     outcome_view.show_time(console, outcome)
     console.print(

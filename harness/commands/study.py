@@ -138,15 +138,17 @@ def _train(
     console: Console, asked: Asked, study: Study, states: Sequence[State], probe: str | None
 ) -> dict[Training, str]:
     """Run the trainings that are not done, and show them; the sentences of those that failed."""
-    done = [state.training.folder for state in states if state.is_done]
-    close_left(open_store(asked.store), done, "FINISHED", "")
+    if asked.track:
+        done = [state.training.folder for state in states if state.is_done]
+        close_left(open_store(asked.store), done, "FINISHED", "")
     missing = [state for state in states if not state.is_done]
     if not missing:
         return {}
     arguments = _arguments(asked, study, probe)
     named = [(launch_of(state, arguments(state.training)), state) for state in missing]
+    store, track = open_store(asked.store), asked.track
     failures = launch_all(
-        console, named, asked.profile, asked.workers, study.name, asked.out, open_store(asked.store)
+        console, named, asked.profile, asked.workers, study.name, asked.out, store, track=track
     )
     by_key = {launch.key: state.training for launch, state in named}
     return {by_key[key]: sentence for key, sentence in failures.items()}
