@@ -77,8 +77,9 @@ class RayEngine:
 
     def submit(self, item: Item) -> None:
         """With the item's share of a node."""
-        asked = request(item, self._section, self._gpus)
-        others = self._not_for(item, asked)
+        gpus = self._gpus_there()
+        asked = request(item, self._section, gpus)
+        others = self._not_for(item, asked, gpus)
         if others:
             asked["label_selector"] = {NODE_LABEL: f"!in({','.join(sorted(others))})"}
         reference = self._run.options(**asked).remote(self._spec, item)
@@ -86,9 +87,13 @@ class RayEngine:
         if others:
             self._choosy[reference] = others
 
-    def _not_for(self, item: Item, asked: dict[str, Any]) -> frozenset[str]:
+    def _gpus_there(self) -> Gpus | None:
+        """A share of a GPU that is lost would be none of those that are left."""
+        return self._gpus and self._gpus.among({node["NodeID"] for node in alive()})
+
+    def _not_for(self, item: Item, asked: dict[str, Any], gpus: Gpus | None) -> frozenset[str]:
         """Nodes that it should not go to, while others hold it: it would wait for ever for none."""
-        small = self._gpus.too_small(item.need.gpu) if self._gpus else frozenset[str]()
+        small = gpus.too_small(item.need.gpu) if gpus else frozenset[str]()
         hung = frozenset[str]().union(*(self._hung.get(cell, ()) for cell in item.cells))
         wishes = (small | self._avoided | hung, small | self._avoided, self._avoided)
         return next((nodes for nodes in wishes if _others(asked, nodes)), frozenset())
@@ -114,7 +119,7 @@ class RayEngine:
         self._looked_at_choosy = now
         for reference, nodes in list(self._choosy.items()):
             item = self._flying[reference]
-            if not _others(request(item, self._section, self._gpus), nodes):
+            if not _others(request(item, self._section, self._gpus_there()), nodes):
                 del self._choosy[reference], self._flying[reference]
                 ray.cancel(reference, force=True)
                 self.submit(item)

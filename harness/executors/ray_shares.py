@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.executors.items import GpuNeed, Item
@@ -27,6 +27,11 @@ class Gpus:
 
     memory: Mapping[str, int]
     at_most: int
+
+    def among(self, nodes: Collection[str]) -> Gpus:
+        """Those that are still there; all, where none is that tells: some may come back."""
+        left = {node: size for node, size in self.memory.items() if node in nodes}
+        return replace(self, memory=left) if left else self
 
     def share(self, need: GpuNeed | None) -> float:
         """Of a GPU that holds it: all of one where nobody knows what it needs.

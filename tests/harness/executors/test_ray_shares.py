@@ -67,6 +67,15 @@ def test_the_share_is_of_the_smallest_gpu_that_holds_it_and_smaller_ones_are_not
     assert gpus.too_small(needing(100, 1)) == {"small", "middle"}
 
 
+def test_the_share_is_of_gpus_that_are_left() -> None:
+    gpus = Gpus({"large": 80 * GB, "small": 16 * GB}, at_most=4)
+    assert gpus.share(needing(40, 1)) == 0.5
+    left = gpus.among({"small", "without"})
+    assert left.share(needing(40, 1)) == 1.0  # its batches are halved there
+    assert not left.too_small(needing(40, 1))
+    assert gpus.among({"without"}) == gpus
+
+
 def test_without_gpus_none_is_asked_for() -> None:
     small = item(needing(1), memory=2 * GB)
     assert request(small, RaySection(cpus=3), None) == {"num_cpus": 3, "memory": 2 * GB}
