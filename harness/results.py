@@ -278,8 +278,8 @@ def bfloat16_sentences(plan: Plan) -> tuple[str, ...]:
     word = "Task" if len(half) == 1 else "Tasks"
     which = "All tasks" if len(half) == len(plan.suite.tasks) else f"{word} {', '.join(half)}"
     return (
-        f"{which}: encoders take their products in bfloat16, so scores differ a little from those "
-        "in float32 and are not to be held against them.",
+        f"{which}: encoders take their products in bfloat16, which moves scores a little; compare "
+        "them with others in bfloat16 only.",
     )
 
 

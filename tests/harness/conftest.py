@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness import cli
+from harness.store import Store
 from reports import rendering
 from tests.disturbed import Undisturbed, run_undisturbed
 
@@ -77,6 +78,14 @@ def drawn_once() -> Iterator[None]:
 
 
 @pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty one."""
+    found = Store(tmp_path / "store")
+    found.prepare()
+    return found
+
+
+@pytest.fixture
 def small_suite(tmp_path: Path) -> Path:
     """The path of the small suite's YAML."""
     (tmp_path / "pico.yaml").write_text(REGISTRY)
@@ -110,7 +119,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tracking database as MLflow makes it: its tables take seconds, so once for all tests."""
-    from harness.store import Store  # noqa: PLC0415
     from harness.tracking import make_database  # noqa: PLC0415
 
     store = Store(tmp_path_factory.mktemp("empty"))

@@ -35,13 +35,6 @@ def machine(encoder: EncoderSeconds) -> Machine:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    found = Store(tmp_path / "store")
-    found.prepare()
-    return found
-
-
-@pytest.fixture
 def plan(tmp_path: Path, store: Store) -> Plan:
     path = tmp_path / "small.yaml"
     path.write_text(SUITE)

@@ -52,13 +52,6 @@ SIZES = ("pico", "mid", "wide", "huge")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    found = Store(tmp_path / "store")
-    found.prepare()
-    return found
-
-
-@pytest.fixture
 def plan(small_suite: Path, store: Store) -> Plan:
     """Three sizes of an encoder; kNN and linear probe share embeddings, fine-tuning has none."""
     (small_suite.parent / "pico.yaml").write_text(REGISTRY)
