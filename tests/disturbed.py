@@ -69,9 +69,14 @@ def _listing(store: Path | str, folder: str) -> dict[str, object]:
     opened = open_store(store)
     if isinstance(opened, ObjectStore):
         return dict(opened.objects.listing(folder))
-    found = [path for path in (opened.root / folder).rglob("*") if path.is_file()]
-    facts = {path.relative_to(opened.root / folder).as_posix(): path.stat() for path in found}
-    return {name: (status.st_ino, status.st_mtime_ns) for name, status in facts.items()}
+    facts: dict[str, object] = {}
+    for path in (opened.root / folder).rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # what is being written has another name soon
+            if path.is_file():
+                status = path.stat()
+                name = path.relative_to(opened.root / folder).as_posix()
+                facts[name] = (status.st_ino, status.st_mtime_ns)
+    return facts
 
 
 def standing(store: Path | str) -> dict[str, object]:
