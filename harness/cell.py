@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -121,18 +121,18 @@ def _fine_tuned(
     started = time.perf_counter()
     splits = splits_of(cell, dataset)
     inputs = finetune_inputs(cell, dataset, RowImages(pixels, rules), splits)
+    settings = finetune_settings(probe, cell.task.metric)
     test = splits["test"]
     shown = np.arange(len(test)) if dataset.card.kind in MAP_KINDS else spread(len(test))
-    drawn = sketch(untouched(inputs, test[shown[:SKETCH_ROWS]], device))
-    found = tune_finetune(
-        inputs,
-        finetune_settings(probe, cell.task.metric),
-        cell.seed,
-        store.study_path(cell.key),
-        _tuning(cell, store, notify, "fine-tuning"),
-        device=device,
-    )
-    result = _score(cell, dataset, found, drawn)
+
+    def tuned(size: int) -> tuple[ProbeResult, list[float]]:
+        # The batch is the protocol's: where memory does not hold it, it is learned in parts.
+        given = replace(inputs, at_once=size) if size < probe.batch_size else inputs
+        drawn = sketch(untouched(given, test[shown[:SKETCH_ROWS]], device))
+        path, told = store.study_path(cell.key), _tuning(cell, store, notify, "fine-tuning")
+        return tune_finetune(given, settings, cell.seed, path, told, device=device), drawn
+
+    result = _score(cell, dataset, *fitting(store, cell.key, probe.batch_size, tuned))
     seconds.probe = time.perf_counter() - started
     return result
 

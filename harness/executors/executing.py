@@ -21,6 +21,7 @@ from harness.executors.spec import Spec, forget_hands, shake_hands
 from harness.plan import Cell, Places, Plan, shown_name
 from harness.store import Store
 from harness.suite import Overrides
+from harness.suite_file import FinetuneProbe
 from models.errors import UserError
 
 MakeEngine = Callable[[Profile, Spec, list[Item]], Engine]
@@ -102,7 +103,7 @@ def compute_on(
                 profile.policy,
                 told,
                 plan.suite.name,
-                lambda item: _halve(item, told.cells, store),
+                lambda item: in_smaller_batches(item, told.cells, store),
                 lambda cells: _scores(cells, store),
             )
         except StoppedError:
@@ -136,13 +137,17 @@ def make_engine(profile: Profile, spec: Spec, items: list[Item]) -> Engine:
     return SlurmEngine(spec, profile.slurm, items)
 
 
-def _halve(item: Item, cells: Mapping[str, Cell], store: Store) -> None:
-    """A worker was ended for want of memory: its embeddings are made in smaller batches now."""
+def in_smaller_batches(item: Item, cells: Mapping[str, Cell], store: Store) -> None:
+    """A worker was ended for want of memory: what it made is made in smaller batches now."""
     from harness.memory import halve  # noqa: PLC0415  (torch loads)
 
     keys = {job.key for key in item.cells for job in cells[key].embeddings}
+    trained = {key for key in item.cells if isinstance(cells[key].task.probe, FinetuneProbe)}
     for key in sorted(keys):
         if not store.has_embedding(key):
+            halve(store, key)
+    for key in sorted(trained):
+        if not store.has_cell(key):
             halve(store, key)
 
 

@@ -57,14 +57,14 @@ def wider(one: GpuNeed | None, other: GpuNeed | None) -> GpuNeed | None:
 
 
 def _fine_tuning(cell: Cell, cost: Cost, batch: int) -> GpuNeed | None:
-    """The batch is the protocol's: it is not halved."""
+    """The batch is the protocol's; where a GPU does not hold it, it is learned in parts."""
     variant = cell.variant
     each = _sample_bytes(variant, cell.given.shapes, cell.task.patch_size, cost)
     if each is None:
         return None
     blocks = max(1, variant.depth)  # the gradient wants all of them
-    whole = CONTEXT + TUNED_WEIGHTS * BYTES * cost.params + each * batch * blocks
-    return GpuNeed(whole, whole)
+    held = CONTEXT + TUNED_WEIGHTS * BYTES * cost.params
+    return GpuNeed(held + each * batch * blocks, held + each * blocks)
 
 
 def _sample_bytes(

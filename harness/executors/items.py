@@ -16,7 +16,7 @@ from harness.plan import Cell
 class GpuNeed:
     """Bytes of a GPU's memory: with batches as they are planned, and the least that it works with.
 
-    They differ where a batch that does not fit is halved, and are equal where it must not be.
+    A batch that does not fit is halved, down to one sample.
     """
 
     memory: int

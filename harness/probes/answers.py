@@ -33,6 +33,10 @@ class Answers(Protocol):
         """A scalar whose gradient is that of the mean loss over these samples."""
         ...
 
+    def asked(self, rows: Rows) -> int:
+        """How many targets that mean is taken over: a share of a batch weighs as many."""
+        ...
+
     def found(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
         """Predictions as metrics want them; probabilities, where there are any to keep."""
         ...
@@ -69,6 +73,10 @@ class SampleAnswers:
         encoded = self.objective.encode(torch.from_numpy(np.asarray(self.targets[rows])))
         error = self.objective.error(outputs.detach().T[None], encoded.T.to(outputs.device))
         return (outputs * error[0].T).sum()
+
+    def asked(self, rows: Rows) -> int:
+        """Samples: of each the same number of outputs counts."""
+        return len(rows)
 
     def found(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
         """Predictions ``[b]`` or ``[b, C]``, and shares; of numbers none."""
@@ -107,6 +115,10 @@ class MapAnswers:
         each = self._of_pixels(outputs)
         encoded = self.objective.encode(self.maps[rows]).flatten(1).to(outputs.device)
         return (each * self.objective.error(each.detach().clone(), encoded)).sum()
+
+    def asked(self, rows: Rows) -> int:
+        """Pixels that count; an image may have none."""
+        return int(self.objective.asked(self.objective.encode(self.maps[rows])).sum())
 
     def found(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
         """Maps ``[b, H, W]``."""

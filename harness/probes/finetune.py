@@ -13,7 +13,7 @@ the linear probe; the encoder warms up once more when it is let go. The model is
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,18 +136,27 @@ def _step(
     rows: Rows,
     device: torch.device,
 ) -> None:
-    rows = np.sort(rows)  # in the order of the disk
-    outputs = model(*read_rows(inputs, normalisation, rows, device))
-    if not bool(torch.isfinite(outputs).all()):
-        raise DivergedError
     optimiser.zero_grad()
-    torch.autograd.backward(inputs.answers.loss(outputs, rows))
+    parts = inputs.parts(np.sort(rows))  # in the order of the disk
+    for part, share in zip(parts, _shares(inputs, parts), strict=True):
+        outputs = model(*read_rows(inputs, normalisation, part, device))
+        if not bool(torch.isfinite(outputs).all()):
+            raise DivergedError
+        torch.autograd.backward(inputs.answers.loss(outputs, part) * share)
     if model.learns and all(p.grad is None for p in model.learned):
         raise UserError(
             "Nothing in the encoder can be trained: no gradient reaches its weights; leave it out "
             "of tasks with a probe of kind finetune."
         )
     optimiser.step()
+
+
+def _shares(inputs: FinetuneInputs, parts: list[Rows]) -> list[float]:
+    """Of the batch's mean loss: gradients of the parts, times these, add up to its gradient."""
+    if len(parts) == 1:
+        return [1.0]
+    asked = [inputs.answers.asked(part) for part in parts]
+    return [each / max(1, sum(asked)) for each in asked]
 
 
 def _validated(
@@ -189,7 +198,7 @@ def _predicted(
 ) -> tuple[Tensor, Tensor | None]:
     """Predictions as metrics want them, and probabilities if any; may raise `DivergedError`."""
     found = []
-    for rows in _blocks(inputs.splits[split], settings.batch_size):
+    for rows in inputs.parts(inputs.splits[split], settings.batch_size):
         with torch.no_grad():
             outputs = model(*read_rows(inputs, normalisation, rows, device))
         if not bool(torch.isfinite(outputs).all()):
@@ -207,7 +216,7 @@ def scale_of(
     model = TunedModel(inputs, trial, 0).to(device)
     shift: Tensor | None = None  # keeps the digits where features lie far from 0
     total, count = torch.zeros(2, inputs.width, dtype=torch.float64, device=device), 0
-    for rows in _blocks(inputs.splits["train"], settings.batch_size):
+    for rows in inputs.parts(inputs.splits["train"], settings.batch_size):
         x = model.embedded(*read_rows(inputs, trial.normalisation, rows, device))
         flat = x.reshape(-1, inputs.width).double()
         shift = flat[0] if shift is None else shift
@@ -217,8 +226,3 @@ def scale_of(
     mean, square = total / count
     deviation = (square - mean.square()).clamp(min=0).sqrt()
     return Scale(mean + shift, torch.where(deviation > 0, deviation, torch.inf))
-
-
-def _blocks(rows: Rows, size: int) -> Iterator[Rows]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]

@@ -12,7 +12,7 @@ and steps therefore too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Event
@@ -45,7 +45,9 @@ class FinetuneInputs:
 
     ``encoder``: makes a new one each time, with the weights to start from. ``targets``: of all
     samples, as the data set has them. ``grid``: rows and columns of patches, of maps only.
-    ``width``: of an embedding. Raises `UserError` for an empty split, or one training sample.
+    ``width``: of an embedding. ``at_once``: samples that are in memory together, where it does not
+    hold a batch; None: whole batches. Raises `UserError` for an empty split, or one training
+    sample.
     """
 
     encoder: Callable[[], nn.Module]
@@ -60,6 +62,7 @@ class FinetuneInputs:
     width: int
     grid: tuple[int, int] | None = None
     precision: Precision = "float32"
+    at_once: int | None = None
 
     def __post_init__(self) -> None:
         for name, rows in self.splits.items():
@@ -71,6 +74,11 @@ class FinetuneInputs:
         if self.kind in MAP_KINDS:
             known = {name: self.splits[name] for name in ("train", "val")}
             require_pixels(self.targets, known, self.kind)
+
+    def parts(self, rows: Rows, batch: int | None = None) -> list[Rows]:
+        """Rows in blocks of ``batch`` (None: one), or of as many as are in memory together."""
+        size = min(batch or len(rows), self.at_once or len(rows))
+        return [rows[start : start + size] for start in range(0, len(rows), size)]
 
     @cached_property
     def answers(self) -> Answers:
@@ -161,9 +169,20 @@ def _untouched(
     model = TunedModel(inputs, Trial(0.0, "", ""), 0).to(device)
     found = []
     for normalisation in inputs.normalisations:
-        read = read_rows(inputs, normalisation, rows, device)
-        for model.pooling in inputs.poolings:
-            found.append(model.embedded(*read).cpu().numpy())
+        parts = [
+            _pooled(model, inputs.poolings, *read_rows(inputs, normalisation, part, device))
+            for part in inputs.parts(rows)
+        ]
+        found += [np.concatenate(of_each) for of_each in zip(*parts, strict=True)]
+    return found
+
+
+def _pooled(
+    model: TunedModel, poolings: Iterable[str], images: Images, timestamps: Tensor
+) -> list[npt.NDArray[np.float32]]:
+    found = []
+    for model.pooling in poolings:
+        found.append(model.embedded(images, timestamps).cpu().numpy())
     return found
 
 

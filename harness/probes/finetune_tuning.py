@@ -91,6 +91,8 @@ def tune_finetune(
     chosen: dict[str, str | int | float] = {**asdict(asked), "epoch": kept.epoch}
     if inputs.precision != "float32":
         chosen["precision"] = inputs.precision
+    if inputs.at_once is not None:
+        chosen["at_once"] = inputs.at_once  # memory held no more: last bits may differ
     return ProbeResult(predictions, likely, chosen, kept.score, search.records())
 
 

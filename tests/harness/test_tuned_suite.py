@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import tifffile
+import torch
 
 from harness import estimates
 from harness.costs import cost_of
 from harness.estimates import Machine, ProbeSpeed
 from harness.executors.work import finish
+from harness.memory import halved
 from harness.plan import Places, Plan, make_plan
+from harness.probes.finetune_model import Images, TunedModel
 from harness.provenance import load_or_create_manifest
 from harness.results import collect, probe_name, protocol_sentence
 from harness.store import Store
 from harness.suite import load_suite
+from harness.suite_file import FinetuneProbe
 from models.errors import UserError
 from reports.table import SuiteResults
 from tests.miniatures import write_geotiff
@@ -89,6 +94,38 @@ def test_a_suite_with_both_runs_from_file_to_table(suite: Path, tmp_path: Path) 
     found = [store.cell(cell.key) for cell in (tuned, near)]
     sketches = [np.array(each.sketch) for each in found if each is not None]
     np.testing.assert_allclose(*sketches, rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_that_memory_does_not_hold_is_learned_in_parts(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 16 samples it holds 5: found once, remembered, and the protocol's batch is what it was."""
+    plan, store, _ = computed(suite, tmp_path / "whole")
+    [tuned] = [cell for cell in plan.cells if isinstance(cell.task.probe, FinetuneProbe)]
+    whole = store.cell(tuned.key)
+    embedded, asked = TunedModel.embedded, list[int]()
+
+    def small(self: TunedModel, images: Images, timestamps: torch.Tensor) -> torch.Tensor:
+        asked.append(len(timestamps))
+        if len(timestamps) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return embedded(self, images, timestamps)
+
+    monkeypatch.setattr(TunedModel, "embedded", small)
+    _, store, _ = computed(suite, tmp_path / "parts")
+    found = store.cell(tuned.key)
+    assert whole is not None
+    assert found is not None
+    assert found.chosen == {**whole.chosen, "at_once": 4}
+    assert [t["params"] for t in found.trials] == [t["params"] for t in whole.trials]
+    np.testing.assert_allclose(found.sketch, whole.sketch, rtol=1e-4, atol=1e-5)
+    shares = [each.predictions.select(r"^p\d+$").to_numpy() for each in (found, whole)]
+    np.testing.assert_allclose(*shares, atol=0.02)
+    assert halved(store, tuned.key) == 2
+    asked.clear()
+    shutil.rmtree(tmp_path / "parts" / "cells")
+    computed(suite, tmp_path / "parts")
+    assert max(asked) == 4
 
 
 def test_the_key_holds_all_that_can_change_a_tuned_result(suite: Path, tmp_path: Path) -> None:

@@ -87,14 +87,12 @@ def test_a_larger_encoder_needs_more_of_everything(plan: Plan, store: Store, tas
     assert on_gpus[-1] > 2 * on_gpus[0]
 
 
-def test_embeddings_batches_can_be_halved_and_a_training_batch_can_not(
-    plan: Plan, store: Store
-) -> None:
+def test_batches_can_be_halved_and_weights_can_not(plan: Plan, store: Store) -> None:
     (embedding,), (tuned,) = ([of_each(plan, store, name)[2].gpu] for name in ("near", "tune"))
     assert embedding is not None
     assert tuned is not None
     assert embedding.least < embedding.memory
-    assert tuned.least == tuned.memory
+    assert tuned.least < tuned.memory
 
 
 def test_more_threads_hold_more_batches(plan: Plan, store: Store) -> None:
