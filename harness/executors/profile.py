@@ -30,10 +30,10 @@ class LocalSection(_Section):
 class RaySection(_Section):
     """A Ray cluster.
 
-    ``address``: of its head (``ray://`` or ``host:port``), "auto" for the one that runs here, or
-    none, for one that lives as long as the run. ``cpus``: of each worker. ``gpus``: whether items
-    are computed on GPUs; none given: where the cluster has any. ``items_per_gpu``: the most that
-    share one. ``gpu_memory_gb``: of each GPU; none given: what nvidia-smi says on its node.
+    ``address``: of its head (``host:port``), "auto" for the one that runs here, or none, for one
+    that lives as long as the run. ``cpus``: of each worker. ``gpus``: whether items are computed
+    on GPUs; none given: where the cluster has any. ``items_per_gpu``: the most that share one.
+    ``gpu_memory_gb``: of each GPU; none given: what nvidia-smi says on its node.
     """
 
     address: str | None = None

@@ -24,6 +24,8 @@ except ImportError:  # an extra
     ) from None
 
 CONNECT_WITHIN = 5.0  # seconds
+SETTINGS, FRAME_HEAD = 4, 9  # HTTP/2: a frame's type, and the bytes that say it
+HTTP2_BEGINS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, SETTINGS, 0, 0, 0, 0, 0))
 FOR_WORKERS = ("PYTHONPATH", "TOKENRANK_TUNING")  # settings that they have from the driver
 
 
@@ -52,16 +54,34 @@ def connect(address: str | None, settings: Mapping[str, str] = MappingProxyType(
 
 
 def require_answer(address: str) -> None:
-    """Raises `UserError`, within seconds, where nothing listens at an address."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    """Raises `UserError`, within seconds, where no Ray cluster listens at an address.
+
+    Ray itself asks for minutes, of something else that listens there too, and ends the process.
+    """
+    host, _, port = address.rpartition(":")
+    if "/" in host:
+        raise UserError(
+            f'"{address}" is not the address of a cluster\'s head: allowed are HOST:PORT and auto '
+            "(ray: address in the profile); a run is started on a machine of the cluster, not "
+            "through Ray's client (ray://) or its dashboard."
+        )
     try:
-        with socket.create_connection((host, int(port)), timeout=CONNECT_WITHIN):
-            pass
+        with socket.create_connection((host, int(port)), timeout=CONNECT_WITHIN) as connection:
+            if os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true"):
+                _require_grpc(connection)
     except (OSError, ValueError) as error:
         raise UserError(
             f'No Ray cluster answers at "{address}" ({error}); check the address in the profile '
-            "(ray: address, HOST:PORT or ray://HOST:PORT), and that the cluster runs."
+            "(ray: address, HOST:PORT; ray start prints it), and that the cluster runs."
         ) from None
+
+
+def _require_grpc(connection: socket.socket) -> None:
+    """A server of gRPC answers the start of HTTP/2 with its settings (RFC 9113, section 3.4)."""
+    connection.sendall(HTTP2_BEGINS)
+    head = connection.recv(FRAME_HEAD)
+    if len(head) < FRAME_HEAD or head[3] != SETTINGS:
+        raise ConnectionError("something else listens there")
 
 
 def largest(resource: str) -> float:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -385,9 +387,42 @@ def test_what_no_node_can_do_is_said_at_the_start(
     assert sentence in done.stdout
 
 
-@pytest.mark.parametrize("address", ["nowhere", "host:port", "ray://127.0.0.1:9"])
+@pytest.mark.parametrize("address", ["nowhere", "host:port", "127.0.0.1:9"])
 def test_an_address_that_is_none(address: str) -> None:
     from harness.executors.ray_cluster import require_answer  # noqa: PLC0415
 
     with pytest.raises(UserError, match="No Ray cluster answers"):
+        require_answer(address)
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", None])
+def test_something_else_listens_there(answer: bytes | None, monkeypatch: Any) -> None:
+    """A web server, one that hangs up, one that says nothing; the cluster's head is let through."""
+    from harness.executors import ray_cluster as joined  # noqa: PLC0415
+
+    monkeypatch.setattr(joined, "CONNECT_WITHIN", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        said = pool.submit(_answer, server, answer)
+        with pytest.raises(UserError, match=f'No Ray cluster answers at "{address}" '):
+            joined.connect(address)
+        assert said.result().startswith(b"PRI * HTTP/2.0")
+
+
+def _answer(server: socket.socket, said: bytes | None) -> bytes:
+    connection, _ = server.accept()
+    with connection:
+        heard = connection.recv(100)
+        if said is None:
+            connection.recv(1)  # until the other hangs up
+        else:
+            connection.sendall(said)
+        return heard
+
+
+@pytest.mark.parametrize("address", ["ray://head:10001", "http://head:8265"])
+def test_an_address_of_another_kind(address: str) -> None:
+    from harness.executors.ray_cluster import require_answer  # noqa: PLC0415
+
+    with pytest.raises(UserError, match=r"allowed are HOST:PORT and auto \(ray: address"):
         require_answer(address)
