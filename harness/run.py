@@ -7,6 +7,7 @@ prints nothing: `Watcher` is told what happens, and the terminal shows it.
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -103,11 +104,11 @@ def run_suite(
     seconds = Seconds()
     broken: Mapping[str, str] = {}
     if to_do and compute:
-        warm_up(store)
+        _warm_up(store)
         broken = compute(plan, to_do, store, watch, seconds)
         store.fetch_cells(cell.key for cell in to_do)
     elif to_do:
-        compute_cells(plan, to_do, store, watch, seconds, lambda: warm_up(store))
+        compute_cells(plan, to_do, store, watch, seconds, lambda: _warm_up(store))
     embeddings = {job.key for cell in to_do for job in cell.embeddings}
     remade = store.remade(embeddings) if embeddings else []
     results = collect(plan, store, manifest, kept or streamed_tables_of(plan, store), broken)
@@ -120,6 +121,16 @@ def run_suite(
     computed = len(to_do) - len(broken)
     expected = remembered(store, plan)
     return Outcome(plan, results, report, computed, seconds, expected, broken, remade)
+
+
+def _warm_up(store: Store) -> None:
+    """What the end needs of tracking and of drawing is imported beside the encoders' work."""
+
+    def draw() -> None:
+        import reports.build  # noqa: F401, PLC0415
+
+    warm_up(store)
+    threading.Thread(target=draw, daemon=True, name="report-warm-up").start()
 
 
 def compute_cells(

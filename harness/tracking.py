@@ -108,9 +108,9 @@ def publish(
 
 
 def warm_up(store: Store) -> None:
-    """Import MLflow and make a new local database while the encoders run.
+    """Import MLflow, make a new local database and open it while the encoders run.
 
-    Both take seconds, and nothing depends on them before the end. A failure here is
+    All of it takes seconds, and nothing depends on it before the end. A failure here is
     nobody's business: `publish` meets it again and says so.
     """
 
@@ -119,6 +119,7 @@ def warm_up(store: Store) -> None:
             check_reachable(tracking_uri(store))  # if it is away, MLflow is not needed either
             quieten()
             make_database(store)
+            _open(tracking_uri(store))
 
     threading.Thread(target=work, daemon=True, name="tracking-warm-up").start()
 
@@ -186,9 +187,14 @@ def _copy_empty(kept: Path, place: Path) -> None:
 
 
 def _make_empty(place: Path) -> None:
+    _open(f"sqlite:///{place.resolve()}")
+
+
+def _open(uri: str) -> None:
+    """MLflow makes the tables that are not there; half of its modules are imported only then."""
     from mlflow import MlflowClient  # noqa: PLC0415
 
-    MlflowClient(tracking_uri=f"sqlite:///{place.resolve()}").search_experiments(max_results=1)
+    MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
 
 
 def quieten() -> None:
