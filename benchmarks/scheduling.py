@@ -5,30 +5,34 @@ real plan, through everything but the computing: a worker that makes the plan, l
 writes its note, its result and its timing. The simulation (seeded) takes the measured cost of
 handing out and asks what limits 10 to 1,000 nodes that fail. Prints markdown tables.
 
-    python -m benchmarks.scheduling [--seeds 1 10 100]
+With another engine only the cells of a plan are handed out: to a Ray that is started for it, with
+as many workers as cores, or to the Slurm that sbatch finds.
+
+    python -m benchmarks.scheduling [--seeds 1 10 100] [--engine local|ray|slurm]
 """
 
 from __future__ import annotations
 
 import argparse
-import heapq
-import random
 import resource
 import tempfile
 import time
-from collections import deque
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import polars as pl
 
 from benchmarks.plan import write_suite
+from benchmarks.simulated_cluster import Cluster, simulate
 from harness.executors.board import Board, WorkerNote
 from harness.executors.driving import Policy, drive
+from harness.executors.engine import Engine
 from harness.executors.items import Item, Need, items_of
 from harness.executors.local import LocalPool, Place, compute_items
 from harness.executors.needs import Needs
+from harness.executors.profile import RaySection, SlurmSection
 from harness.executors.spec import Spec, shake_hands
 from harness.executors.worker import Account
 from harness.plan import Cell, Places, make_plan
@@ -37,6 +41,7 @@ from harness.suite import Overrides, load_suite
 from suites.datasets.base import Dataset
 
 COUNTS = (100, 1_000, 10_000)
+MakeEngine = Callable[[Spec, list[Item]], Engine]
 
 
 class Silent:
@@ -67,6 +72,20 @@ def do_nothing(pipe: Connection, spec: Spec, place: Place) -> None:
 
 def compute_nothing(pipe: Connection, spec: Spec, place: Place) -> None:
     """A worker as it is, for which to compute a cell is to have its result at once."""
+    leave_out_the_computing()
+    compute_items(pipe, spec, place)
+
+
+def ray_computes_nothing(spec: str, item: Item) -> Account:
+    """The same in a process of Ray's."""
+    from harness.executors.ray import compute_item  # noqa: PLC0415  (an extra)
+
+    leave_out_the_computing()
+    return compute_item(spec, item)
+
+
+def leave_out_the_computing() -> None:
+    """From now on, in this process."""
     from harness.cell import Notify, Seconds  # noqa: PLC0415  (torch loads, as in a worker)
     from harness.executors import work  # noqa: PLC0415
 
@@ -77,7 +96,6 @@ def compute_nothing(pipe: Connection, spec: Spec, place: Place) -> None:
         return replace(_RESULT, key=cell.key, inputs=cell.inputs), Seconds()
 
     work.compute = compute
-    compute_items(pipe, spec, place)
 
 
 _RESULT = CellResult(
@@ -102,7 +120,17 @@ def main() -> None:
     """Measure, simulate, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 10, 100])
-    seeds = parser.parse_args().seeds
+    parser.add_argument("--engine", choices=ENGINES, default="local")
+    asked = parser.parse_args()
+    if asked.engine == "local":
+        overhead = by_nothing()
+    by_a_plan(asked.seeds, asked.engine)
+    if asked.engine == "local":
+        simulated(overhead)
+
+
+def by_nothing() -> float:
+    """The table of cells that know no plan; the seconds of one of the most."""
     print("| no-op cells, two workers | seconds a cell | driver's memory |")
     print("| ---: | ---: | ---: |")
     overhead = 0.0
@@ -110,12 +138,11 @@ def main() -> None:
         overhead, memory = handing_out(count)
         print(f"| {count:,} | {overhead * 1000:.2f} ms | {memory:.0f} MiB |", flush=True)
     print()
-    print("| no-op cells of a plan, two workers | seconds a cell | driver's memory |")
-    print("| ---: | ---: | ---: |")
-    for count in seeds:
-        cells, seconds, memory = through_workers(count)
-        print(f"| {cells:,} | {seconds * 1000:.2f} ms | {memory:.0f} MiB |", flush=True)
-    print()
+    return overhead
+
+
+def simulated(overhead: float) -> None:
+    """The table of clusters that nobody here has."""
     print("| nodes | fail every | items | seconds each | efficiency | work lost | driver busy |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for nodes in (10, 100, 1_000):
@@ -128,6 +155,43 @@ def main() -> None:
                     f"{told.lost:.1%} | {told.driver:.0%} |",
                     flush=True,
                 )
+
+
+def by_a_plan(seeds: list[int], engine: str) -> None:
+    """The table of no-op cells of plans with so many seeds."""
+    print(f"| no-op cells of a plan, {engine} | seconds a cell | driver's memory |")
+    print("| ---: | ---: | ---: |")
+    for count in seeds:
+        cells, seconds, memory = through_workers(count, ENGINES[engine])
+        print(f"| {cells:,} | {seconds * 1000:.2f} ms | {memory:.0f} MiB |", flush=True)
+    print()
+
+
+def _local(spec: Spec, _: list[Item]) -> Engine:
+    return LocalPool(spec, [Place(1), Place(1)], compute_nothing)
+
+
+def _ray(spec: Spec, items: list[Item]) -> Engine:
+    from harness.executors.ray import RayEngine  # noqa: PLC0415  (an extra)
+
+    return RayEngine(spec, RaySection(), items, ray_computes_nothing)
+
+
+def _slurm(spec: Spec, items: list[Item]) -> Engine:
+    """Every Python of an element runs this file's first, which nothing of ours has to know of."""
+    from harness.executors.slurm import SlurmEngine  # noqa: PLC0415  (an extra)
+
+    first = Path(spec.store) / "first"
+    first.mkdir()
+    (first / "sitecustomize.py").write_text(
+        "from benchmarks.scheduling import leave_out_the_computing\nleave_out_the_computing()\n"
+    )
+    setup = [f"export PYTHONPATH={first}:{Path.cwd()}:$PYTHONPATH"]
+    section = SlurmSection(cpus=1, memory_gb=1, memory_factor=1, setup=setup)
+    return SlurmEngine(spec, section, items)
+
+
+ENGINES: dict[str, MakeEngine] = {"local": _local, "ray": _ray, "slurm": _slurm}
 
 
 def handing_out(count: int) -> tuple[float, float]:
@@ -146,7 +210,7 @@ def handing_out(count: int) -> tuple[float, float]:
     return seconds / count, _peak()
 
 
-def through_workers(seeds: int) -> tuple[int, float, float]:
+def through_workers(seeds: int, engine: MakeEngine) -> tuple[int, float, float]:
     """Cells, seconds for each, and the driver's peak memory in MiB, its plan included."""
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "store")
@@ -156,7 +220,7 @@ def through_workers(seeds: int) -> tuple[int, float, float]:
         spec = Spec.of(plan, Overrides(), places, store, shake_hands(store, "bench"))
         items = items_of(plan.cells, Needs(plan, store, plan.cells).of)
         cells = sum(len(item.cells) for item in items)
-        pool = LocalPool(spec, [Place(1), Place(1)], compute_nothing)
+        pool = engine(spec, items)
         started = time.perf_counter()
         try:
             driven = drive(items, pool, Board(store, plan.key), Policy(), Silent())
@@ -170,67 +234,6 @@ def through_workers(seeds: int) -> tuple[int, float, float]:
 
 def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """Nodes of one worker each; a node fails on average every ``mtbf`` seconds, at random.
-
-    A failed node is back after ``repair`` seconds, and a worker takes ``start`` seconds to make its
-    plan. The driver takes ``handing`` seconds an item, one after another; it learns of a lost node
-    ``noticed`` seconds later.
-    """
-
-    nodes: int
-    mtbf: float
-    handing: float
-    start: float = 15.0
-    repair: float = 600.0
-    noticed: float = 30.0
-
-
-@dataclass(frozen=True)
-class Told:
-    """``efficiency``: useful seconds of all node-seconds; ``lost``: seconds of work done twice."""
-
-    efficiency: float
-    lost: float
-    driver: float
-
-
-def simulate(cluster: Cluster, items: int, mean: float, seed: int) -> Told:
-    """Items of lognormal length (a tenth are three times as long), longest first, to the last."""
-    draw = random.Random(seed)
-    lengths = sorted((draw.lognormvariate(0, 0.9) for _ in range(items)), reverse=True)
-    scale = mean * items / sum(lengths)
-    waiting = deque(length * scale for length in lengths)
-    useful = sum(waiting)
-    free_at = [(cluster.start, node) for node in range(cluster.nodes)]  # when a node asks for work
-    heapq.heapify(free_at)
-    returns: list[tuple[float, float]] = []  # (when the driver learns of it, length)
-    driver_free, driver_busy, lost, end = 0.0, 0.0, 0.0, 0.0
-    while waiting or returns:
-        now, node = heapq.heappop(free_at)
-        while returns and returns[0][0] <= now:
-            waiting.appendleft(heapq.heappop(returns)[1])
-        if not waiting:
-            if returns:
-                heapq.heappush(free_at, (max(now, returns[0][0]), node))
-            continue
-        length = waiting.popleft()
-        begins = max(now, driver_free) + cluster.handing
-        driver_free = begins
-        driver_busy += cluster.handing
-        fails = draw.expovariate(1 / cluster.mtbf) if cluster.mtbf < float("inf") else float("inf")
-        if fails < length:
-            lost += fails
-            heapq.heappush(returns, (begins + fails + cluster.noticed, length))
-            again = begins + fails + cluster.repair + cluster.start
-        else:
-            again = begins + length
-            end = max(end, again)
-        heapq.heappush(free_at, (again, node))
-    return Told(useful / (end * cluster.nodes), lost / useful, driver_busy / end)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from harness.executors.board import Board
@@ -30,6 +31,7 @@ from harness.executors.spec import Spec
 from harness.executors.worker import Account, Worker
 from harness.store_place import open_store
 
+Work = Callable[[str, Item], Account]
 LOOK_AT_NODES_EVERY = 5.0  # seconds
 NODE_LABEL = "ray.io/node-id"  # that Ray gives each node
 
@@ -39,8 +41,13 @@ class RayEngine:
 
     name = "ray"
 
-    def __init__(self, spec: Spec, section: RaySection, items: list[Item]) -> None:
-        """Connect, and prove that each node sees the store. Raises `UserError`."""
+    def __init__(
+        self, spec: Spec, section: RaySection, items: list[Item], work: Work | None = None
+    ) -> None:
+        """Connect, and prove that each node sees the store. Raises `UserError`.
+
+        ``work`` is what a worker does with an item, for measurements; else it computes it.
+        """
         self._spec, self._section = spec.to_json(), section
         self._place, self._plan_key = spec.store, spec.plan_key
         connect(section.address, {"CUDA_VISIBLE_DEVICES": ""} if section.gpus is False else {})
@@ -56,7 +63,9 @@ class RayEngine:
             raise
         # A process keeps the GPU that it began with, and memory of it, as long as it lives; Ray
         # would give it another one with another item.
-        self._run = ray.remote(max_retries=0, max_calls=0 if self._gpus is None else 1)(_do)
+        self._run = ray.remote(max_retries=0, max_calls=0 if self._gpus is None else 1)(
+            work or compute_item
+        )
         self._flying: dict[Any, Item] = {}  # by reference
         self._looked, self._slots = float("-inf"), 1
         self._avoided: frozenset[str] = frozenset()
@@ -171,7 +180,8 @@ def _others(asked: dict[str, Any], nodes: frozenset[str]) -> bool:
     return any(is_held(asked, node) for node in alive() if node["NodeID"] not in nodes)
 
 
-def _do(spec: str, item: Item) -> Account:
+def compute_item(spec: str, item: Item) -> Account:
+    """In a worker's process: it makes the plan when its first item comes."""
     account = _worker(spec).do(item)
     account.node = ray.get_runtime_context().get_node_id()
     return account
