@@ -40,5 +40,5 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """
     names = sorted(allowed)
     close = get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f'did you mean "{close[0]}"? ' if close else ""
-    return f"{hint}Allowed: {', '.join(names)}"
+    hint = f'did you mean "{close[0]}"? Allowed' if close else "allowed"
+    return f"{hint}: {', '.join(names)}"

@@ -89,7 +89,7 @@ def store(tmp_path: Path) -> Path:
         ("seeds: [0, 1]", "[seeds]: [0, 1]", 6, ["not valid YAML", "key"]),
         ("seeds: [0, 1]", "seeds: [0, -1]", 6, ["seeds", "-1"]),
         ("seeds: [0, 1]", "seeds: [0, 1", 7, ["not valid YAML"]),
-        ("size: 100", "partition: default", None, ["simulated", '"partition"', "Allowed: seed"]),
+        ("size: 100", "partition: default", None, ["simulated", '"partition"', "allowed: seed"]),
     ],
 )
 def test_a_typo_in_a_suite_is_found_with_its_line(

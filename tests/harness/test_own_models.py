@@ -362,7 +362,7 @@ BODY = COLOUR[: COLOUR.index('        x = images["sent')].replace("Colour", "Net
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("class Net(nn.Module)", "class Other(nn.Module)", 'has no class "Net": Allowed: Other'),
+        ("class Net(nn.Module)", "class Other(nn.Module)", 'has no class "Net": allowed: Other'),
         ("class Net(nn.Module)", "class Net(object)", "is no torch.nn.Module"),
         ("import torch\n", "import torchh\n", "net cannot be imported: ModuleNotFoundError"),
         ("width=8", "width", "needs width; give it as an option"),

@@ -51,7 +51,7 @@ def test_labels_ids_and_published_split(geobench_folder: Path) -> None:
 def test_settings_that_do_not_exist(geobench_folder: Path) -> None:
     with pytest.raises(UserError, match=r"Allowed: 0\.01x_train, default"):
         GeoBench(geobench_folder, partition="0.1x_train")
-    with pytest.raises(UserError, match="Allowed: as-published, corrected"):
+    with pytest.raises(UserError, match="allowed: as-published, corrected"):
         GeoBench(geobench_folder, band_order="fixed")
     (geobench_folder / "id_7.hdf5").unlink()
     with pytest.raises(UserError, match=r"lacks 1 of the 30.*id_7"):
