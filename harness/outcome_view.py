@@ -23,7 +23,7 @@ from reports.baseline_tables import baseline_sentences, untrained_sentences
 from reports.ranking import BASELINE, IncompleteVariant, RankedVariant, RankingTable, Score, rank
 from reports.resampling import Interval, bootstrap
 from reports.table import SuiteResults, TaskInfo
-from reports.words import NO_VALUE, count, quantity
+from reports.words import NO_VALUE, count, number, quantity
 
 _BASELINES = "BASELINES (nothing trained)"
 _NAME_WIDTH = 22  # what five scores leave of 80 columns
@@ -190,15 +190,16 @@ def show_time(console: Console, outcome: Outcome) -> None:
     if not outcome.computed:
         console.print(f"Nothing to compute; done in {seconds.total:.1f} s.")
         return
+    cells = number(outcome.computed, "cell")
     if seconds.workers:  # theirs went by at the same time
         console.print(
-            f"{outcome.computed} cells in {seconds.total:.0f} s; workers spent "
+            f"{cells} in {seconds.total:.0f} s; workers spent "
             f"{seconds.encoder:.0f} s on encoders and {seconds.probe:.0f} s on probes."
         )
         return
     rest = seconds.total - seconds.encoder - seconds.probe
     console.print(
-        f"{outcome.computed} cells in {seconds.total:.0f} s: encoders {seconds.encoder:.0f} s, "
+        f"{cells} in {seconds.total:.0f} s: encoders {seconds.encoder:.0f} s, "
         f"probes {seconds.probe:.0f} s, everything else {rest:.1f} s "
         f"({100 * rest / seconds.total:.0f}%)."
     )

@@ -13,7 +13,7 @@ from harness.estimates import TaskEstimate
 from harness.results import bfloat16_sentences
 from harness.store_place import open_store
 from harness.terminal import Name, plain_table
-from reports.words import quantity
+from reports.words import number, quantity
 
 
 def plan_command(suite: str, options: RunOptions) -> None:
@@ -40,7 +40,7 @@ def plan_command(suite: str, options: RunOptions) -> None:
     room = sum(each.bytes for each in found)
     missing, to_do = len(plan.missing), sum(each.to_do for each in found)
     lines = [
-        f"{to_do} cells to do: about {duration(total)}, and {size(room)} of disk."
+        f"{number(to_do, 'cell')} to do: about {duration(total)}, and {size(room)} of disk."
         if to_do
         else "Nothing is to do: every cell has its result.",
         "Equal cells are done once (kNN draws nothing: all seeds of one encoder are one cell); "
@@ -49,7 +49,7 @@ def plan_command(suite: str, options: RunOptions) -> None:
     ]
     lines += bfloat16_sentences(plan)
     if missing:
-        lines.append(f"{missing} cells cannot run; tokenrank run says why.")
+        lines.append(f"{number(missing, 'cell')} cannot run; tokenrank run says why.")
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
