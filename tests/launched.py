@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from harness.tracking import URI_VARIABLE
 from tests.disturbed import ended, environment
 from tests.harness.test_pretrain import SETTING, Place, place_in
 
@@ -59,7 +60,9 @@ def start_by_hand(place: Place, out: str, processes: int) -> subprocess.Popen[st
 
 
 def start(place: Place, out: str, *more: str, **settings: str) -> subprocess.Popen[str]:
-    arguments = place.command("--no-track", "--save-every", "0", *more, out=out)
+    """Tracked where the settings say in which MLflow."""
+    untracked = () if URI_VARIABLE in settings else ("--no-track",)
+    arguments = place.command(*untracked, "--save-every", "0", *more, out=out)
     return subprocess.Popen(
         [sys.executable, "-m", "harness.cli", *arguments], env=environment(**settings),
         text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.tracking import URI_VARIABLE
 from models.pretraining.checkpoint import CHECKPOINT
 from tests.disturbed import (
     PATIENCE,
@@ -22,6 +23,7 @@ from tests.disturbed import (
     computed,
     ended,
     start,
+    statuses,
     wait_for,
 )
 from tests.harness.cluster.one_node_slurm import job_ids, profile
@@ -104,9 +106,9 @@ def test_a_job_that_is_preempted_goes_on(
     assert job_ids(slurm, "pending,running") == []
 
 
-def training_profile(training: Training) -> Path:
+def training_profile(training: Training, **more: object) -> Path:
     settings = {"partition": "main", "memory_gb": 2, "cpus": 1}
-    return training.profile(executor="slurm", slurm=settings)
+    return training.profile(executor="slurm", slurm=settings, **more)
 
 
 def test_a_training_whose_time_is_up_and_whose_driver_is_killed(
@@ -146,6 +148,22 @@ def test_an_interrupted_driver_leaves_no_job(
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert ranks(training.folder("cancelled")) == []
+
+
+def test_a_training_whose_job_somebody_cancels_is_open_nowhere(
+    slurm: dict[str, str], training: Training, database: str
+) -> None:
+    """By scancel, and it is not to start again: the driver closes its run in MLflow."""
+    settings, mlflow = {**slurm, URI_VARIABLE: database}, Path(database.removeprefix("sqlite:///"))
+    path = training_profile(training, retries=0)
+    driver = training.start("scancelled", "--profile", str(path), **settings)
+    wait_for(lambda: statuses(mlflow) == ["RUNNING"], driver)
+    (job,) = job_ids(slurm, "running")
+    subprocess.run(["scancel", job], env={**os.environ, **slurm}, check=True)
+    assert f"job {job}" in ended(driver, code=2)
+    assert statuses(mlflow) == ["FAILED"]
+    assert ranks(training.folder("scancelled")) == []
+    assert job_ids(slurm, "pending,running") == []
 
 
 @pytest.mark.parametrize(
