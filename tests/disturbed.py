@@ -20,6 +20,7 @@ from harness.store_place import open_store
 from harness.tracking import LOCAL_DATABASE, URI_VARIABLE
 
 PATIENCE = 240.0  # seconds
+GO_WITHIN = 20.0  # seconds, for who is told to end
 # A commit that is made while they run would be an honest difference.
 ENV = {"GIT_DIR": "/no repository"}
 AWAY = {URI_VARIABLE: "http://127.0.0.1:9"}  # nothing listens there
@@ -98,6 +99,9 @@ def assert_untouched(before: dict[str, object], store: Path | str) -> None:
 
 def command(suite: Path, store: Path | str, *more: str) -> list[str]:
     return [sys.executable, "-m", "harness.cli", "run", str(suite), "--store", str(store), *more]
+
+
+_BEGUN: list[subprocess.Popen[str]] = []
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -210,10 +214,29 @@ def run_undisturbed(folder: Path, suite: str, registry: str) -> Undisturbed:
 
 def start(suite: Path, store: Path | str, *more: str, **settings: str) -> subprocess.Popen[str]:
     """The command, as a process that tests do something to."""
-    return subprocess.Popen(
-        command(suite, store, *more), env=environment(**settings), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    return begin(command(suite, store, *more), environment(**settings))
+
+
+def begin(command: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
+    """A process that does not outlive the test that began it (see `end_all`)."""
+    process = subprocess.Popen(
+        command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    _BEGUN.append(process)
+    return process
+
+
+def end_all() -> None:
+    """What a test that failed in the middle left would disturb all tests after it."""
+    while _BEGUN:
+        process = _BEGUN.pop()
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.communicate(timeout=GO_WITHIN)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
 
 
 def ended(process: subprocess.Popen[str], code: int = 0) -> str:

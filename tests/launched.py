@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from harness.tracking import URI_VARIABLE
-from tests.disturbed import ended, environment
+from tests.disturbed import begin, ended, environment
 from tests.harness.test_pretrain import SETTING, Place, place_in
 
 STEPS = 60  # a record and a checkpoint every 20
@@ -53,20 +53,14 @@ def start_by_hand(place: Place, out: str, processes: int) -> subprocess.Popen[st
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", str(processes), "-m", "harness.cli"]
     command += place.command("--no-track", "--save-every", "0", out=out)
-    return subprocess.Popen(
-        command, env=environment(OMP_NUM_THREADS="1"), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    return begin(command, environment(OMP_NUM_THREADS="1"))
 
 
 def start(place: Place, out: str, *more: str, **settings: str) -> subprocess.Popen[str]:
     """Tracked where the settings say in which MLflow."""
     untracked = () if URI_VARIABLE in settings else ("--no-track",)
     arguments = place.command(*untracked, "--save-every", "0", *more, out=out)
-    return subprocess.Popen(
-        [sys.executable, "-m", "harness.cli", *arguments], env=environment(**settings),
-        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    return begin([sys.executable, "-m", "harness.cli", *arguments], environment(**settings))
 
 
 def weights(folder: Path) -> str:

@@ -17,7 +17,7 @@ import pytest
 from harness import cli
 from harness.store import Store
 from reports import rendering
-from tests.disturbed import Undisturbed, run_undisturbed
+from tests.disturbed import Undisturbed, end_all, run_undisturbed
 
 if TYPE_CHECKING:
     from tests.launched import Training
@@ -52,6 +52,13 @@ versions:
 
 
 _drawn: dict[str, Any] = {}
+
+
+@pytest.fixture(autouse=True)
+def none_is_left() -> Iterator[None]:
+    """A process that a failed test began ends with it."""
+    yield
+    end_all()
 
 
 @pytest.fixture(scope="module", autouse=True)

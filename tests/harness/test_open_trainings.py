@@ -22,7 +22,7 @@ from harness.pretraining import mirror
 from harness.store import Store
 from harness.tracking import LOCAL_DATABASE, TrackingAwayError, make_database
 from models.errors import UserError
-from tests.disturbed import ended, environment, statuses, wait_for
+from tests.disturbed import begin, ended, environment, statuses, wait_for
 from tests.harness.test_pretrain import SETTING, Place, StoppedError, place_in, tracked
 
 Command = Callable[..., Any]
@@ -202,10 +202,7 @@ def test_a_training_that_is_given_up_is_failed_in_mlflow(place: Place) -> None:
     database = place.folder / "store" / LOCAL_DATABASE
     command = [sys.executable, "-m", "harness.cli"]
     command += place.command("--profile", profile)
-    driver = subprocess.Popen(
-        command, env=environment(OMP_NUM_THREADS="1"), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    driver = begin(command, environment(OMP_NUM_THREADS="1"))
     wait_for(lambda: "RUNNING" in statuses(database), driver)
     for process in children(driver.pid):
         os.kill(process, signal.SIGKILL)
