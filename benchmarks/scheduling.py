@@ -5,8 +5,8 @@ real plan, through everything but the computing: a worker that makes the plan, l
 writes its note, its result and its timing. The simulation (seeded) takes the measured cost of
 handing out and asks what limits 10 to 1,000 nodes that fail. Prints markdown tables.
 
-With another engine only the cells of a plan are handed out: to a Ray that is started for it, with
-as many workers as cores, or to the Slurm that sbatch finds.
+With another engine only the cells of a plan are handed out: to a Ray that is started for it before,
+with as many workers as cores, or to the Slurm that sbatch finds.
 
     python -m benchmarks.scheduling [--seeds 1 10 100] [--engine local|ray|slurm]
 """

@@ -6,6 +6,7 @@ did not fit, and the embedding says so. It must not know what is computed.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -54,5 +55,7 @@ def fitting(store: Store, key: str, batch: int, work: Callable[[int], Result]) -
                     "with more, a smaller variant, or smaller images (data: side)."
                 ) from None
             halve(store, key)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+        # Not above, where the error still holds all that was in memory.
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

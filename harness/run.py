@@ -6,6 +6,7 @@ prints nothing: `Watcher` is told what happens, and the terminal shows it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -127,7 +128,8 @@ def _warm_up(store: Store) -> None:
     """What the end needs of tracking and of drawing is imported beside the encoders' work."""
 
     def draw() -> None:
-        import reports.build  # noqa: F401, PLC0415
+        with contextlib.suppress(Exception):  # it is met again, and told, when it is needed
+            import reports.build  # noqa: F401, PLC0415
 
     warm_up(store)
     threading.Thread(target=draw, daemon=True, name="report-warm-up").start()

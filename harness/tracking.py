@@ -116,10 +116,11 @@ def warm_up(store: Store) -> None:
 
     def work() -> None:
         with contextlib.suppress(Exception):
-            check_reachable(tracking_uri(store))  # if it is away, MLflow is not needed either
+            uri = tracking_uri(store)
+            check_reachable(uri)  # if it is away, MLflow is not needed either
             quieten()
             make_database(store)
-            _open(tracking_uri(store))
+            _warm(uri, is_ours=not os.environ.get(URI_VARIABLE))
 
     threading.Thread(target=work, daemon=True, name="tracking-warm-up").start()
 
@@ -195,6 +196,17 @@ def _open(uri: str) -> None:
     from mlflow import MlflowClient  # noqa: PLC0415
 
     MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
+
+
+def _warm(uri: str, is_ours: bool) -> None:
+    """Open a whole database or a server. In one of somebody else's it would make or change tables.
+
+    Ended in between, with the run, it could leave half of them.
+    """
+    from mlflow.store.tracking import sqlalchemy_store  # noqa: F401, PLC0415
+
+    if is_ours or uri.startswith(("http://", "https://")):
+        _open(uri)
 
 
 def quieten() -> None:

@@ -58,13 +58,13 @@ def require_answer(address: str) -> None:
 
     Ray itself asks for minutes, of something else that listens there too, and ends the process.
     """
-    host, _, port = address.rpartition(":")
-    if "/" in host:
+    if "/" in address:
         raise UserError(
             f'"{address}" is not the address of a cluster\'s head: allowed are HOST:PORT and auto '
             "(ray: address in the profile); a run is started on a machine of the cluster, not "
             "through Ray's client (ray://) or its dashboard."
         )
+    host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host, int(port)), timeout=CONNECT_WITHIN) as connection:
             if os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true"):

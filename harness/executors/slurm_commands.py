@@ -56,10 +56,9 @@ class End:
 
 
 def nodes_of(partition: str | None) -> list[NodeKind]:
-    """The nodes of a partition, or of several (``a,b``: where a job may begin first).
+    """The nodes of a partition. Raises `UserError` where there is no Slurm or partition.
 
-    It is the one that the profile names, else the one that sbatch takes then. Raises `UserError`
-    where there is no Slurm, or none of that name.
+    The partition is one that the profile names; else it is the one that sbatch takes then.
     """
     if shutil.which("sbatch") is None:
         raise UserError(
@@ -83,19 +82,12 @@ def nodes_of(partition: str | None) -> list[NodeKind]:
     if partition is None:
         starred = [line.split()[0][:-1] for line in lines if line.split()[0].endswith(DEFAULT)]
         partition = os.environ.get("SBATCH_PARTITION", next(iter(starred), None))
-    else:
-        for name in partition.split(","):
-            _require_partition(name, names)
-    wanted = (partition or "").split(",")
-    return [kind for kind in found if kind.partition in wanted] or found
-
-
-def _require_partition(name: str, names: list[str]) -> None:
-    if name not in names:
+    elif partition not in names:
         raise UserError(
-            f'Slurm has no partition "{name}" (profile, slurm: partition): '
-            f"{did_you_mean(name, names)}."
+            f'Slurm has no partition "{partition}" (profile, slurm: partition): '
+            f"{did_you_mean(partition, names)}."
         )
+    return [kind for kind in found if kind.partition == partition] or found
 
 
 def _kind(line: str) -> NodeKind:

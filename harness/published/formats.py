@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 from harness.published.columns import BY_NAME, COLUMNS, REQUIRED
 from harness.published.reading import RawTable
-from models.errors import UserError, did_you_mean
+from models.errors import UserError
 
 TORCHGEO_BENCH, PLAIN = "torchgeo-bench", "plain"
 
@@ -126,8 +127,8 @@ def _check_columns(
     extra = [name for name in raw.columns if name not in known]
     listed = ", ".join(f'"{name}"' for name in missing)
     # One column misspelt is both missing and unknown: the spelling is what the user can mend.
-    hint = did_you_mean(missing[0], extra).partition("Allowed:")[0] if extra else ""
-    hint = hint.replace("did you mean", "is it meant by").strip()
+    close = get_close_matches(missing[0], extra, n=1, cutoff=0.5)
+    hint = f'is it meant by "{close[0]}"?' if close else ""
     raise UserError(
         f"{raw.path}: the column{'s' * (len(missing) > 1)} {listed} of {schema} "
         f"{'is' if len(missing) == 1 else 'are'} missing{f' ({hint})' if hint else ''}; "

@@ -61,7 +61,7 @@ def doubles_of(
 def make_inputs(kind: str = "classes") -> FinetuneInputs:
     maps = np.repeat(BRIGHT[:, None, None], SIDE, axis=1).repeat(SIDE, axis=2)
     maps[:, :, SIDE // 2 :] = 0
-    maps[:, 0] = maps[::3, 1] = -1  # of some images fewer pixels count
+    maps[:, 0] = maps[::3, 1] = maps[:4] = -1  # of some images fewer pixels count, of some none
     targets: dict[str, Any] = {
         "classes": BRIGHT,
         "labels": np.stack([BRIGHT == 0, BRIGHT > 1], axis=1).astype(np.uint8),
@@ -168,7 +168,7 @@ class InDouble(TunedModel):
         self.double()
 
 
-@pytest.mark.parametrize("at_once", [None, 3])
+@pytest.mark.parametrize("at_once", [None, 3, 1])
 @pytest.mark.parametrize("kind", ["classes", "labels", "values", "maps"])
 def test_every_epoch_ends_where_a_plain_loop_ends(kind, at_once, monkeypatch) -> None:
     """Where memory holds no whole batch too: it is learned in parts."""

@@ -44,6 +44,7 @@ tasks:
     probe: {kind: knn}
 baselines: [baseline-projection-512, baseline-statistics-mean_std]
 """
+ALL_STEPS_OF_A_TRIAL = 8  # in which the encoder learns
 PROBE = "kind: finetune, trials: 2, epochs: 3, frozen: 0.4, batch_size: 16"
 
 
@@ -99,19 +100,21 @@ def test_a_suite_with_both_runs_from_file_to_table(suite: Path, tmp_path: Path) 
 def test_a_batch_that_memory_does_not_hold_is_learned_in_parts(
     suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 16 samples it holds 5: found once, remembered, and the protocol's batch is what it was."""
+    """Training holds 5 of 16: found in the second trial, remembered; the batch is what it was."""
     plan, store, _ = computed(suite, tmp_path / "whole")
     [tuned] = [cell for cell in plan.cells if isinstance(cell.task.probe, FinetuneProbe)]
     whole = store.cell(tuned.key)
     embedded, asked = TunedModel.embedded, list[int]()
 
     def small(self: TunedModel, images: Images, timestamps: torch.Tensor) -> torch.Tensor:
-        asked.append(len(timestamps))
-        if len(timestamps) > 5:
+        learns = self.learns and torch.is_grad_enabled()
+        asked.extend([len(timestamps)] * learns)
+        if len(timestamps) > 5 and learns and len(asked) > ALL_STEPS_OF_A_TRIAL:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return embedded(self, images, timestamps)
 
     monkeypatch.setattr(TunedModel, "embedded", small)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # one trial after another
     _, store, _ = computed(suite, tmp_path / "parts")
     found = store.cell(tuned.key)
     assert whole is not None
@@ -122,6 +125,7 @@ def test_a_batch_that_memory_does_not_hold_is_learned_in_parts(
     shares = [each.predictions.select(r"^p\d+$").to_numpy() for each in (found, whole)]
     np.testing.assert_allclose(*shares, atol=0.02)
     assert halved(store, tuned.key) == 2
+    assert set(asked[:ALL_STEPS_OF_A_TRIAL]) == {2, 16}  # the first was done
     asked.clear()
     shutil.rmtree(tmp_path / "parts" / "cells")
     computed(suite, tmp_path / "parts")

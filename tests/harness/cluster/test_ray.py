@@ -157,7 +157,7 @@ def test_what_hung_on_a_node_goes_to_another_one(
     """Even if it has to wait for it: the first may be free again and hang again."""
     from harness.executors import ray as engine  # noqa: PLC0415
 
-    monkeypatch.setattr(engine, "_do", stops)
+    monkeypatch.setattr(engine, "compute_item", stops)
     monkeypatch.setattr(engine, "greet_all", lambda _: {})
     spec, until = Spec("s.yaml", {}, None, None, str(tmp_path), "/", "key", "shake", {}), "until"
     board = Board(Store(tmp_path), "key")
@@ -209,7 +209,7 @@ def test_an_avoided_node_is_better_than_none(
     """The only other node dies: what was to go there does not wait for ever."""
     from harness.executors import ray as engine  # noqa: PLC0415
 
-    monkeypatch.setattr(engine, "_do", where)
+    monkeypatch.setattr(engine, "compute_item", where)
     monkeypatch.setattr(engine, "greet_all", lambda _: {})
     monkeypatch.setattr(engine, "LOOK_AT_NODES_EVERY", 0.5)
     other = cluster.add_node(**NODE)
@@ -420,7 +420,7 @@ def _answer(server: socket.socket, said: bytes | None) -> bytes:
         return heard
 
 
-@pytest.mark.parametrize("address", ["ray://head:10001", "http://head:8265"])
+@pytest.mark.parametrize("address", ["ray://head:10001", "http://head:8265", "ray://head"])
 def test_an_address_of_another_kind(address: str) -> None:
     from harness.executors.ray_cluster import require_answer  # noqa: PLC0415
 

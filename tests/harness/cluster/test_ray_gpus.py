@@ -68,7 +68,7 @@ def done_by(
     """What items said when they began; all that they waited for must have come."""
     from harness.executors import ray as engine  # noqa: PLC0415
 
-    monkeypatch.setattr(engine, "_do", meets)
+    monkeypatch.setattr(engine, "compute_item", meets)
     shake_hands(Store(folder), "shake")
     spec = Spec("s.yaml", {}, None, None, str(folder), "/", "key", "shake", {})
     ray = engine.RayEngine(spec, RaySection(address=cluster.address), items)
@@ -158,7 +158,7 @@ def test_without_gpus_by_the_profile_a_worker_sees_none(
 ) -> None:
     from harness.executors import ray as engine  # noqa: PLC0415
 
-    monkeypatch.setattr(engine, "_do", sees)
+    monkeypatch.setattr(engine, "compute_item", sees)
     shake_hands(Store(tmp_path), "shake")
     spec = Spec("s.yaml", {}, None, None, str(tmp_path), "/", "key", "shake", {})
     item = Item("item", ("c",), Need(1.0, GB, GpuNeed(50 * GB, 50 * GB)))

@@ -93,6 +93,9 @@ def test_batches_can_be_halved_and_weights_can_not(plan: Plan, store: Store) -> 
     assert tuned is not None
     assert embedding.least < embedding.memory
     assert tuned.least < tuned.memory
+    cell = cells_of(plan, SIZES[2], "tune")[0]
+    params = cost_of(cell.variant, cell.given.shapes, 4, store).params
+    assert tuned.least > 24 * params  # weights, gradient, two moments, the best ones, and halves
 
 
 def test_more_threads_hold_more_batches(plan: Plan, store: Store) -> None:

@@ -226,6 +226,8 @@ def test_a_misspelt_column_is_recognised(
     table = plain({"bnads": "all"}, without="bands")
     ended = tokenrank("published", "import", table, "--store", tmp_path / "store")
     refused(ended, tmp_path / "store", '"bands"', 'is it meant by "bnads"?')
+    table = plain({"platform": "x"}, without="bands")
+    assert "meant by" not in tokenrank("published", "import", table, "--store", tmp_path).err
 
 
 FILES: dict[str, tuple[bytes, list[str]]] = {
